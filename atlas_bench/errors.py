@@ -1,0 +1,22 @@
+"""A user's mistake, told in one message: what, the value, why, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Shown without a traceback; the command exits with code 2 and writes nothing."""
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' for the nearest known name, else ''."""
+    near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not in a table."""
+    known = sorted(known)
+    return UserError(f"unknown {kind} '{value}'.{did_you_mean(value, known)} Known: {', '.join(known)}.")

@@ -1,0 +1,38 @@
+"""Names to things, looked up lazily so that listing costs no import of torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from atlas_bench.errors import unknown
+
+TASKS = {"babilong": "atlas_bench.tasks.babilong:BABILONG"}
+
+# variant -> class; a memory's file is its equation
+MEMORIES = {
+    "none": "atlas_bench.models.memory.none:NoMemory",
+    "gated-deltanet": "atlas_bench.models.memory.gated_deltanet:GatedDeltaNet",
+    "omeganet": "atlas_bench.models.memory.omeganet:OmegaNet",
+    "titans": "atlas_bench.models.memory.titans:Titans",
+    "atlas": "atlas_bench.models.memory.atlas:Atlas",
+}
+
+
+def _load(path: str) -> Any:
+    module, name = path.split(":")
+    return getattr(import_module(module), name)
+
+
+def task(name: str) -> Any:
+    """The task of that name."""
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    return _load(TASKS[name])
+
+
+def memory(name: str) -> Any:
+    """The memory class of that name."""
+    if name not in MEMORIES:
+        raise unknown("memory", name, MEMORIES)
+    return _load(MEMORIES[name])

@@ -1,0 +1,56 @@
+"""Lengths as people write them: 16K = 16 000 (BABILong), 4Ki = 4 096 (RULER), 10M, 1.5K, 512."""
+
+from __future__ import annotations
+
+import re
+
+from atlas_bench.errors import UserError
+
+_FACTOR = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+def parse_length(text: str) -> int:
+    """Tokens of one written length: '10M' -> 10_000_000, '4Ki' -> 4096."""
+    match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    factor = _FACTOR.get(match[2].upper()) if match else None
+    if match is None or factor is None:
+        raise UserError(
+            f"length '{text}' is not a number of tokens. Write 512, 16K (16 000), 4Ki (4 096), 1M or 10M."
+        )
+    value = float(match[1].replace("_", "")) * factor
+    if value != int(value) or value < 1:
+        raise UserError(f"length '{text}' is {value:g} tokens, which is not a whole number from 1 up.")
+    return int(value)
+
+
+def parse_lengths(text: str) -> list[int]:
+    """Comma-separated lengths, and doubling ranges: '1K,4K' or '1K..64K'."""
+    lengths: list[int] = []
+    for part in text.split(","):
+        if ".." in part:
+            low, high = (parse_length(end) for end in part.split("..", 1))
+            if low > high:
+                raise UserError(f"length range '{part}' runs backwards. Write the shorter length first.")
+            while low <= high:
+                lengths.append(low)
+                low *= 2
+        else:
+            lengths.append(parse_length(part))
+    return lengths
+
+
+def format_length(tokens: int) -> str:
+    """10_000_000 -> '10M', 16_000 -> '16K', 4096 -> '4Ki', 1234 -> '1234'."""
+    for unit, factor in (("M", 10**6), ("Mi", 2**20), ("K", 10**3), ("Ki", 2**10)):
+        if tokens >= factor and tokens % factor == 0:
+            return f"{tokens // factor}{unit}"
+    return str(tokens)
+
+
+def format_bytes(count: float) -> str:
+    """1536 -> '1.5 KiB'."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
