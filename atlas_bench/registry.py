@@ -9,9 +9,9 @@ from atlas_bench.errors import unknown
 
 TASKS = {"babilong": "atlas_bench.tasks.babilong:BABILONG"}
 
-# variant -> class; a memory's file is its equation
+# variant -> class; a memory's file is its equation. "none" leaves attention alone.
 MEMORIES = {
-    "none": "atlas_bench.models.memory.none:NoMemory",
+    "none": None,
     "gated-deltanet": "atlas_bench.models.memory.gated_deltanet:GatedDeltaNet",
     "omeganet": "atlas_bench.models.memory.omeganet:OmegaNet",
     "titans": "atlas_bench.models.memory.titans:Titans",
@@ -32,7 +32,7 @@ def task(name: str) -> Any:
 
 
 def memory(name: str) -> Any:
-    """The memory class of that name."""
+    """The memory class of that name, None for "none"."""
     if name not in MEMORIES:
         raise unknown("memory", name, MEMORIES)
-    return _load(MEMORIES[name])
+    return _load(MEMORIES[name]) if MEMORIES[name] else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from atlas_bench.errors import UserError
 
@@ -17,9 +18,9 @@ def parse_length(text: str) -> int:
         raise UserError(
             f"length '{text}' is not a number of tokens. Write 512, 16K (16 000), 4Ki (4 096), 1M or 10M."
         )
-    value = float(match[1].replace("_", "")) * factor
-    if value != int(value) or value < 1:
-        raise UserError(f"length '{text}' is {value:g} tokens, which is not a whole number from 1 up.")
+    value = Fraction(match[1].replace("_", "")) * factor
+    if value.denominator != 1 or value < 1:
+        raise UserError(f"length '{text}' is {float(value):g} tokens, which is not a whole number from 1 up.")
     return int(value)
 
 

@@ -1,0 +1,103 @@
+"""Softmax attention that streams exactly: over a sliding window, or over everything."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+
+class _Attention(nn.Module):
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__()
+        self.n_heads, self.head_dim = n_heads, d_model // n_heads
+        self.query = nn.Linear(d_model, d_model, bias=False)
+        self.key = nn.Linear(d_model, d_model, bias=False)
+        self.value = nn.Linear(d_model, d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, self.head_dim))
+
+
+class SlidingWindowAttention(_Attention):
+    """Each token attends to itself and the window-1 tokens before it.
+
+    A learnt bias per head and distance stands for position, so a stream has no last position. Before the
+    stream stand zero keys and values: the split into blocks needs no special case for its beginning.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, window: int):
+        super().__init__(d_model, n_heads)
+        self.window = window
+        self.bias = nn.Parameter(torch.zeros(n_heads, window))  # by distance 0 .. window-1
+        distance = window + torch.arange(window)[:, None] - torch.arange(2 * window)[None, :]
+        self.register_buffer("distance", distance, persistent=False)
+
+    def start(self, batch: int) -> State:
+        empty = self.bias.new_zeros(batch, self.window, self.n_heads, self.head_dim)
+        return {"k": empty, "v": empty}
+
+    def forward(self, x: Tensor, state: State, *, output: bool = True) -> tuple[Tensor, State]:
+        """[B, T, D] -> ([B, T, D], state); output=False where only the state is wanted."""
+        length, window = x.shape[1], self.window
+        if not output and length > window:
+            x = x[:, -window:]  # older tokens leave the window before anything reads them
+        k = torch.cat([state["k"], self._heads(self.key(x))], 1)
+        v = torch.cat([state["v"], self._heads(self.value(x))], 1)
+        state = {"k": k[:, -window:], "v": v[:, -window:]}
+        if not output:
+            return x, state
+        pad = -length % window
+        q = F.pad(self.query(x), (0, 0, 0, pad)).unflatten(1, (-1, window)).unflatten(-1, (self.n_heads, -1))
+        k, v = (F.pad(y, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, window)) for y in (k, v))
+        k, v = (torch.cat([y[:, :-1], y[:, 1:]], 2).transpose(2, 3) for y in (k, v))  # [B, N, H, 2w, K]
+        scores = (q.transpose(2, 3) * self.head_dim**-0.5) @ k.mT
+        weights = torch.softmax(scores + self._mask(), -1)
+        y = (weights @ v).transpose(2, 3).flatten(3).flatten(1, 2)
+        return self.out(y[:, :length]), state
+
+    def _mask(self) -> Tensor:
+        inside = (self.distance >= 0) & (self.distance < self.window)
+        bias = self.bias[:, self.distance.clamp(0, self.window - 1)]
+        return bias.masked_fill(~inside, -torch.inf)
+
+
+class FullAttention(_Attention):
+    """Each token attends to all before it (torch's own SDPA); rotary positions; the state grows with the stream."""
+
+    def start(self, batch: int) -> State:
+        empty = self.key.weight.new_zeros(batch, 0, self.n_heads, self.head_dim)
+        return {"k": empty, "v": empty}
+
+    def forward(self, x: Tensor, state: State, *, output: bool = True) -> tuple[Tensor, State]:
+        """[B, T, D] -> ([B, T, D], state of 2 D more numbers a token)."""
+        past = state["k"].shape[1]
+        k = torch.cat([state["k"], _rotate(self._heads(self.key(x)), past)], 1)
+        v = torch.cat([state["v"], self._heads(self.value(x))], 1)
+        state = {"k": k, "v": v}
+        if not output:
+            return x, state
+        q = _rotate(self._heads(self.query(x)), past)
+        mask = None
+        if past:
+            mask = torch.arange(past, past + x.shape[1], device=x.device)[:, None] >= torch.arange(
+                k.shape[1], device=x.device
+            )
+        y = F.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=mask is None
+        )
+        return self.out(y.transpose(1, 2).flatten(2)), state
+
+
+def _rotate(x: Tensor, start: int, base: float = 10_000.0) -> Tensor:
+    """Rotary positions start, start+1, ..; angles in float64, since position x frequency outgrows float32."""
+    half = x.shape[-1] // 2
+    frequency = base ** -(torch.arange(half, dtype=torch.float64, device=x.device) / half)
+    angle = torch.arange(start, start + x.shape[1], dtype=torch.float64, device=x.device)[:, None, None] * frequency
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)

@@ -1,0 +1,183 @@
+"""What every memory shares: projections, gates that close exactly, streaming, and the event loop.
+
+A memory is an inner optimiser that fits a map M to the stream of (key, value) pairs. A variant states
+
+    init_state(batch)                 the tensors that survive between tokens, each [B, H, ...]
+    step(state, k, v, gates)          one token's update, as its paper prints it
+    read(state, q)                    y = M(q)
+
+in plain torch, and that is a complete memory. The base puts one *write gate* w in front of it:
+
+    state_t = state_{t-1} + w_t (step(state_{t-1}) - state_{t-1}),     w_t = hard_sigmoid(.) in [0, 1]
+
+At w = 1 this is the published rule; at w = 0 nothing whatever changes, retention included. A sigmoid
+gate never closes, and a leak of 1e-6 per token ends every fact within ten million; a hard gate does.
+Between open tokens ("events") the memory is constant, so a closed stretch of any length costs one
+matrix product per layer, and the per-token rule needs no approximation to be fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+EVENT_BLOCK = 128  # tokens looked at together for open gates; changes no result
+DENSE = 8  # events in one block from which a closed form over the chunk is cheaper than a loop
+
+
+class Memory(nn.Module):
+    """Base of all memories: [B, T, D] in, [B, T, D] and the new state out.
+
+    d_model       width of the residual stream
+    n_heads       independent memories side by side
+    head_dim      width of a key and of a value
+    omega_window  tokens whose errors one step descends (1: the newest alone)
+    """
+
+    # name -> initial bias of its hard sigmoid; 0 is half open, -3 shut, 3 fully open
+    gates: Mapping[str, float] = {"write": -0.6}
+
+    def __init__(self, d_model: int, n_heads: int, head_dim: int, *, omega_window: int = 1):
+        super().__init__()
+        self.n_heads, self.head_dim, self.omega_window = n_heads, head_dim, omega_window
+        inner = n_heads * head_dim
+        self.query = nn.Linear(d_model, inner, bias=False)
+        self.key = nn.Linear(d_model, inner, bias=False)
+        self.value = nn.Linear(d_model, inner, bias=False)
+        self.gate = nn.ModuleDict({name: nn.Linear(d_model, n_heads) for name in self.gates})
+        for name, bias in self.gates.items():
+            nn.init.normal_(self.gate[name].weight, std=0.02)
+            nn.init.constant_(self.gate[name].bias, bias)
+        self.features: nn.Module = nn.Identity()  # phi of keys and queries, [..., K] -> [..., P]
+        self.out = nn.Linear(inner, d_model, bias=False)
+        nn.init.zeros_(self.out.weight)
+        self.write_rate = torch.zeros(())  # mean write gate of the last call: what the write cost is paid on
+
+    # What a variant states ------------------------------------------------------------------------
+
+    def init_state(self, batch: int) -> State:
+        """The empty memory: tensors [B, H, ...]."""
+        raise NotImplementedError
+
+    def step(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
+        """The published update for one token: k, v [B, H, W, .] oldest first, gates [B, H]."""
+        raise NotImplementedError
+
+    def write(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
+        """The gated update: as much of `step` as the write gate lets through."""
+        new = self.step(state, k, v, gates)
+        return {name: old + like(gates["write"], old) * (new[name] - old) for name, old in state.items()}
+
+    def read(self, state: State, q: Tensor) -> Tensor:
+        """M(q): q [..., T, K] -> [..., T, V] for states [..., .]."""
+        raise NotImplementedError
+
+    def write_chunk(
+        self, state: State, q: Tensor | None, k: Tensor, v: Tensor, gates: dict[str, Tensor]
+    ) -> tuple[Tensor | None, State]:
+        """Optional closed form over T tokens, equal to `write` and `read` token by token.
+
+        q [B, T, H, K] (None: no outputs wanted), k and v [B, W-1+T, H, .], gates [B, T, H].
+        """
+        raise NotImplementedError
+
+    # Streaming ------------------------------------------------------------------------------------
+
+    def start(self, batch: int) -> State:
+        """State at the beginning of a stream."""
+        state = self.init_state(batch)
+        if self.omega_window > 1:
+            width = self.query.in_features
+            state["halo"] = self.query.weight.new_zeros(batch, self.omega_window - 1, width)
+        return state
+
+    def forward(self, x: Tensor, state: State | None = None, *, output: bool = True) -> tuple[Tensor, State]:
+        """Reads and writes T tokens: [B, T, D] -> ([B, T, D], state). Any split of T gives the same.
+
+        output  False skips the reads, where only the state is wanted
+        """
+        state = dict(self.start(x.shape[0]) if state is None else state)
+        halo = state.pop("halo", None)
+        seen = x if halo is None else torch.cat([halo.to(x.dtype), x], 1)
+        gates = {name: F.hardsigmoid(linear(x)) for name, linear in self.gate.items()}
+        self.write_rate = gates["write"].mean()
+        q = self._address(self.query(x)) if output else None
+        chunkwise = type(self).write_chunk is not Memory.write_chunk
+        if torch.is_grad_enabled() and chunkwise:
+            y, state = self.write_chunk(state, q, *self._pairs(seen), gates)
+        else:
+            y, state = self._sparse(state, seen, q, gates, chunkwise)
+        if halo is not None:
+            state["halo"] = seen[:, -halo.shape[1] :]
+        return (self.out(y.flatten(2)) if output else x), state
+
+    def _address(self, x: Tensor) -> Tensor:
+        return self.features(F.normalize(x.unflatten(-1, (self.n_heads, self.head_dim)), dim=-1, eps=1e-6))
+
+    def _pairs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._address(self.key(x)), self.value(x).unflatten(-1, (self.n_heads, self.head_dim))
+
+    def _sparse(self, state, seen, q, gates, chunkwise):
+        """Stretches without an event are read at once; blocks with events token by token (or chunkwise)."""
+        length = gates["write"].shape[1]
+        is_open = gates["write"].detach() > 0
+        events = F.pad(is_open, (0, 0, 0, -length % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK)).sum(2)
+        counts = events.amax((0, 2)).tolist()
+        outputs, quiet = [], 0
+        for i, count in enumerate(counts):
+            if count == 0:
+                continue
+            start, stop = i * EVENT_BLOCK, min((i + 1) * EVENT_BLOCK, length)
+            if q is not None and quiet < start:
+                outputs.append(self._read(state, q[:, quiet:start]))
+            k, v = self._pairs(seen[:, start : stop + self.omega_window - 1])
+            part = {name: gate[:, start:stop] for name, gate in gates.items()}
+            here = None if q is None else q[:, start:stop]
+            if chunkwise and count > DENSE:
+                y, state = self.write_chunk(state, here, k, v, part)
+            else:
+                y, state = self._events(state, here, k, v, part, int(count))
+            outputs.append(y)
+            quiet = stop
+        if q is None:
+            return None, state
+        if quiet < length:
+            outputs.append(self._read(state, q[:, quiet:]))
+        return torch.cat(outputs, 1), state
+
+    def _read(self, state: State, q: Tensor) -> Tensor:
+        return self.read(state, q.transpose(1, 2)).transpose(1, 2)
+
+    def _events(self, state, q, k, v, gates, count):
+        """At most `count` open tokens per row and head, in order; closed ones are never computed."""
+        write = gates["write"].transpose(1, 2)  # [B, H, T]
+        batch, heads, length = write.shape
+        is_open = write.detach() > 0
+        order = is_open * (2 * length) - torch.arange(length, device=write.device)
+        token = order.topk(count, dim=-1).indices  # open tokens first, oldest first; the rest have w = 0
+        rows = torch.arange(batch, device=write.device)[:, None, None]
+        cols = torch.arange(heads, device=write.device)[None, :, None]
+        lags = torch.arange(self.omega_window, device=write.device)
+        window = token[..., None] + lags  # [B, H, E, W]
+        k, v = (x[rows[..., None], window, cols[..., None]] for x in (k, v))
+        gates = {name: gate.transpose(1, 2)[rows, cols, token] for name, gate in gates.items()}
+        versions = [state]
+        for e in range(count):
+            state = self.write(state, k[:, :, e], v[:, :, e], {name: gate[:, :, e] for name, gate in gates.items()})
+            versions.append(state)
+        if q is None:
+            return None, state
+        stacked = {name: torch.stack([version[name] for version in versions]) for name in state}
+        y = self.read(stacked, q.transpose(1, 2))  # [E+1, B, H, T, V]: every version read by every token
+        version = is_open.cumsum(-1)[None, ..., None].expand(1, *y.shape[1:])
+        return y.gather(0, version)[0].transpose(1, 2), state
+
+
+def like(gate: Tensor, x: Tensor) -> Tensor:
+    """A gate [B, H] with trailing dimensions of size 1, so that it multiplies x [B, H, ...]."""
+    return gate.reshape(gate.shape + (1,) * (x.dim() - gate.dim()))

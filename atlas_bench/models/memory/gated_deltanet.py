@@ -1,0 +1,40 @@
+"""Gated DeltaNet: matrix memory, delta rule, retention.
+
+    M_t = a_t (I - b_t k_t k_t^T) M_{t-1} + b_t k_t v_t^T          arXiv 2412.06464 eq. (10), M as [K, V]
+
+b = w (the write gate), a = 1 - w f (f: forget gate), so that a closed token has b = 0 and a = 1.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from atlas_bench.kernels.omega.chunk import omega
+from atlas_bench.models.memory.base import Memory, State
+
+
+class GatedDeltaNet(Memory):
+    gates = {"write": -0.6, "forget": -2.5}
+
+    def init_state(self, batch: int) -> State:
+        return {"M": self.key.weight.new_zeros(batch, self.n_heads, self.head_dim, self.head_dim)}
+
+    def write(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
+        w, forget = gates["write"][..., None, None], gates["forget"][..., None, None]
+        kept = (1 - w * forget) * state["M"]
+        return {"M": kept - w * k.mT @ (k @ kept - v)}
+
+    def read(self, state: State, q: Tensor) -> Tensor:
+        return q @ state["M"]
+
+    def write_chunk(self, state, q, k, v, gates):
+        y, M = omega(
+            q,
+            k,
+            v,
+            beta=gates["write"][..., None],
+            retention=(1 - gates["write"] * gates["forget"]).clamp_min(1e-6),
+            state=state["M"],
+            decay_first=True,
+        )
+        return y, {"M": M}

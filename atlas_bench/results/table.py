@@ -1,0 +1,178 @@
+"""Records as a plain table for a terminal, or as JSON. No colour, no rank: separability comes first."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from atlas_bench.results.record import Record, clip
+from atlas_bench.results.stats import wilson
+from atlas_bench.results.store import latest
+from atlas_bench.units import format_bytes, format_length
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_HEAD = ("task", "length", "model", "acc %", "n", "95 % int.", "tok/s", "state", "peak RSS")
+_RULE = "    \n    \n -- \n" + "    \n" * 5  # a box of spaces, with a rule of hyphens under the head
+_REASON_CHARS = 400
+
+
+def render(records: Iterable[Record], console: Console) -> None:
+    """Print one row per cell, then scorers, chance and the reason of every cell without a score.
+
+    records  in any order; of several for one cell the latest counts
+    console  80 columns are enough; what is no terminal gets ASCII only
+    """
+    cells = _ordered(records)
+    ascii_only = not console.is_terminal or console.options.ascii_only
+    if not cells:
+        console.print("No records.", highlight=False)
+        return
+    console.print(_table(cells, ascii_only), highlight=False)
+    for line in _notes(cells):
+        text = textwrap.fill(_safe(line, ascii_only), max(20, console.width - 1), subsequent_indent="    ")
+        console.print(text, markup=False, highlight=False, emoji=False)
+
+
+def as_json(records: Iterable[Record]) -> str:
+    """The same cells as an indented JSON list: every scorer with correct, n, accuracy and interval."""
+    return json.dumps([_cell(record) for record in _ordered(records)], indent=2)
+
+
+def _cell(record: Record) -> dict[str, Any]:
+    named = ("task", "subset", "length", "model", "seed", "options", "status", "reason", "headline", "chance")
+    weighed = ("tokens_per_second", "state_bytes", "peak_rss_bytes", "parameters", "training_tokens")
+    return {
+        **{name: getattr(record, name) for name in named},
+        "scores": {name: _score(record, name) for name in record.scores},
+        **{name: getattr(record, name) for name in weighed},
+    }
+
+
+def _score(record: Record, scorer: str) -> dict[str, Any]:
+    correct, n = record.scores[scorer]["correct"], record.scores[scorer]["n"]
+    low, high = wilson(correct, n)
+    return {
+        "version": record.scorer_version.get(scorer),
+        "correct": correct,
+        "n": n,
+        "accuracy": correct / n if n else None,
+        "low": low,
+        "high": high,
+    }
+
+
+def _ordered(records: Iterable[Record]) -> list[Record]:
+    """By task, subset and length; models stay in the order they came in."""
+    return sorted(latest(records), key=lambda record: (record.task, record.subset, record.length))
+
+
+def _table(cells: Sequence[Record], ascii_only: bool) -> Any:
+    from rich.box import Box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=Box(_RULE, ascii=True), padding=0, pad_edge=False, show_edge=False, header_style="")
+    for name in _HEAD:
+        words = name in ("task", "model")  # these fold; numbers never do
+        table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    tags = _tags(cells)
+    for record, tag in zip(cells, tags, strict=True):
+        for row in _rows(record, tag):
+            table.add_row(*(Text(_safe(cell, ascii_only)) for cell in row))
+    return table
+
+
+def _rows(record: Record, tag: str) -> list[list[str]]:
+    """The cell's row, and one more for each further scorer that counts otherwise."""
+    head = record.headline or next(iter(record.scores), "")
+    names = [_task(record), format_length(record.length), f"{record.model} {tag}".strip()]
+    costs = [_rate(record.tokens_per_second), _size(record.state_bytes), _size(record.peak_rss_bytes)]
+    if record.status != "ok" or head not in record.scores:
+        return [[*names, "", "", record.status, *costs]]
+    others = [name for name in record.scores if name != head and record.scores[name] != record.scores[head]]
+    rows = [["", "", f"  {_short(name)}", *_accuracy(record, name), "", "", ""] for name in others]
+    return [[*names, *_accuracy(record, head), *costs], *rows]
+
+
+def _accuracy(record: Record, scorer: str) -> list[str]:
+    score = _score(record, scorer)
+    if not score["n"]:
+        return ["", "0", ""]
+    interval = f"{100 * score['low']:.1f}-{100 * score['high']:.1f}"
+    return [f"{100 * score['accuracy']:.1f}", str(score["n"]), interval]
+
+
+def _tags(cells: Sequence[Record]) -> list[str]:
+    """What tells apart cells of one task, length and model: 'seed=1', 'prompt=official'."""
+    twins: dict[tuple[str, int, str], list[dict[str, str]]] = defaultdict(list)
+    for r in cells:
+        facts = {"seed": r.seed, "samples": r.samples, "weights": (r.weights_hash or "-")[:8], **r.options}
+        facts["task version"] = r.task_version
+        twins[_task(r), r.length, r.model].append({name: str(value) for name, value in facts.items()})
+    tags = []
+    for r in cells:
+        group = twins[_task(r), r.length, r.model]
+        own, group[:] = group[0], [*group[1:], group[0]]  # cells come in the order they were collected
+        differing = [name for name in own if len({facts.get(name) for facts in group}) > 1]
+        tags.append(" ".join(f"{name}={own[name]}" for name in differing))
+    return tags
+
+
+def _notes(cells: Sequence[Record]) -> list[str]:
+    """Scorers with their version, chance by subset, and why a cell has no score."""
+    roles: dict[str, dict[str, None]] = {"acc %": {}, "other": {}}
+    chance: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in cells:
+        head = record.headline or next(iter(record.scores), "")
+        for name in record.scores:
+            role = "acc %" if name == head else "other"
+            roles[role][f"{name} version {record.scorer_version.get(name, 'unknown')}"] = None
+        if record.chance is not None:
+            chance[f"{100 * record.chance:.1f} %"][_task(record)] = None
+    notes = [""]
+    if roles["acc %"]:
+        notes.append(f"acc % by {', '.join(roles['acc %'])}; 95 % Wilson interval.")
+    if roles["other"]:
+        notes.append(f"An indented row follows where another scorer differs: {', '.join(roles['other'])}.")
+    if chance:
+        notes.append(
+            "Chance: " + "; ".join(f"{level} ({', '.join(on)})" for level, on in chance.items()) + "."
+        )
+    for r in cells:
+        if r.status != "ok":
+            reason = clip(" ".join(r.reason.split()) or "no reason recorded", _REASON_CHARS)
+            notes.append(f"{r.status}: {_task(r)} {format_length(r.length)} {r.model}: {reason}")
+    return notes
+
+
+def _task(record: Record) -> str:
+    return f"{record.task}:{record.subset}" if record.subset else record.task
+
+
+def _short(scorer: str) -> str:
+    """'babilong/word' -> '/word': the row above says the task."""
+    return "/" + scorer.rsplit("/", 1)[-1]
+
+
+def _size(count: int | None) -> str:
+    return "" if count is None else format_bytes(count).replace(" ", "")
+
+
+def _rate(speed: float | None) -> str:
+    if speed is None:
+        return ""
+    for unit, factor in (("M", 1e6), ("K", 1e3)):
+        if speed >= factor:
+            return f"{speed / factor:.1f}{unit}"
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.1f}"
+
+
+def _safe(text: str, ascii_only: bool) -> str:
+    """Printable text: a model's name or message may hold escape codes that would steer the terminal."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown.encode("ascii", "backslashreplace").decode() if ascii_only else shown

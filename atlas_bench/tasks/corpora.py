@@ -1,0 +1,296 @@
+"""Background text as documents of sentences, tokenised once and read through memory maps.
+
+    corpus = open_corpus("generated", tokenizer)     # or "pg19", or a folder of .txt files
+    page = corpus.document(3)
+    page.tokens[page.starts[7] : page.starts[8]]     # sentence 7 of document 3
+
+A document is one cache file: a header of eight int64, the tokens, then the sentence starts. It is written
+under a temporary name and renamed, so neither a kill nor a second process leaves half a file; the header
+records the file's size, so a file cut short by other means is noticed and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache as memoise
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atlas_bench.errors import UserError
+from atlas_bench.tasks import prose
+from atlas_bench.types import Tokenizer
+
+FORMAT = 1  # raise when the file layout or a splitting rule changes: old caches are then ignored
+MIN_TOKENS = 10  # BABILong skips shorter sentences
+SHARD_TOKENS = 1_000_000
+OPEN_DOCUMENTS = 64  # maps held open per corpus
+BATCH = 1024  # sentences per encode_batch
+TEXT_BLOCK = 1 << 20  # characters of a book split into sentences at once
+PG19 = "emozilla/pg19"
+PG19_BOOKS = {"test": 100, "validation": 50, "train": 28_602}
+
+_MAGIC = int.from_bytes(b"ATLASDOC", "little")
+_HEADER = 64  # bytes: magic, format, token bytes, tokens, starts, file size, 0, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Sentence i is tokens[starts[i]:starts[i + 1]]; len(starts) is the number of sentences + 1."""
+
+    tokens: np.ndarray  # uint16 or uint32, mapped
+    starts: np.ndarray  # int64, mapped
+
+
+class Corpus:
+    """Documents by number, each tokenised on first use and then mapped from the cache.
+
+    name             what a record shows: "generated", "pg19:test", a folder
+    key              sha256 of everything that decides the tokens
+    n_documents      None where documents are made without end
+    document_tokens  the least number of tokens of a document, or None where books differ in length
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Tokenizer,
+        sentences: Callable[[int], Iterable[str]],
+        *,
+        identity: Sequence[Any],
+        document_identity: Callable[[int], Any],
+        n_documents: int | None = None,
+        document_tokens: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        self.name = name
+        self.n_documents = n_documents
+        self.document_tokens = document_tokens
+        self._rules = [FORMAT, tokenizer.key, tokenizer.vocab_size, MIN_TOKENS]
+        self.key = _sha([*self._rules, *identity])
+        self._tokenizer = tokenizer
+        self._sentences = sentences
+        self._document_identity = document_identity
+        self._cache = Path(cache) if cache else cache_folder()
+        self._open: OrderedDict[int, Document] = OrderedDict()
+
+    def document(self, i: int) -> Document:
+        """Document i, from the open maps, the cache, or made now."""
+        found = self._open.get(i)
+        if found is not None:
+            self._open.move_to_end(i)
+            return found
+        if i < 0 or (self.n_documents is not None and i >= self.n_documents):
+            raise IndexError(f"corpus '{self.name}' has {self.n_documents} documents; there is no number {i}")
+        path = self.path(i)
+        found = load(path)
+        if found is None:
+            write(path, self._sentences(i), self._tokenizer, limit=self.document_tokens)
+            found = load(path)
+            if found is None:
+                raise OSError(f"cache file {path} cannot be read back after writing")
+        self._open[i] = found
+        if len(self._open) > OPEN_DOCUMENTS:
+            self._open.popitem(last=False)
+        return found
+
+    def path(self, i: int) -> Path:
+        """Where document i is cached; equal for equal text, tokenizer and rules."""
+        name = _sha([*self._rules, self.document_tokens, self._document_identity(i)])
+        return self._cache / "documents" / f"{name[:40]}.tok"
+
+
+def open_corpus(spec: str, tokenizer: Tokenizer) -> Corpus:
+    """The corpus a user names: "generated", "pg19", or the path of a folder of .txt files."""
+    if spec == "generated":
+        return generated(tokenizer)
+    if spec == "pg19":
+        return pg19(tokenizer)
+    return folder(spec, tokenizer)
+
+
+def generated(
+    tokenizer: Tokenizer, *, cache: str | Path | None = None, shard_tokens: int = SHARD_TOKENS
+) -> Corpus:
+    """The embedded prose without end: document i is at least `shard_tokens` tokens of seed i."""
+    identity = ["generated", prose.VERSION, shard_tokens]
+    return Corpus(
+        "generated",
+        tokenizer,
+        prose.sentences,
+        identity=identity,
+        document_identity=lambda i: [*identity, i],
+        document_tokens=shard_tokens,
+        cache=cache,
+    )
+
+
+def folder(
+    path: str | Path, tokenizer: Tokenizer, *, exclude: Iterable[str] = (), cache: str | Path | None = None
+) -> Corpus:
+    """Every .txt file below `path`, sorted by its path, one document each; `exclude` names file stems."""
+    root, skipped = Path(path).expanduser(), set(exclude)
+    files = sorted(file for file in root.rglob("*.txt") if file.is_file() and file.stem not in skipped)
+    if not files:
+        why = "has no .txt file" if root.is_dir() else "is not a folder"
+        left = f" besides {', '.join(sorted(skipped))}" if skipped and root.is_dir() else ""
+        raise UserError(
+            f"background '{path}' {why}{left}. Give 'generated', 'pg19', or a folder of .txt files."
+        )
+    hashes = [_file_hash(file) for file in files]
+    return Corpus(
+        str(path),
+        tokenizer,
+        lambda i: split_sentences(_read(files[i])),
+        identity=["punkt", hashes],
+        document_identity=lambda i: ["punkt", hashes[i]],
+        n_documents=len(files),
+        cache=cache,
+    )
+
+
+def pg19(tokenizer: Tokenizer, split: str = "test", cache: str | Path | None = None) -> Corpus:
+    """PG-19 from the Hugging Face hub, streamed once; later runs need the cache only."""
+    if split not in PG19_BOOKS:
+        raise UserError(f"PG-19 has no split '{split}'. Known: {', '.join(PG19_BOOKS)}.")
+
+    def book(i: int) -> Iterator[str]:
+        # the stream has no random access: books passed on the way are cached too
+        for j, text in enumerate(islice(_hub_texts(split), i)):
+            if load(corpus.path(j)) is None:
+                write(corpus.path(j), split_sentences([text]), tokenizer)
+        return split_sentences(islice(_hub_texts(split), i, i + 1))
+
+    corpus = Corpus(
+        f"pg19:{split}",
+        tokenizer,
+        book,
+        identity=["punkt", PG19, split],
+        document_identity=lambda i: ["punkt", PG19, split, i],
+        n_documents=PG19_BOOKS[split],
+        cache=cache,
+    )
+    return corpus
+
+
+def cache_folder() -> Path:
+    """$ATLAS_BENCH_CACHE, or ~/.cache/atlas-bench."""
+    return Path(os.environ.get("ATLAS_BENCH_CACHE") or Path.home() / ".cache" / "atlas-bench")
+
+
+def split_sentences(texts: Iterable[str]) -> Iterator[str]:
+    """Sentences of a text given in pieces of any size, by untrained Punkt as in BABILong, one space a gap."""
+    punkt = _punkt()
+    rest = ""
+    for text in texts:
+        for at in range(0, len(text), TEXT_BLOCK):
+            rest += text[at : at + TEXT_BLOCK]
+            if len(rest) < TEXT_BLOCK:
+                continue
+            spans = list(punkt.span_tokenize(rest))
+            # the last sentence may go on in the next piece, unless it is a whole block without any stop
+            keep = len(spans) if len(rest) - spans[-1][0] >= TEXT_BLOCK else len(spans) - 1
+            for start, stop in spans[:keep]:
+                yield " ".join(rest[start:stop].split())
+            rest = rest[spans[keep][0] :] if keep < len(spans) else ""
+    for sentence in punkt.tokenize(rest):
+        yield " ".join(sentence.split())
+
+
+def write(
+    path: Path, sentences: Iterable[str], tokenizer: Tokenizer, *, limit: int | None = None
+) -> None:
+    """Tokenise ' ' + sentence for each into `path`, until `limit` tokens where one is given."""
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 65536 else np.uint32)
+    starts, total = array("q", [0]), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(bytes(_HEADER))
+            stream = iter(sentences)
+            while (limit is None or total < limit) and (batch := list(islice(stream, BATCH))):
+                kept: list[int] = []
+                for ids in tokenizer.encode_batch([f" {sentence}" for sentence in batch]):
+                    if len(ids) >= MIN_TOKENS and (limit is None or total < limit):
+                        kept += ids
+                        total += len(ids)
+                        starts.append(total)
+                file.write(np.array(kept, dtype=dtype).tobytes())
+            file.write(bytes(-total * dtype.itemsize % 8))  # starts begin on a multiple of 8
+            file.write(starts.tobytes())
+            size = file.tell()
+            file.seek(0)
+            header = [_MAGIC, FORMAT, dtype.itemsize, total, len(starts), size, 0, 0]
+            file.write(np.array(header, dtype=np.int64).tobytes())
+            file.flush()
+            os.fsync(file.fileno())  # the name must never outlive the bytes
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path) -> Document | None:
+    """The mapped document, or None where the file is absent, cut short or of another format."""
+    try:
+        size = path.stat().st_size
+        if size < _HEADER:
+            return None
+        raw = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # plain view: memmap slices are slow
+    except FileNotFoundError:
+        return None
+    magic, version, width, total, n_starts, recorded, *_ = raw[:_HEADER].view(np.int64).tolist()
+    if (magic, version, recorded) != (_MAGIC, FORMAT, size) or width not in (2, 4):
+        return None
+    middle = _HEADER + -(-total * width // 8) * 8
+    if middle + 8 * n_starts != size:
+        return None
+    tokens = raw[_HEADER : _HEADER + total * width].view(np.uint16 if width == 2 else np.uint32)
+    return Document(tokens, raw[middle:].view(np.int64))
+
+
+@memoise
+def _punkt() -> Any:
+    from nltk.tokenize.punkt import PunktSentenceTokenizer  # 0.3 s: only where books are read
+
+    return PunktSentenceTokenizer()
+
+
+def _hub_texts(split: str) -> Iterator[str]:
+    advice = "Use --background generated, or a folder of .txt files."
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"PG-19 needs the datasets library (pip install datasets). {advice}") from error
+    try:
+        for row in datasets.load_dataset(PG19, split=split, streaming=True):
+            yield row["text"]
+    except Exception as error:  # the hub's client raises many kinds
+        raise UserError(
+            f"PG-19 could not be read from the hub ({PG19}): {type(error).__name__}: {error}. {advice}"
+        ) from error
+
+
+def _read(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8-sig", errors="replace") as text:
+        while block := text.read(TEXT_BLOCK):
+            yield block
+
+
+def _file_hash(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _sha(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,104 @@
+"""Each statistic against its formula written out again, and against its meaning."""
+
+from __future__ import annotations
+
+from math import comb, isclose, sqrt
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from atlas_bench.results.stats import discordant, mcnemar_exact, paired_bootstrap, wilson
+
+counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts, st.floats(0.5, 0.999))
+def test_wilson_is_its_formula(count, level):
+    (k, n), z = count, NormalDist().inv_cdf((1 + level) / 2)
+    p = k / n
+    half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = wilson(k, n, level)
+    assert isclose(low, max(0, (p + z * z / (2 * n) - half) / (1 + z * z / n)), abs_tol=1e-9)
+    assert isclose(high, min(1, (p + z * z / (2 * n) + half) / (1 + z * z / n)), abs_tol=1e-9)
+    assert 0 <= low <= p + 1e-12 and p - 1e-12 <= high <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(counts)
+def test_wilson_is_symmetric_and_narrows(count):
+    k, n = count
+    low, high = wilson(k, n)
+    mirrored = wilson(n - k, n)
+    assert isclose(low, 1 - mirrored[1], abs_tol=1e-9) and isclose(high, 1 - mirrored[0], abs_tol=1e-9)
+    more = wilson(10 * k, 10 * n)
+    assert more[1] - more[0] < high - low
+
+
+def test_wilson_known_values():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(np.int64(10), np.int64(10))[1] == 1.0
+    for wrong in ((-1, 5), (6, 5), (0, -1)):
+        with pytest.raises(ValueError, match="wilson needs"):
+            wilson(*wrong)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_mcnemar_is_the_binomial_tail(b, c):
+    tail = sum(comb(b + c, i) for i in range(min(b, c) + 1)) / 2 ** (b + c)
+    assert isclose(mcnemar_exact(b, c), min(1.0, 2 * tail), rel_tol=1e-9)
+    assert mcnemar_exact(b, c) == mcnemar_exact(c, b)
+
+
+def test_mcnemar_known_values():
+    assert mcnemar_exact(0, 0) == 1.0
+    assert mcnemar_exact(0, 6) == pytest.approx(2 / 64)
+    with pytest.raises(ValueError, match="counts"):
+        mcnemar_exact(-1, 2)
+
+
+def test_discordant_counts_each_side():
+    assert discordant([True, True, False, False], [True, False, True, False]) == (1, 1)
+    assert discordant([1, 1], [0, 0]) == (2, 0)
+    with pytest.raises(ValueError):
+        discordant([True], [])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60), st.integers(0, 2**32))
+def test_bootstrap_contains_its_mean_and_turns_with_its_arguments(pairs, seed):
+    a, b = zip(*pairs, strict=True)
+    difference, low, high = paired_bootstrap(a, b, seed, 500)
+    assert difference == pytest.approx(sum(a) / len(a) - sum(b) / len(b))
+    assert -1 <= low <= high <= 1
+    assert paired_bootstrap(a, b, seed, 500) == (difference, low, high)
+    assert paired_bootstrap(b, a, seed, 500) == pytest.approx((-difference, -high, -low))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(20, 200), st.integers(0, 1000))
+def test_bootstrap_agrees_with_multinomial_draws(n, seed):
+    """Resampling pairs of 0/1 scores is drawing how often each of -1, 0, 1 comes up."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.random(n) < 0.7, rng.random(n) < 0.5
+    d = a.astype(int) - b
+    assume(d.any())
+    draws = rng.multinomial(n, [np.mean(d == value) for value in (-1, 0, 1)], size=4000)
+    low, high = np.percentile((draws[:, 2] - draws[:, 0]) / n, [2.5, 97.5])
+    spread = d.std() / sqrt(n)
+    result = paired_bootstrap(a, b, seed, 4000)
+    assert abs(result[1] - low) < 0.3 * spread + 1 / n
+    assert abs(result[2] - high) < 0.3 * spread + 1 / n
+
+
+def test_bootstrap_edges():
+    assert paired_bootstrap([1], [0]) == (1.0, -1.0, 1.0)
+    assert paired_bootstrap([1, 1, 1], [1, 1, 1], resamples=50) == (0.0, 0.0, 0.0)
+    for a, b in (([], []), ([1], [1, 0])):
+        with pytest.raises(ValueError, match="same samples"):
+            paired_bootstrap(a, b)
