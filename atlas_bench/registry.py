@@ -18,6 +18,12 @@ MEMORIES = {
     "atlas": "atlas_bench.models.memory.atlas:Atlas",
 }
 
+# Controls: what a perfect and an ignorant reader score. Trained models are found by models/loading.py.
+MODELS = {
+    "oracle": "atlas_bench.models.oracle:Oracle",
+    "constant": "atlas_bench.models.constant:Constant",
+}
+
 
 def _load(path: str) -> Any:
     module, name = path.split(":")
@@ -36,3 +42,8 @@ def memory(name: str) -> Any:
     if name not in MEMORIES:
         raise unknown("memory", name, MEMORIES)
     return _load(MEMORIES[name]) if MEMORIES[name] else None
+
+
+def control(name: str) -> Any:
+    """A new control model of that name."""
+    return _load(MODELS[name])()

@@ -41,18 +41,18 @@ class Recipe:
     seed: int = 0
     tokens_per_step: int = 2048
     first_length: int = 64
-    dense_length: int = 2048
+    dense_length: int = 512
     promote_at: float = 0.9
     promote_steps: int = 40
     dense_tokens: int = 12_000_000  # at most; the stage ends when dense_length is mastered
     stream_tokens: int = 24_000_000
-    stream_batch: int = 4
-    stream_segment: int = 1024
+    stream_batch: int = 8
+    stream_segment: int = 512
+    stream_rate: float = 0.5  # learning rates of the stream stage begin at this share and fall to a tenth of it
     stream_length: int = 65_536
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     warmup_steps: int = 50
-    decay: float = 0.3  # last share of all steps over which the rates fall to a tenth
     clip: float = 1.0
     write_cost: float = 0.05
 
@@ -214,11 +214,11 @@ def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimize
 
 
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, progress: Progress) -> None:
-    """Linear warm-up; over the last part of the stream stage a linear fall to a tenth."""
+    """Linear warm-up; in the stream stage a linear fall to a tenth."""
     factor = min(1.0, (progress.step + 1) / recipe.warmup_steps)
     if progress.stage == "stream":
         left = 1 - progress.stage_tokens / recipe.stream_tokens
-        factor *= min(1.0, 0.1 + 0.9 * left / recipe.decay)
+        factor *= recipe.stream_rate * max(0.1, left)
     for optimizer, rate in zip(optimizers, (recipe.muon_lr, recipe.adam_lr), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate * factor

@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[.., D] -> [.., vocab_size]; input and output embeddings are tied."""
-        return F.linear(hidden, self.embedding.weight) * self.config.d_model**0.5
+        return F.linear(hidden, self.embedding.weight)
 
     def write_rate(self) -> Tensor:
         """Mean write gate of the last call, over layers; 0 without memories."""

@@ -165,10 +165,12 @@ def pg19(tokenizer: Tokenizer, split: str = "test", cache: str | Path | None = N
 
     def book(i: int) -> Iterator[str]:
         # the stream has no random access: books passed on the way are cached too
-        for j, text in enumerate(islice(_hub_texts(split), i)):
+        for j, text in enumerate(_hub_texts(split)):
+            if j == i:
+                return split_sentences([text])
             if load(corpus.path(j)) is None:
                 write(corpus.path(j), split_sentences([text]), tokenizer)
-        return split_sentences(islice(_hub_texts(split), i, i + 1))
+        raise UserError(f"PG-19 {split} on the hub has no book {i}; the download may have been cut short.")
 
     corpus = Corpus(
         f"pg19:{split}",
@@ -198,17 +200,16 @@ def split_sentences(texts: Iterable[str]) -> Iterator[str]:
                 continue
             spans = list(punkt.span_tokenize(rest))
             # the last sentence may go on in the next piece, unless it is a whole block without any stop
-            keep = len(spans) if len(rest) - spans[-1][0] >= TEXT_BLOCK else len(spans) - 1
+            open_end = bool(spans) and len(rest) - spans[-1][0] < TEXT_BLOCK
+            keep = len(spans) - open_end
             for start, stop in spans[:keep]:
                 yield " ".join(rest[start:stop].split())
-            rest = rest[spans[keep][0] :] if keep < len(spans) else ""
+            rest = rest[spans[keep][0] :] if open_end else ""
     for sentence in punkt.tokenize(rest):
         yield " ".join(sentence.split())
 
 
-def write(
-    path: Path, sentences: Iterable[str], tokenizer: Tokenizer, *, limit: int | None = None
-) -> None:
+def write(path: Path, sentences: Iterable[str], tokenizer: Tokenizer, *, limit: int | None = None) -> None:
     """Tokenise ' ' + sentence for each into `path`, until `limit` tokens where one is given."""
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 65536 else np.uint32)
     starts, total = array("q", [0]), 0

@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import ceil, floor
 
 import numpy as np
 
@@ -103,9 +104,7 @@ def background(
     return spans
 
 
-def _endless_run(
-    corpus: Corpus, length: int, rng: random.Random, first: int, pool: int | None
-) -> list[Span]:
+def _endless_run(corpus: Corpus, length: int, rng: random.Random, first: int, pool: int | None) -> list[Span]:
     # Every shard has at least document_tokens tokens, so a run over one shard more than `length` fills
     # ends before it comes around to the shard where it began.
     needed = max(2, -(-length // (corpus.document_tokens or 1)) + 1)
@@ -195,18 +194,17 @@ class _Slots:
         ends = [0, *accumulate(span.stop - span.start for span in self.spans)]
         total = ends[-1]
 
-        def slots_before(limit: float) -> int:  # slots whose token position is below limit
-            if limit > total:
+        def slots_before(token: int) -> int:
+            if token > total:
                 return self.count + 1
-            k = min(bisect_right(ends, limit) - 1, len(self.spans) - 1)
-            if k < 0:
+            if not self.spans:
                 return 0
-            token = limit - ends[k] + self.spans[k].start
-            found = int(self.starts[k].searchsorted(min(token, self.spans[k].stop))) - self.first[k]
-            return self.before[k] + found
+            k = min(bisect_right(ends, token), len(self.spans)) - 1
+            here = token - ends[k] + self.spans[k].start
+            return self.before[k] + int(self.starts[k].searchsorted(here)) - self.first[k]
 
-        first = slots_before(low * total)
-        last = slots_before(np.nextafter(high * total, np.inf)) - 1
+        first = slots_before(ceil(low * total))
+        last = slots_before(floor(high * total) + 1) - 1
         if not 0 <= low <= high <= 1 or last < first:
             raise UserError(
                 f"no sentence ends between {low:g} and {high:g} of a background of {total} tokens, so no fact"

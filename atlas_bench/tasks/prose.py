@@ -18,134 +18,192 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
-VERSION = "1"  # raise with any change of the text: caches and records carry it
+VERSION = "3"  # raise with any change of the text: caches and records carry it
 
 BABI_MEN = ("John", "Daniel", "Bill", "Fred", "Jeff")
 BABI_WOMEN = ("Mary", "Sandra", "Julie")
 BABI_PLACES = ("bathroom", "bedroom", "garden", "hallway", "kitchen", "office", "park", "school", "cinema")
 BABI_OBJECTS = ("apple", "football", "milk")
+# the first word of each ("went back", "picked up", "put down"), and "is" of "Mary is in the park."
 FACT_VERBS = (
-    "moved went travelled journeyed got took grabbed picked dropped discarded left put gave handed passed received is"
-).split()
+    *("moved", "went", "travelled", "journeyed", "got", "took", "grabbed", "picked", "dropped", "discarded"),
+    *("left", "put", "gave", "handed", "passed", "received", "is"),
+)
 
-_MEN = """Mr. Harcourt|Edmund|Captain Vane|Philip|Mr. Tolliver|Ambrose|Dr. Pell|Walter|Sir Giles|Nathaniel
-|Mr. Quill|Laurence|Major Stroud|Hugh|Mr. Abernethy|Gilbert|Barnaby|Mr. Foss|Rupert|Josiah|Colonel Brand|Simon
-|Mr. Penhallow|Everard|Silas|Mr. Dunstan|Tobias|the Reverend Mr. Lisle|Horace|Mr. Wycherley|Alfred|Luke"""
-_WOMEN = """Eleanor|Mrs. Harcourt|Miss Pettigrew|Harriet|Lady Ashby|Susannah|Mrs. Tolliver|Dorothea|Miss Vane|Agnes
-|Mrs. Quill|Constance|Rosamund|Miss Lisle|Beatrice|Mrs. Abernethy|Phoebe|Aunt Lavinia|Cecily|Mrs. Foss|Margaret
-|Miss Dunstan|Isabel|Hester|Mrs. Penhallow|Louisa|Priscilla|Madame Duval|Clara|Mrs. Stroud|Winifred|Adelaide"""
-_TOWNS = """Marlford|Coldbrook|Saint Audrey|Westerby|Thornwick|Ashcombe|Great Hallow|Penmouth|Lower Stoke|Kingsferry
-|Hexworth|Oldbury Cross|Ravensea|Dunmere|Tarrow|Millbridge|Fernhill|Carrick|Whitsand|Eastleigh Common|Brackenby
-|Stone Allerton|Norham|Wickham Ferry|Harrowdale|Long Barton|Salterton|Greywater|Upper Lyme|Corve|Deepdale|Maplestead"""
+_MEN = """
+    Mr. Harcourt | Edmund | Captain Vane | Philip | Mr. Tolliver | Ambrose | Dr. Pell | Walter |
+    Sir Giles | Nathaniel | Mr. Quill | Laurence | Major Stroud | Hugh | Mr. Abernethy | Gilbert |
+    Barnaby | Mr. Foss | Rupert | Josiah | Colonel Brand | Simon | Mr. Penhallow | Everard | Silas |
+    Mr. Dunstan | Tobias | the Reverend Mr. Lisle | Horace | Mr. Wycherley | Alfred | Luke"""
+_WOMEN = """
+    Eleanor | Mrs. Harcourt | Miss Pettigrew | Harriet | Lady Ashby | Susannah | Mrs. Tolliver |
+    Dorothea | Miss Vane | Agnes | Mrs. Quill | Constance | Rosamund | Miss Lisle | Beatrice |
+    Mrs. Abernethy | Phoebe | Aunt Lavinia | Cecily | Mrs. Foss | Margaret | Miss Dunstan | Isabel |
+    Hester | Mrs. Penhallow | Louisa | Priscilla | Madame Duval | Clara | Mrs. Stroud | Winifred |
+    Adelaide"""
+_TOWNS = """
+    Marlford | Coldbrook | Saint Audrey | Westerby | Thornwick | Ashcombe | Great Hallow | Penmouth |
+    Lower Stoke | Kingsferry | Hexworth | Oldbury Cross | Ravensea | Dunmere | Tarrow | Millbridge |
+    Fernhill | Carrick | Whitsand | Eastleigh Common | Brackenby | Stone Allerton | Norham |
+    Wickham Ferry | Harrowdale | Long Barton | Salterton | Greywater | Upper Lyme | Corve | Deepdale |
+    Maplestead"""
 
 # Pools of words; a pool x also gives a_x, with "a" or "an" before each word, and xs, the plurals.
 # An underscore is a space inside a phrase.
 _WORDS = {
-    "adj": """old new small great narrow broad heavy light dusty faded broken polished worn handsome plain crooked
-        painted gilded wooden silver leather velvet brass iron stone yellow crimson grey green blue black white brown
-        damp dry cold warm empty silent gloomy cheerful curious peculiar familiar forgotten ancient modern foreign
-        costly cheap enormous tiny ugly pretty elegant shabby rusty ragged clumsy delicate solid hollow square round
-        bright dim pale dark odd ordinary famous humble modest splendid dreadful excellent tolerable ruined mended
-        unlucky precious borrowed second-hand neglected battered well-kept half-finished ill-made old-fashioned
-        sombre simple noble massive slender spotless tarnished weather-beaten threadbare inherited English French""",
-    "thing": """lamp letter candle clock mirror carriage umbrella bonnet ledger portrait basket kettle inkstand chair
-        table cupboard trunk parcel key lantern book newspaper shawl glove ring locket purse watch walking-stick
-        teapot saucer decanter bottle loaf pie hat coat boot waistcoat cradle violin piano trumpet drum map globe
-        telescope pistol sword knife spoon plate tablecloth curtain carpet blanket pillow mattress bell whistle
-        snuff-box cabinet bookcase desk drawer manuscript diary pamphlet receipt contract will banknote coin medal
-        ribbon brooch necklace handkerchief apron ladder spade barrel wheelbarrow cart saddle bridle whip fiddle
-        birdcage fender poker bellows coal-scuttle sideboard armchair footstool screen vase statue painting sketch
-        telegram valentine sermon almanac dictionary atlas chessboard pack-saddle fishing-rod hamper cask chest
-        wardrobe washstand looking-glass candlestick tinder-box portmanteau hat-box work-basket spinning-wheel""",
-    "place": """parlour library attic cellar pantry staircase drawing-room dining-room nursery courtyard stable barn
-        orchard meadow lane churchyard chapel inn market bridge harbour quay mill forge village square terrace
-        shrubbery conservatory gallery corridor landing porch lodge gatehouse cottage farmhouse counting-house bakery
-        bookshop theatre museum station crossroads turnpike heath moor valley riverbank pond wood copse hillside
-        cliff beach lighthouse vicarage almshouse infirmary barracks court-house town-hall wharf warehouse workshop
-        dairy brewhouse laundry scullery coach-house summer-house greenhouse paddock avenue common ferry tavern""",
-    "role": """coachman widow curate gardener housekeeper lawyer doctor sailor soldier schoolmaster governess miller
-        blacksmith baker butcher tailor innkeeper footman cook maid clerk merchant banker painter poet musician
-        stranger traveller beggar pedlar shepherd farmer fisherman gamekeeper sexton bishop magistrate constable
-        gaoler postman carpenter mason apothecary surgeon captain lieutenant colonel squire baronet countess duchess
-        nephew niece cousin uncle aunt grandmother godfather guardian orphan bride bridegroom neighbour landlord
-        lodger tenant visitor gentleman lady child boy girl nurse midwife dressmaker milliner bookseller printer
-        engineer porter ostler groom page steward bailiff auctioneer undertaker organist chimney-sweep cobbler""",
-    "temper": """amiable angry anxious idle honest clever foolish gentle proud timid cheerful melancholy sullen patient
-        impatient talkative silent kind cruel weary grateful jealous sincere stern merry solemn absent-minded shrewd
-        stubborn obliging nervous solitary respectable unhappy elderly young stout thin tall lame deaf sunburnt
-        red-haired grey-haired ill-tempered good-natured soft-spoken sharp-eyed industrious learned ignorant
-        penniless prosperous dignified awkward graceful prudent reckless sceptical superstitious devout worldly""",
-    "abstract": """patience kindness sorrow pride ambition jealousy gratitude curiosity loneliness ingenuity charity
-        poverty grief shame relief suspicion tenderness remorse anxiety fortitude melancholy hope despair indifference
-        contempt admiration obstinacy politeness candour prudence folly vanity generosity resentment affection regret
-        bewilderment impatience contentment disappointment resolution weariness reserve good-humour dread delight
-        compassion modesty diligence courage mischief superstition self-reproach enthusiasm gravity cheerfulness""",
-    "topic": """marriage debt inheritance weather politics religion farming music architecture medicine history
+    "adj": """
+        old new small great narrow broad heavy light dusty faded broken polished worn handsome plain crooked
+        painted gilded wooden silver leather velvet brass iron stone yellow crimson grey green blue black
+        white brown damp dry cold warm empty silent gloomy cheerful curious peculiar familiar forgotten
+        ancient modern foreign costly cheap enormous tiny ugly pretty elegant shabby rusty ragged clumsy
+        delicate solid hollow square round bright dim pale dark odd ordinary famous humble modest splendid
+        dreadful excellent tolerable ruined mended unlucky precious borrowed second-hand neglected battered
+        well-kept half-finished ill-made old-fashioned sombre simple noble massive slender spotless
+        tarnished weather-beaten threadbare inherited English French""",
+    "thing": """
+        lamp letter candle clock mirror carriage umbrella bonnet ledger portrait basket kettle inkstand
+        chair table cupboard trunk parcel key lantern book newspaper shawl glove ring locket purse watch
+        walking-stick teapot saucer decanter bottle loaf pie hat coat boot waistcoat cradle violin piano
+        trumpet drum map globe telescope pistol sword knife spoon plate tablecloth curtain carpet blanket
+        pillow mattress bell whistle snuff-box cabinet bookcase desk drawer manuscript diary pamphlet
+        receipt contract will banknote coin medal ribbon brooch necklace handkerchief apron ladder spade
+        barrel wheelbarrow cart saddle bridle whip fiddle birdcage fender poker bellows coal-scuttle
+        sideboard armchair footstool screen vase statue painting sketch telegram valentine sermon almanac
+        dictionary atlas chessboard pack-saddle fishing-rod hamper cask chest wardrobe washstand
+        looking-glass candlestick tinder-box portmanteau hat-box work-basket spinning-wheel""",
+    "place": """
+        parlour library attic cellar pantry staircase drawing-room dining-room nursery courtyard stable barn
+        orchard meadow lane churchyard chapel inn market bridge harbour quay mill forge village square
+        terrace shrubbery conservatory gallery corridor landing porch lodge gatehouse cottage farmhouse
+        counting-house bakery bookshop theatre museum station crossroads turnpike heath moor valley
+        riverbank pond wood copse hillside cliff beach lighthouse vicarage almshouse infirmary barracks
+        court-house town-hall wharf warehouse workshop dairy brewhouse laundry scullery coach-house
+        summer-house greenhouse paddock avenue common ferry tavern""",
+    "role": """
+        coachman widow curate gardener housekeeper lawyer doctor sailor soldier schoolmaster governess
+        miller blacksmith baker butcher tailor innkeeper footman cook maid clerk merchant banker painter
+        poet musician stranger traveller beggar pedlar shepherd farmer fisherman gamekeeper sexton bishop
+        magistrate constable gaoler postman carpenter mason apothecary surgeon captain lieutenant colonel
+        squire baronet countess duchess nephew niece cousin uncle aunt grandmother godfather guardian orphan
+        bride bridegroom neighbour landlord lodger tenant visitor gentleman lady child boy girl nurse
+        midwife dressmaker milliner bookseller printer engineer porter ostler groom page steward bailiff
+        auctioneer undertaker organist chimney-sweep cobbler""",
+    "temper": """
+        amiable angry anxious idle honest clever foolish gentle proud timid cheerful melancholy sullen
+        patient impatient talkative silent kind cruel weary grateful jealous sincere stern merry solemn
+        absent-minded shrewd stubborn obliging nervous solitary respectable unhappy elderly young stout thin
+        tall lame deaf sunburnt red-haired grey-haired ill-tempered good-natured soft-spoken sharp-eyed
+        industrious learned ignorant penniless prosperous dignified awkward graceful prudent reckless
+        sceptical superstitious devout worldly""",
+    "abstract": """
+        patience kindness sorrow pride ambition jealousy gratitude curiosity loneliness ingenuity charity
+        poverty grief shame relief suspicion tenderness remorse anxiety fortitude melancholy hope despair
+        indifference contempt admiration obstinacy politeness candour prudence folly vanity generosity
+        resentment affection regret bewilderment impatience contentment disappointment resolution weariness
+        reserve good-humour dread delight compassion modesty diligence courage mischief superstition
+        self-reproach enthusiasm gravity cheerfulness""",
+    "topic": """
+        marriage debt inheritance weather politics religion farming music architecture medicine history
         economy travel manners education gardening the_war the_election the_harvest the_railway the_lawsuit
-        the_price_of_corn the_new_road the_late_king the_poor_laws the_family_fortune the_opera the_tithes the_fever
-        the_wedding the_funeral the_flood the_robbery the_assembly_ball the_bank the_county_hunt foreign_customs""",
-    "adv": """slowly quickly quietly loudly gravely cheerfully sadly kindly sternly politely coldly warmly carefully
-        carelessly patiently impatiently anxiously eagerly reluctantly thoughtfully absently firmly softly bitterly
-        gently hastily heartily humbly proudly shyly stiffly suddenly timidly wearily abruptly calmly earnestly
-        gloomily gratefully awkwardly gracefully innocently mournfully obstinately placidly resolutely sorrowfully
-        steadily sulkily tenderly uneasily vaguely deliberately doggedly drily faintly indignantly listlessly""",
-    "often": """always never often seldom rarely sometimes once secretly long certainly evidently hardly scarcely
-        apparently afterwards lately formerly frequently privately openly really already almost merely ever""",
+        the_price_of_corn the_new_road the_late_king the_poor_laws the_family_fortune the_opera the_tithes
+        the_fever the_wedding the_funeral the_flood the_robbery the_assembly_ball the_bank the_county_hunt
+        foreign_customs""",
+    "adv": """
+        slowly quickly quietly loudly gravely cheerfully sadly kindly sternly politely coldly warmly
+        carefully carelessly patiently impatiently anxiously eagerly reluctantly thoughtfully absently
+        firmly softly bitterly gently hastily heartily humbly proudly shyly stiffly suddenly timidly wearily
+        abruptly calmly earnestly gloomily gratefully awkwardly gracefully innocently mournfully obstinately
+        placidly resolutely sorrowfully steadily sulkily tenderly uneasily vaguely deliberately doggedly
+        drily faintly indignantly listlessly""",
+    "often": """
+        always never often seldom rarely sometimes once secretly long certainly evidently hardly scarcely
+        apparently afterwards lately formerly frequently privately openly really already almost merely""",
     # transitive, past and past participle alike; none is the verb of a bAbI fact
-    "vt": """admired examined remembered described mentioned praised blamed repaired polished painted purchased
-        wanted needed noticed inspected measured missed desired despised guarded hid kept lost found bought sold
-        mended cleaned dusted studied watched touched opened closed covered uncovered recognised mistrusted feared
-        envied ignored recommended returned borrowed promised offered refused accepted ordered displayed concealed
-        regretted pawned inherited cherished sketched counted valued lifted turned tapped shook brought fetched
-        discovered destroyed preserved restored neglected criticised coveted delivered demanded requested weighed""",
-    "vt_inf": """admire examine remember describe mention praise repair polish paint purchase want need notice
-        inspect measure miss guard hide keep lose find buy sell mend clean study watch touch open close cover
-        recognise fear envy ignore recommend return borrow promise offer refuse accept order display conceal regret
-        pawn inherit cherish sketch count value lift turn bring fetch discover destroy preserve restore neglect""",
-    "vp_person": """admired respected pitied followed greeted questioned interrupted visited avoided trusted thanked
-        forgave scolded comforted teased flattered obeyed consulted contradicted embraced recognised dismissed
-        entertained encouraged warned welcomed invited deceived persuaded astonished amused offended disappointed
-        congratulated overheard addressed begged implored accompanied nursed watched summoned reassured despised""",
-    "vi": """walked hurried wandered lingered waited stood sat slept wept laughed sang listened stumbled paused knelt
-        rested worked trembled smiled frowned whispered muttered hesitated ran crept strolled rode sheltered dozed
-        read sewed whistled talked dined breakfasted loitered shivered sighed quarrelled prayed stopped stayed
-        remained marched limped wrote fished sketched played danced hid shouted argued dreamed slumbered bowed""",
-    "vi_ing": """walking waiting standing sitting sleeping weeping laughing singing listening resting working
-        trembling smiling whispering muttering running strolling riding dozing reading sewing whistling talking
-        dining loitering shivering sighing praying marching writing sketching dreaming bowing stooping staring""",
+    "vt": """
+        admired examined remembered described mentioned praised blamed repaired polished painted purchased
+        wanted needed noticed inspected measured missed desired despised guarded kept lost found bought sold
+        mended cleaned dusted studied watched touched opened closed covered uncovered recognised mistrusted
+        feared envied ignored recommended returned borrowed promised offered refused accepted ordered
+        displayed concealed regretted pawned inherited cherished sketched counted valued lifted turned
+        tapped brought fetched discovered destroyed preserved restored neglected criticised coveted
+        delivered demanded requested weighed""",
+    "vt_inf": """
+        admire examine remember describe mention praise repair polish paint purchase want need notice
+        inspect measure miss guard hide keep lose find buy sell mend clean study watch touch open close
+        cover recognise fear envy ignore recommend return borrow promise offer refuse accept order display
+        conceal regret pawn inherit cherish sketch count value lift turn bring fetch discover destroy
+        preserve restore neglect""",
+    "vp_person": """
+        admired respected pitied followed greeted questioned interrupted visited avoided trusted thanked
+        forgave scolded comforted teased flattered obeyed consulted contradicted embraced recognised
+        dismissed entertained encouraged warned welcomed invited deceived persuaded astonished amused
+        offended disappointed congratulated overheard addressed begged implored accompanied nursed watched
+        summoned reassured despised""",
+    "vi": """
+        walked hurried wandered lingered waited stood sat slept wept laughed sang listened stumbled paused
+        knelt rested worked trembled smiled frowned whispered muttered hesitated ran crept strolled rode
+        sheltered dozed read sewed whistled talked dined breakfasted loitered shivered sighed quarrelled
+        prayed stopped stayed remained marched limped wrote fished sketched played danced hid shouted argued
+        dreamed slumbered bowed""",
+    "vi_ing": """
+        walking waiting standing sitting sleeping weeping laughing singing listening resting working
+        trembling smiling whispering muttering running strolling riding dozing reading sewing whistling
+        talking dining loitering shivering sighing praying marching writing sketching dreaming bowing
+        stooping staring""",
     # verbs of bAbI facts: only after pronouns and roles, never before a thing or place of bAbI
     "vi_fact": "went moved travelled journeyed passed went_back moved_off",
-    "vt_fact": "took left dropped got grabbed picked_up put_down discarded passed_over gave_away handed_back",
-    "said": "said replied answered cried observed remarked exclaimed murmured returned protested declared repeated"
-    " added whispered insisted continued",
-    "thought": """thought believed supposed knew felt understood hoped feared suspected imagined remembered perceived
-        declared confessed insisted explained discovered acknowledged complained concluded fancied maintained
-        protested admitted noticed observed heard dreamed foresaw pretended repeated""",
-    "v_thing": """lay stood hung gleamed rattled creaked glittered trembled remained rested shone leaned fell
-        waited mouldered vanished appeared rocked swung tumbled shook smoked rusted sparkled""",
-    "v_feel": """overcame consoled tormented possessed silenced surprised sustained ruined exhausted betrayed
-        distinguished governed troubled strangely_moved delighted oppressed restrained softened hardened visited""",
-    "prep": "in near behind beyond beside outside before above below by opposite through across past along",
-    "daypart": "morning afternoon evening night midnight dusk daybreak noon sunset supper breakfast dinner tea"
-    " church market-day",
-    "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday Christmas Easter Michaelmas Lady-day Whitsuntide",
+    "vt_fact": """
+        took left dropped got grabbed picked_up put_down discarded passed_over gave_away handed_back""",
+    "said": """
+        said replied answered cried observed remarked exclaimed murmured returned protested declared
+        repeated added whispered insisted continued""",
+    "thought": """
+        thought believed supposed knew felt understood hoped feared suspected imagined remembered perceived
+        declared confessed insisted explained discovered acknowledged complained concluded fancied
+        maintained protested admitted noticed observed heard dreamed foresaw pretended repeated""",
+    "v_thing": """
+        lay stood hung gleamed rattled creaked glittered trembled remained rested shone leaned fell waited
+        mouldered vanished appeared rocked swung tumbled shook smoked rusted sparkled""",
+    "v_feel": """
+        overcame consoled tormented possessed silenced surprised sustained ruined exhausted betrayed
+        distinguished governed troubled strangely_moved delighted oppressed restrained softened hardened
+        visited""",
+    "prep": """
+        in near behind beyond beside outside before above below by opposite through across past along""",
+    "daypart": """
+        morning afternoon evening night midnight dusk daybreak noon sunset supper breakfast dinner tea
+        church market-day""",
+    "day": """
+        Monday Tuesday Wednesday Thursday Friday Saturday Sunday Christmas Easter Michaelmas Lady-day
+        Whitsuntide""",
     "month": "January February March April May June July August September October November December",
     "season": "spring summer autumn winter harvest-time Lent shooting-season hay-time",
-    "number": "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty",
-    "ordinal": "first second third fourth fifth sixth seventh ninth tenth eleventh twelfth fifteenth twentieth",
+    "number": """
+        two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty""",
+    "ordinal": """
+        first second third fourth fifth sixth seventh ninth tenth eleventh twelfth fifteenth twentieth""",
     "unit": "minutes hours days weeks months years nights Sundays winters summers",
-    "sky": "rain wind fog snow mist frost sunshine moonlight thunder drizzle hail storm twilight haze sleet",
-    "v_sky": """beat hung drifted crept settled lingered swept broke deepened thickened cleared lifted gathered fell
+    "sky": """
+        rain wind fog snow mist frost sunshine moonlight thunder drizzle hail storm twilight haze sleet""",
+    "v_sky": """
+        beat hung drifted crept settled lingered swept broke deepened thickened cleared lifted gathered fell
         spread lay whirled ebbed raged""",
-    "animal": """dog cat horse mare pony donkey cow pig goose hen cock pigeon rook owl raven starling parrot spaniel
+    "animal": """
+        dog cat horse mare pony donkey cow pig goose hen cock pigeon rook owl raven starling parrot spaniel
         terrier greyhound mastiff kitten hare badger fox squirrel thrush blackbird swallow heron toad ox""",
-    "nature": """oak elm willow hawthorn ivy rose lilac lavender clover bramble fern bracken heather gorse nettle
-        brook river stream pool hedge ditch furrow cornfield haystack cloud star moon hill rock cliff tide shingle""",
-    "food": """bread cheese mutton beef ham bacon broth porridge pudding cake honey butter cream cider ale port claret
-        brandy tea coffee chocolate pears plums cherries walnuts gingerbread muffins toast eggs herrings oysters
-        partridge pigeon-pie potatoes cabbage marmalade jam sherry punch""",
-    "material": "silk cotton wool linen lace velvet satin fur oak mahogany pewter copper china marble straw wax ivory",
-    "gesture": """bow smile sigh frown nod shrug glance blush tear laugh shudder groan gesture curtsey cough stare
+    "nature": """
+        oak elm willow hawthorn ivy rose lilac lavender clover bramble fern bracken heather gorse nettle
+        brook river stream pool hedge ditch furrow cornfield haystack cloud star moon hill rock cliff tide
+        shingle""",
+    "food": """
+        bread cheese mutton beef ham bacon broth porridge pudding cake honey butter cream cider ale port
+        claret brandy tea coffee chocolate pears plums cherries walnuts gingerbread muffins toast eggs
+        herrings oysters partridge pigeon-pie potatoes cabbage marmalade jam sherry punch""",
+    "material": """
+        silk cotton wool linen lace velvet satin fur oak mahogany pewter copper china marble straw wax
+        ivory""",
+    "gesture": """
+        bow smile sigh frown nod shrug glance blush tear laugh shudder groan gesture curtsey cough stare
         whisper start yawn tremor""",
     "body": "hand arm shoulder head elbow knee foot forehead wrist cheek sleeve hair voice face finger",
     "house_part": "east_wing great_hall little_study breakfast-room old_nursery music-room blue_room",
@@ -157,8 +215,8 @@ _WORDS = {
     "someone": " ".join(BABI_MEN + BABI_WOMEN),
 }
 
-# One alternative a line; {x} expands rule or pool x, {^x} with a capital. Of the cast: A he his him himself
-# and B bhe bhis bhim are this paragraph's people, C another of the chapter, town and house its places.
+# One alternative a line; {x} expands rule or pool x, {^x} with a capital. Of the cast: A he his him and
+# B bhe bhis bhim are this paragraph's people, C another of the chapter, town and house its places.
 _RULES = {
     "np": """the {adj} {thing}
         the {thing}
@@ -334,6 +392,9 @@ _RULES = {
         {A} could see the {adj} {room} from the {place}, and {someone} {vi_ing} in it.
         had {someone} {often} {vt} the {adj} {thing} in the {room}?""",
     "sentence": """{clause}.
+        {A} {vt} {np}.
+        "{^ask}?"
+        "{^speech}!"
         {clause}, and {clause}.
         {clause}; {clause}.
         {clause}, but {clause}.
@@ -359,7 +420,7 @@ _RULES = {
         "{^ask}? {^speech}," {tell}.
         the {sky} {v_sky} over the {adj} {place}, and {clause}.
         the {sky} {v_sky} {prep} the {nature} {when}, {sub}.
-        a {adv} falling {sky} {v_sky} {where}, and the {nature} beyond {town} was {adj}.
+        {a_adv} falling {sky} {v_sky} {where}, and the {nature} beyond {town} was {adj}.
         it was {a_adj} {daypart} in {month}, and {clause}.
         it was the {ordinal} of {month}, {number} {unit} after {that_event}.
         the {nature} and the {nature} {where} were {adj} with {sky}.
@@ -384,7 +445,7 @@ _RULES = {
         {abstract} and {abstract} {v_feel} {him} by turns, {sub}.
         of {topic} {he} said nothing; of {topic} {he} spoke {how}.
         "dear {B}," wrote {A}, "{speech}, and {speech}."
-        the letter was dated from {town}, the {ordinal} of {month}, and began: "{^speech}."
+        the {temper} {role}'s letter, dated the {ordinal} of {month}, began: "{^speech}; {speech}."
         "I am, {address}, with {abstract} and {abstract}, your {temper} {role}."
         who, thought {A}, had {vt} {np} {where}?
         was it {abstract}, or was it {abstract}, that made {him} {vt_inf} {np}?
@@ -404,8 +465,8 @@ _RULES = {
     "that_event": """{C} had {vt} {np}
         the {role} had {vt} {np}
         the {adj} {thing} was {vt} {where}""",
-    }
-_CAST = "A he his him himself B bhe bhis bhim C town house".split()
+}
+_CAST = ("A", "he", "his", "him", "B", "bhe", "bhis", "bhim", "C", "town", "house")
 _BABI_SHARE = 0.06  # of sentences made from a "babi" shape; others name bAbI's people as members of the cast
 
 _NAMES = "|".join(BABI_MEN + BABI_WOMEN)
@@ -414,6 +475,9 @@ _FACT = re.compile(
     rf"\b(?:{_NAMES}) (?:and (?:{_NAMES}) )?(?:{_VERBS})\b"
     rf"|\b(?:{_VERBS})(?: \w+)?(?: to)? the (?:{'|'.join(BABI_PLACES + BABI_OBJECTS)})\b"
 )
+
+
+_VOWEL = re.compile("[aeiou]|honest", re.IGNORECASE)
 
 
 def fact_like(sentence: str) -> bool:
@@ -483,8 +547,9 @@ def _paragraph(rng: random.Random, people: list[tuple[str, bool]]) -> list[str]:
     first = int(rng.random() * 4)
     second, third = (first + 1 + int(rng.random() * 2)) % 4, (first + 3) % 4
     (a, a_man), (b, b_man), (c, _) = people[first], people[second], people[third]
-    himself = ["he", "his", "him", "himself"] if a_man else ["she", "her", "her", "herself"]
-    return [a, *himself, b, *(["he", "his", "him"] if b_man else ["she", "her", "her"]), c]
+    he = ["he", "his", "him"] if a_man else ["she", "her", "her"]
+    bhe = ["he", "his", "him"] if b_man else ["she", "her", "her"]
+    return [a, *he, b, *bhe, c]
 
 
 @cache
@@ -500,13 +565,13 @@ def _grammar() -> dict[str, tuple[Any, ...]]:
         words = [word.replace("_", " ") for word in text.split()]
         pools[name] = tuple(words)
         pools[f"{name}s"] = tuple(_plural(word) for word in words)
-        pools[f"a_{name}"] = tuple(f"{'an' if word[0] in 'aeiouAEIOU' else 'a'} {word}" for word in words)
+        pools[f"a_{name}"] = tuple(f"{'an' if _VOWEL.match(word) else 'a'} {word}" for word in words)
 
     @cache
     def rule(name: str) -> tuple[Any, ...]:
         if name.startswith("^"):
             return tuple(capital(choice) for choice in rule(name[1:]))
-        return pools[name] if name in pools else tuple(alternative(line) for line in _RULES[name].splitlines())
+        return pools.get(name) or tuple(alternative(line) for line in _RULES[name].splitlines())
 
     def alternative(line: str) -> Any:
         names = re.findall(r"{(.*?)}", line)
@@ -534,4 +599,6 @@ def _plural(word: str) -> str:
             return word.removesuffix(end) + ends
     if word.endswith("y") and word[-2] not in "aeiou":
         return f"{word[:-1]}ies"
-    return word if word.endswith("ws") else f"{word}es" if word.endswith(("s", "x", "ch", "sh")) else f"{word}s"
+    if word.endswith("ws"):  # bellows
+        return word
+    return f"{word}es" if word.endswith(("s", "x", "ch", "sh")) else f"{word}s"

@@ -107,11 +107,7 @@ class Memory(nn.Module):
         gates = {name: F.hardsigmoid(linear(x)) for name, linear in self.gate.items()}
         self.write_rate = gates["write"].mean()
         q = self._address(self.query(x)) if output else None
-        chunkwise = type(self).write_chunk is not Memory.write_chunk
-        if torch.is_grad_enabled() and chunkwise:
-            y, state = self.write_chunk(state, q, *self._pairs(seen), gates)
-        else:
-            y, state = self._sparse(state, seen, q, gates, chunkwise)
+        y, state = self._sparse(state, seen, q, gates)
         if halo is not None:
             state["halo"] = seen[:, -halo.shape[1] :]
         return (self.out(y.flatten(2)) if output else x), state
@@ -122,8 +118,12 @@ class Memory(nn.Module):
     def _pairs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._address(self.key(x)), self.value(x).unflatten(-1, (self.n_heads, self.head_dim))
 
-    def _sparse(self, state, seen, q, gates, chunkwise):
-        """Stretches without an event are read at once; blocks with events token by token (or chunkwise)."""
+    def _sparse(self, state, seen, q, gates):
+        """Stretches without an event are read at once; blocks with events token by token (or chunkwise).
+
+        A hard sigmoid is flat where it is 0, so leaving closed tokens out changes no gradient either.
+        """
+        chunkwise = type(self).write_chunk is not Memory.write_chunk
         length = gates["write"].shape[1]
         is_open = gates["write"].detach() > 0
         events = F.pad(is_open, (0, 0, 0, -length % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK)).sum(2)

@@ -1,0 +1,19 @@
+"""A reader that ignores what it reads: its score is the floor, `chance`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from atlas_bench.models.oracle import Control
+
+
+class Constant(Control):
+    """Answers the task's first label whatever was read, or '' where the task names no labels."""
+
+    name = "constant"
+
+    def answer(self, state: np.ndarray, question: Sequence[int], max_tokens: int) -> str:
+        labels = self._samples[int(state[0, 0])].meta.get("labels", ())
+        return next(iter(labels), "")

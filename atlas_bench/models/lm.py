@@ -1,0 +1,105 @@
+"""A Decoder as a types.Model: streams, forks, answers, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from atlas_bench.models import cost
+from atlas_bench.models.decoder import Decoder, State
+from atlas_bench.models.tokenizer import Tokenizer
+from atlas_bench.units import format_bytes, format_length
+
+ASSUMED_FLOPS = 1e11  # for the hours named in an `unsupported`: the order of a laptop's matrix products
+MAX_HOURS = 24
+
+
+class LanguageModel:
+    """Runs a trained Decoder for the runner; every state tensor is [B, ...] and never changed in place."""
+
+    def __init__(self, name: str, model: Decoder, tokenizer: Tokenizer, card: Mapping[str, Any]):
+        self.name, self.model, self.tokenizer, self.card = name, model.eval(), tokenizer, card
+        self.newline = tokenizer.encode("\n")[0]
+
+    def supports(self, length: int) -> str | None:
+        """Why full attention cannot read that many tokens here; None for everything else."""
+        config = self.model.config
+        if config.attention_window:
+            return None
+        cache, hours = cost.cache_bytes(config, length), cost.feed_flops(config, length) / ASSUMED_FLOPS / 3600
+        memory = psutil.virtual_memory().total
+        if cache < memory / 4 and hours < MAX_HOURS:
+            return None
+        return (
+            f"full attention over {format_length(length)} tokens needs a key-value cache of {format_bytes(cache)} "
+            f"(this machine has {format_bytes(memory)}) and about {hours:.0f} hours at {ASSUMED_FLOPS:.0e} FLOP/s; "
+            f"a sliding-window or memory model reads it in constant memory"
+        )
+
+    @torch.inference_mode()
+    def start(self, batch: int) -> State:
+        return self.model.start(batch)
+
+    @torch.inference_mode()
+    def feed(self, state: State, tokens: np.ndarray) -> State:
+        _, state = self.model(torch.from_numpy(tokens).long(), state, output=False)
+        return state
+
+    def row(self, state: State, index: int) -> State:
+        return [
+            {part: {n: x[index : index + 1].clone() for n, x in tensors.items()} for part, tensors in layer.items()}
+            for layer in state
+        ]
+
+    @torch.inference_mode()
+    def answer(self, state: State, question: Sequence[int], max_tokens: int) -> str:
+        tokens, said = torch.tensor([list(question)]), []
+        for _ in range(max_tokens):
+            hidden, state = self.model(tokens, state)
+            token = int(self.model.logits(hidden[:, -1]).argmax(-1))
+            if token == self.newline:
+                break
+            said.append(token)
+            tokens = torch.tensor([[token]])
+        return self.tokenizer.decode(said).strip()
+
+    def state_bytes(self, state: State) -> int:
+        return sum(x[0].numel() * x.element_size() for layer in state for part in layer.values() for x in part.values())
+
+    def finite(self, state: State) -> bool:
+        """False once any number of the state is infinite or not a number."""
+        return all(bool(torch.isfinite(x).all()) for layer in state for part in layer.values() for x in part.values())
+
+    def pack(self, state: State) -> dict[str, np.ndarray]:
+        return {
+            f"{i}.{part}.{name}": x.contiguous().numpy()
+            for i, layer in enumerate(state)
+            for part, tensors in layer.items()
+            for name, x in tensors.items()
+        }
+
+    def unpack(self, arrays: Mapping[str, np.ndarray]) -> State:
+        state: State = [{} for _ in self.model.blocks]
+        for key, array in arrays.items():
+            layer, part, name = key.split(".", 2)
+            state[int(layer)].setdefault(part, {})[name] = torch.from_numpy(array.copy())
+        return state
+
+    def facts(self) -> dict[str, Any]:
+        config = self.model.config
+        return {
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "memory": config.memory,
+            "training_tokens": self.card.get("training_tokens"),
+            "weights_hash": self.card.get("weights_hash"),
+            "kernel": "torch events" if config.memory != "none" else "torch attention",
+            "feed_flops_per_token": cost.feed_flops(config, 1),
+            "config": config.to_dict(),
+            "device": "cpu",
+            "dtype": "float32",
+            "threads": torch.get_num_threads(),
+        }

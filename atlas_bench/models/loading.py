@@ -1,0 +1,112 @@
+"""Models by name or by folder; a model's folder holds model.safetensors and card.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from atlas_bench import registry
+from atlas_bench.errors import UserError, unknown
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+WEIGHTS, CARD = "model.safetensors", "card.json"
+
+
+def names() -> list[str]:
+    """Embedded models and controls."""
+    return sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CARD}")) + sorted(registry.MODELS)
+
+
+def folder_of(name: str) -> Path:
+    """Where the model of that name or path lies."""
+    if (PRETRAINED / name / CARD).exists() and "/" not in name:
+        return PRETRAINED / name
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise unknown("model", name, names())
+    if not (folder / CARD).exists():
+        raise UserError(
+            f"model folder '{name}' has no {CARD}. Give a folder that `atlas-bench train --out` has written."
+        )
+    return folder
+
+
+def card(name: str) -> dict[str, Any]:
+    """The card of an embedded model or a model folder: config, recipe, training, figures."""
+    path = folder_of(name) / CARD
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"model card {path} is not JSON ({error}). Train again, or restore the file.") from None
+
+
+def load(name: str, *, threads: int | None = None) -> Any:
+    """The types.Model of that name: a control, an embedded model, or a folder written by `train`.
+
+    threads  of torch on the CPU; None leaves torch's own choice
+    """
+    if name in registry.MODELS:
+        return registry.control(name)
+    import torch
+
+    from atlas_bench.models.decoder import Config, Decoder
+    from atlas_bench.models.lm import LanguageModel
+    from atlas_bench.models.tokenizer import embedded
+
+    if threads:
+        torch.set_num_threads(threads)
+    folder = folder_of(name)
+    about = card(name)
+    try:
+        config = Config(**about["config"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"model card {folder / CARD} states no architecture of this version ({error}). Train again."
+        ) from None
+    with torch.device("meta"):
+        model = Decoder(config)
+    weights = read_weights(folder / WEIGHTS)
+    check_weights(folder / WEIGHTS, weights, model.state_dict())
+    model = Decoder(config)
+    model.load_state_dict(weights)
+    about["weights_hash"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+    return LanguageModel(folder.resolve().name, model, embedded(), about)
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file; a UserError names a file that is missing or corrupt."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"weights {path} do not exist. Train again, or restore the file.") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"weights {path} cannot be read ({error}). Restore the file, or train again.") from None
+
+
+def check_weights(path: Path, weights: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises UserError where weights are of another architecture than the card says."""
+    wrong = [
+        f"{name} is {tuple(weights[name].shape) if name in weights else 'absent'}, not {tuple(x.shape)}"
+        for name, x in wanted.items()
+        if name not in weights or weights[name].shape != x.shape
+    ] + [f"{name} is not part of it" for name in weights if name not in wanted]
+    if wrong:
+        raise UserError(
+            f"weights {path} are of another architecture than the card beside them: {wrong[0]}"
+            f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. Use the card that was saved with them."
+        )
+
+
+def save(folder: Path, model: Any, about: Mapping[str, Any]) -> None:
+    """Writes a model folder: weights and card."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: x.contiguous() for name, x in model.state_dict().items()}, folder / WEIGHTS)
+    (folder / CARD).write_text(json.dumps({"config": model.config.to_dict(), **about}, indent=2) + "\n")

@@ -1,0 +1,70 @@
+"""A perfect reader, to test tasks and the runner with: it is shown the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from atlas_bench.models.tokenizer import embedded
+from atlas_bench.types import Sample
+
+
+class Control:
+    """A model that remembers only which sample it reads and how many tokens of it.
+
+    The runner shows a model with a method `peek` the samples of a batch before it starts them;
+    this side channel is what makes a control, and no other model may have one.
+    A state is int64 [B, 2]: the sample's index, and the tokens read.
+    """
+
+    name = "control"
+
+    def __init__(self) -> None:
+        self.tokenizer = embedded()
+        self._samples: dict[int, Sample] = {}
+
+    def peek(self, samples: Sequence[Sample]) -> None:
+        """The samples that the next streams hold, in their order."""
+        self._samples = {sample.index: sample for sample in samples}
+
+    def supports(self, length: int) -> str | None:
+        return None
+
+    def start(self, batch: int) -> np.ndarray:
+        indices = list(self._samples)
+        return np.array([[indices[i], 0] for i in range(batch)], dtype=np.int64)
+
+    def feed(self, state: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        return state + np.array([0, tokens.shape[1]])
+
+    def row(self, state: np.ndarray, index: int) -> np.ndarray:
+        return state[index : index + 1].copy()
+
+    def answer(self, state: np.ndarray, question: Sequence[int], max_tokens: int) -> str:
+        raise NotImplementedError
+
+    def state_bytes(self, state: np.ndarray) -> int:
+        return state[:1].nbytes
+
+    def pack(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        return {"state": state}
+
+    def unpack(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        return arrays["state"]
+
+    def facts(self) -> dict[str, Any]:
+        return {"parameters": 0, "kernel": "none", "memory": "none", "device": "cpu"}
+
+
+class Oracle(Control):
+    """Answers the target, provided that it was fed the context whole and the right question."""
+
+    name = "oracle"
+
+    def answer(self, state: np.ndarray, question: Sequence[int], max_tokens: int) -> str:
+        index, read = state[0].tolist()
+        sample = self._samples[index]
+        whole = read == sample.context.length and tuple(question) == tuple(sample.question)
+        return sample.targets[0] if whole else ""

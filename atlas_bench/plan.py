@@ -1,0 +1,159 @@
+"""Tasks x subsets x lengths x models x seeds -> cells, cheap ones first. Nothing is run here.
+
+wanted = parse_tasks("babilong:qa1,babilong:qa2")
+cells = make(wanted, lengths=[16_000], models=["atlas-nano"], seeds=[0], samples=100, options=options)
+check(cells, models)                     # every mistake is told before anything is written
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from atlas_bench import __version__, registry
+from atlas_bench.errors import UserError, unknown
+from atlas_bench.results.record import Record
+from atlas_bench.types import Model, Sample, Task, TaskOptions
+
+PROMPTS = ("bare", "official")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One grid point: what is asked of whom."""
+
+    task: str
+    subset: str
+    length: int
+    model: str
+    seed: int = 0
+    samples: int = 100
+    options: TaskOptions = field(default_factory=TaskOptions)
+
+    @property
+    def title(self) -> str:
+        return f"{self.task}:{self.subset}" if self.subset else self.task
+
+
+def parse_task(text: str) -> list[tuple[str, str]]:
+    """(task, subset) pairs of one written task: 'babilong:qa1', or 'babilong' for all its subsets.
+
+    Raises UserError for a task or subset that does not exist.
+    """
+    name, colon, subset = text.strip().partition(":")
+    task = registry.task(name)
+    if not colon:
+        return [(name, each) for each in task.subsets] or [(name, "")]
+    if subset not in task.subsets:
+        raise unknown(f"subset of {name}", subset, task.subsets)
+    return [(name, subset)]
+
+
+def parse_tasks(text: str) -> list[tuple[str, str]]:
+    """The pairs of comma-separated tasks, each once, in the order written."""
+    return list(dict.fromkeys(pair for part in text.split(",") for pair in parse_task(part)))
+
+
+def make(
+    wanted: Iterable[tuple[str, str]],
+    *,
+    lengths: Sequence[int],
+    models: Sequence[str],
+    seeds: Sequence[int] = (0,),
+    samples: int = 100,
+    options: TaskOptions = TaskOptions(),  # noqa: B008 - frozen
+) -> list[Cell]:
+    """All cells, short ones first, each once.
+
+    Raises UserError for fewer than one sample or an unknown prompt.
+    """
+    if samples < 1:
+        raise UserError(f"samples is {samples}. Ask for one or more.")
+    if options.prompt not in PROMPTS:
+        raise unknown("prompt", options.prompt, PROMPTS)
+    cells = [
+        Cell(task, subset, length, model, seed, samples, options)
+        for length in sorted(lengths)
+        for task, subset in wanted
+        for model in models
+        for seed in seeds
+    ]
+    return list(dict.fromkeys(cells))
+
+
+def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
+    """Raise UserError where a cell's samples cannot be made: too short, no data, no background, too few."""
+    seen = set()
+    for cell in cells:
+        tokenizer, task = models[cell.model].tokenizer, registry.task(cell.task)
+        asked = replace(cell, model=tokenizer.key)
+        if asked not in seen:
+            task.check(cell.subset, cell.length, tokenizer, cell.options)
+            # how many there are is known to the samples only: they say so with the first one
+            next(samples(cell, task, models[cell.model]))
+            seen.add(asked)
+
+
+def samples(cell: Cell, task: Task, model: Model) -> Iterator[Sample]:
+    """The cell's samples in the model's tokens."""
+    return iter(
+        task.samples(cell.subset, cell.length, cell.samples, cell.seed, model.tokenizer, cell.options)
+    )
+
+
+def blank(cell: Cell, task: Task, model: Model) -> Record:
+    """The cell's record before it has run: identity, model and surroundings; its cell_key is the cell's."""
+    facts = model.facts()
+    told = {f.name for f in fields(Record)} & facts.keys() - {"status", "state_bytes"}
+    return Record(
+        status="failed",
+        reason="not run",
+        task=cell.task,
+        task_version=task.version,
+        subset=cell.subset,
+        length=cell.length,
+        model=cell.model,
+        seed=cell.seed,
+        samples=cell.samples,
+        options=asdict(cell.options),
+        scorer_version={name: getattr(task, "scorer_versions", {}).get(name, "1") for name in task.scorers},
+        headline=next(iter(task.scorers), None),
+        chance=task.chance(cell.subset),
+        tokenizer_key=model.tokenizer.key,
+        versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},
+        hardware={"cpu": _cpu(), "cores": _cores(), "gpu": facts.get("gpu")},
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **{name: facts[name] for name in sorted(told)},
+    )
+
+
+def _versions() -> dict[str, str | None]:
+    """Of what decides the numbers, without importing it."""
+    found: dict[str, str | None] = {}
+    for name in ("torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _cpu() -> str:
+    """The processor's name; platform.processor() is empty on most Linux systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _cores() -> int | None:
+    """Cores this process may use: fewer than the machine's in a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

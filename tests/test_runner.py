@@ -1,0 +1,323 @@
+"""The runner: what a cell leaves behind, whatever stops it. A tiny task and a model that hashes what it reads."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atlas_bench import plan, registry, runner
+from atlas_bench.errors import UserError
+from atlas_bench.progress import Progress
+from atlas_bench.results import store
+from atlas_bench.results.record import Record, timeless
+from atlas_bench.types import Sample
+
+LABELS = ("garden", "kitchen")
+BLOCK, INTERVAL = 100, 1000
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A Context whose tokens follow from their positions."""
+
+    length: int
+    salt: int
+
+    def read(self, start, stop):
+        at = np.arange(start, min(stop, self.length), dtype=np.int64)
+        return ((at * 7919 + self.salt * 31) % 97).astype(np.int32)
+
+
+class Tiny:
+    """A task whose questions differ in length and whose answers the model gets right by luck."""
+
+    name, subsets, version, max_answer_tokens = "tiny", ("a", "b"), "1", 5
+    scorers = {"tiny/exact": lambda answer, sample: answer == sample.targets[0]}  # noqa: RUF012
+
+    def check(self, subset, length, tokenizer, options):
+        if length < 20:
+            raise UserError(f"length {length} is too short for tiny; 20 would do.")
+
+    def samples(self, subset, length, n, seed, tokenizer, options):
+        for i in range(n):
+            question = tuple(range(2 + i % 3))
+            meta = {
+                "question": f"question {i}?",
+                "plan_hash": f"{seed}-{i}",
+                "labels": LABELS,
+                "data_key": "t1",
+            }
+            yield Sample(i, Digits(length - len(question), seed + i), question, (LABELS[i % 2],), meta)
+
+    def chance(self, subset):
+        return 0.5
+
+    def describe(self):
+        return "tiny"
+
+
+class Words:
+    key, vocab_size = "words", 100
+
+
+class Hasher:
+    """A Model whose answer hangs on every token and its position; a trap may go off in feed()."""
+
+    name, tokenizer = "hasher", Words()
+
+    def __init__(self, trap: Callable[[int], None] = lambda fed: None):
+        self.trap, self.fed = trap, 0
+
+    def supports(self, length):
+        return "needs 3 GiB, so 50K at most" if length > 50_000 else None
+
+    def start(self, batch):
+        return np.zeros((batch, 2), dtype=np.uint64)
+
+    def feed(self, state, tokens):
+        self.trap(self.fed)
+        self.fed += tokens.size
+        sums, read = state[:, :1], state[:, 1:]
+        places = (read + np.arange(1, tokens.shape[1] + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        sums = sums + ((places ^ (places >> np.uint64(29))) * tokens).sum(1, keepdims=True, dtype=np.uint64)
+        return np.concatenate([sums, read + np.uint64(tokens.shape[1])], 1)
+
+    def row(self, state, index):
+        return state[index : index + 1].copy()
+
+    def answer(self, state, question, max_tokens):
+        return LABELS[int(state[0, 0] >> np.uint64(33)) % 2]
+
+    def state_bytes(self, state):
+        return state[:1].nbytes
+
+    def pack(self, state):
+        return {"state": state}
+
+    def unpack(self, arrays):
+        return arrays["state"]
+
+    def facts(self):
+        return {"parameters": 0, "weights_hash": "w1", "kernel": "numpy", "device": "cpu"}
+
+
+TINY = Tiny()
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(registry.TASKS, "tiny", f"{__name__}:TINY")
+
+
+def cell(length: int = 2500, samples: int = 5, **more) -> plan.Cell:
+    return plan.Cell("tiny", "a", length, "hasher", samples=samples, **more)
+
+
+def go(folder: Path, model=None, *, cells: Sequence[plan.Cell] = (), **settings) -> list[Record]:
+    chosen = runner.Settings(**{"block": BLOCK, "batch": 2, "checkpoint_tokens": INTERVAL} | settings)
+    return runner.run(cells or [cell()], {"hasher": model or Hasher()}, folder, chosen, Progress(quiet=True))
+
+
+def trap(at: int, error: BaseException) -> Callable[[int], None]:
+    """Raise once, when `at` tokens have been fed."""
+    armed = [True]
+
+    def spring(fed: int) -> None:
+        if fed >= at and armed[0]:
+            armed.clear()
+            armed.append(False)
+            raise error
+
+    return spring
+
+
+def kill_and_resume(
+    command: Sequence[str], out: Path, *, checkpoints: int = 1, patience: float = 60
+) -> Record:
+    """The record of a command that is SIGKILLed after its n-th checkpoint and then started again."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seen: set[int] = set()
+    end = time.monotonic() + patience
+    while len(seen) < checkpoints:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < end, "no checkpoint in time"
+        seen |= {file.stat().st_mtime_ns for file in out.glob(".checkpoints/*.safetensors")}
+        time.sleep(0.002)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (record,) = store.read_all(out)[0]
+    return record
+
+
+def test_a_cell_leaves_one_record(tmp_path):
+    (record,) = go(tmp_path)
+    assert store.read(tmp_path / "tiny.jsonl") == ([record], [])
+    assert (record.status, record.reason, record.resumed) == ("ok", "", False)
+    assert record.tokens_read == 5 * 2500
+    assert record.scores["tiny/exact"]["n"] == 5 and [row["index"] for row in record.answers] == list(
+        range(5)
+    )
+    assert (record.weights_hash, record.data_hash, record.state_bytes) == ("w1", "t1", 16)
+    assert record.peak_rss_bytes > 1e6 and record.seconds > 0 and record.versions["numpy"]
+    assert not (tmp_path / ".checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"block": 1}, {"block": 4096}, {"batch": 1}, {"batch": 5}, {"block": 97}]
+)
+def test_block_and_batch_change_no_result(tmp_path, settings):
+    (plain,), (record,) = go(tmp_path / "plain"), go(tmp_path / "other", **settings)
+    assert timeless(record) == timeless(plain)
+
+
+def test_the_same_command_runs_only_what_is_missing(tmp_path, capsys):
+    go(tmp_path)
+    model = Hasher()
+    first, second = go(tmp_path, model, cells=[cell(), cell(3000)])
+    assert (first.length, second.length) == (2500, 3000) and model.fed < 5 * 3000 + 1
+    assert len(store.read(tmp_path / "tiny.jsonl")[0]) == 2
+
+
+@pytest.mark.parametrize("at", [0, 150, 2500, 4900, 5100, 9000, 12_400])
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, at):
+    (plain,) = go(tmp_path / "plain")
+    model = Hasher(trap(at, KeyboardInterrupt()))
+    with pytest.raises(runner.Interrupted, match="stopped .*same command goes on"):
+        go(tmp_path, model)
+    assert not (tmp_path / "tiny.jsonl").exists()
+    (record,) = go(tmp_path, model)
+    assert timeless(record) == timeless(plain) and record.resumed == (at > 0)
+    assert model.fed <= 5 * 2500 + 2 * 2 * BLOCK  # at most the tails of one batch are fed twice
+    assert not (tmp_path / ".checkpoints").exists()
+
+
+def test_a_kill_loses_at_most_one_checkpoint_interval(tmp_path):
+    (plain,) = go(tmp_path / "plain", cells=[cell(20_000, samples=3)])
+    log = tmp_path / "fed"
+    record = kill_and_resume(
+        [sys.executable, __file__, str(tmp_path / "out"), str(log)], tmp_path / "out", checkpoints=7
+    )
+    assert record.resumed and timeless(record) == timeless(plain)
+    streams = 2
+    assert 0 < log.stat().st_size <= 3 * 20_000 + streams * (INTERVAL + BLOCK)  # a byte for each token fed
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (MemoryError(), "oom", "smaller --batch"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), "oom", "CUDA"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "oom", "allocate"),
+        (ValueError("two\nlines"), "failed", "ValueError: two lines"),
+        (UserError("told late"), "failed", "told late"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_in_a_model_is_a_status(tmp_path, error, status, reason):
+    stopped, other = go(tmp_path, Hasher(trap(6000, error)), cells=[cell(), cell(3000)])
+    assert (stopped.status, stopped.scores["tiny/exact"]["n"]) == (status, 2)
+    assert reason in stopped.reason and "\n" not in stopped.reason
+    assert other.status == "ok" and not (tmp_path / ".checkpoints").exists()
+    again = go(tmp_path)[0]
+    assert again.status == "ok" and not again.resumed
+
+
+def test_unsupported_says_why_and_reads_nothing(tmp_path):
+    model = Hasher()
+    (record,) = go(tmp_path, model, cells=[cell(60_000)])
+    assert (record.status, record.reason) == ("unsupported", "needs 3 GiB, so 50K at most")
+    assert model.fed == 0 and record.tokens_read is None and record.scores == {}
+
+
+def test_a_timeout_goes_on_with_a_longer_one(tmp_path):
+    (plain,) = go(tmp_path / "plain")
+    model = Hasher(lambda fed: time.sleep(0.05 if fed > 6000 else 0))
+    (record,) = go(tmp_path, model, timeout=0.04)
+    assert record.status == "timeout" and "0.04 s" in record.reason and record.scores["tiny/exact"]["n"] < 5
+    model.trap = lambda fed: None
+    (record,) = go(tmp_path, model, timeout=100)
+    assert timeless(record) == timeless(plain) and record.resumed and model.fed <= 5 * 2500
+
+
+def test_an_unusable_checkpoint_is_left_out_with_a_warning(tmp_path, capsys):
+    with pytest.raises(runner.Interrupted):
+        go(tmp_path, Hasher(trap(6000, KeyboardInterrupt())))
+    (file,) = tmp_path.glob(".checkpoints/*")
+    file.write_bytes(file.read_bytes()[:50])
+    (record,) = go(tmp_path)
+    assert record.status == "ok" and not record.resumed
+    assert "left out" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_resuming_leaves_the_checkpoint(tmp_path):
+    class Slow(Hasher):
+        def unpack(self, arrays):
+            raise KeyboardInterrupt
+
+    with pytest.raises(runner.Interrupted):
+        go(tmp_path, Hasher(trap(6000, KeyboardInterrupt())))
+    (file,) = tmp_path.glob(".checkpoints/*")
+    saved = file.read_bytes()
+    with pytest.raises(runner.Interrupted):
+        go(tmp_path, Slow())
+    assert file.read_bytes() == saved
+
+
+def test_reading_holds_blocks_not_samples(tmp_path, monkeypatch):
+    asked = []
+    read = Digits.read
+    monkeypatch.setattr(Digits, "read", lambda self, a, b: asked.append(b - a) or read(self, a, b))
+    go(tmp_path)
+    assert max(asked) <= BLOCK
+
+
+def test_the_plan_is_short_first_and_names_every_subset():
+    assert plan.parse_tasks("tiny") == [("tiny", "a"), ("tiny", "b")]
+    assert plan.parse_tasks("tiny:b,tiny") == [("tiny", "b"), ("tiny", "a")]
+    cells = plan.make(plan.parse_tasks("tiny"), lengths=[64, 32, 64], models=["m", "n"], seeds=[0, 1])
+    assert [c.length for c in cells] == [32] * 8 + [64] * 8
+    with pytest.raises(UserError, match="unknown subset of tiny 'c'"):
+        plan.parse_task("tiny:c")
+
+
+def test_the_progress_line_shows_tokens_accuracy_and_time_left():
+    from io import StringIO
+
+    from rich.console import Console
+
+    out = StringIO()
+    progress = Progress(console=Console(file=out, width=80), every=0)
+    progress.start("tiny 1M hasher", samples=20, tokens=20_000_000, read=0)
+    time.sleep(0.01)
+    progress.show(read=10_500_000, answered=10, correct=9, streams=8)
+    progress.stop()
+    line = out.getvalue()
+    assert "sample 11-18/20 | 10.5M/20.0M tokens" in line and "90 % right (60-98)" in line and "left" in line
+    assert line.count("\n") == 1 and "\x1b" not in line
+
+
+def main(out: Path, log: Path) -> None:
+    """The run that the kill test kills: slow enough to be hit in the middle, counting what it reads."""
+
+    class Slow(Hasher):
+        def feed(self, state, tokens):
+            time.sleep(0.002)
+            with open(log, "ab") as file:
+                file.write(bytes(tokens.size))
+            return super().feed(state, tokens)
+
+    registry.TASKS["tiny"] = "__main__:TINY"
+    go(out, Slow(), cells=[replace(cell(20_000), samples=3)])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
