@@ -20,6 +20,7 @@ from atlas_bench.tasks.haystack import background, intersperse
 from atlas_bench.types import Tokenizer
 
 TRAINING_SHARDS = 1_000_000  # generated background: shards from this number on are never evaluated
+TRAINING_POOL = 16  # that many shards of about a million tokens
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Lessons:
 
     salt          share of background words replaced by a name of the story
     counterfeits  false facts per background token
+    first_shard   of a generated corpus; evaluation uses the first ones
     """
 
     def __init__(
@@ -50,18 +52,24 @@ class Lessons:
         tokenizer: Tokenizer,
         seed: int,
         *,
-        salt: float = 0.02,
-        counterfeits: float = 0.004,
+        salt: float = 0.015,
+        counterfeits: float = 0.002,
+        first_shard: int = TRAINING_SHARDS,
     ):
         self.subsets, self.corpora, self.tokenizer = subsets, corpora, tokenizer
-        self.salt, self.counterfeits = salt, counterfeits
-        self.rng = random.Random(f"lessons {seed}")
-        self.numpy_rng = np.random.default_rng(seed)
+        self.salt, self.counterfeits, self.first_shard = salt, counterfeits, first_shard
+        self.seeded(seed)
         self._ids: dict[str, tuple[int, ...]] = {}
         words = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
         self._is_word = np.array([len(w) > 2 and w[0] == " " and w[1:].isalpha() for w in words])
         self._names = {s: [self._encode(" " + name) for name in babi.NAMES[s]] for s in subsets}
         self._one_token = {s: np.array([n[0] for n in ids if len(n) == 1]) for s, ids in self._names.items()}
+
+    def seeded(self, seed: int) -> Lessons:
+        """These lessons, begun anew: what follows depends on the seed alone."""
+        self.rng = random.Random(f"lessons {seed}")
+        self.numpy_rng = np.random.default_rng(seed)
+        return self
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
         """One context of `length` tokens in segments, each followed by what can be asked by then."""
@@ -78,9 +86,8 @@ class Lessons:
             kept += 1
         kept = rng.randint(min(2, kept), kept)
         facts, encoded = facts[:kept], encoded[:kept]
-        spans = background(
-            corpus, length - sum(map(len, encoded)), rng, first_document=TRAINING_SHARDS if corpus.n_documents is None else 0
-        )
+        first = self.first_shard if corpus.n_documents is None else 0
+        spans = background(corpus, length - sum(map(len, encoded)), rng, first_document=first, pool=TRAINING_POOL)
         context, at = intersperse(encoded, spans, corpus, rng)
         ends = [a + len(e) for a, e in zip(at, encoded, strict=True)]
         for start in range(0, length, segment):

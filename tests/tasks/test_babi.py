@@ -5,6 +5,8 @@ Where the real files deviate from the simulators, each found by these tests or w
        answer with; never simulated.
   qa3  4 of 739 moments at which a question could have been asked passed without one; here none do.
   qa5  "What did A give to B?" is 37 % of the questions; here one in three (p = 0.03, taken as chance).
+  qa5  a gift right after a gift goes back to the giver 365 times of 377, here 92 in 100; and within two or
+       three facts of a gift another object is given half as often as here. No rule for either was found.
 """
 
 from __future__ import annotations
@@ -164,7 +166,7 @@ def test_the_bytes_of_a_seed_never_change() -> None:
     told = "\n".join(
         f"{story.facts} {story.questions}" for name in babi.SUBSETS for story in stories(name, 20, 7)
     )
-    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "964d6ee2af28fed5"
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "0d8062ed784d1b32"
 
 
 # ---- the same language
@@ -228,8 +230,8 @@ MEASURES = {
     "question form": lambda s, subset: [form(s.questions[-1].text, subset)],
     "person": lambda s, subset: [fact.split()[0] for fact in s.facts],
     "names that come again": lambda s, subset: [recurrence(s.facts[:2])],
-    "person twice in a row": lambda s, subset: [
-        a.split()[0] == b.split()[0] for a, b in zip(s.facts, s.facts[1:], strict=False)
+    "two facts on end": lambda s, subset: [
+        (kind(a), kind(b), a.split()[0] == b.split()[0]) for a, b in zip(s.facts, s.facts[1:], strict=False)
     ],
     "facts before the first question": lambda s, subset: [bin_of(s.questions[0].after)],
     "facts between questions": lambda s, subset: [

@@ -1,0 +1,202 @@
+"""The training loop: rounds of contexts, one optimiser step at a time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from atlas_bench.models.decoder import Config, Decoder, State
+from atlas_bench.tasks.lessons import Ask, Lessons, Segment
+from atlas_bench.train import checkpoint
+from atlas_bench.train.recipe import Progress, Recipe
+
+
+def train(
+    config: Config,
+    recipe: Recipe,
+    make_lessons: Callable[[int], Lessons],
+    out: Path,
+    *,
+    warm_start: dict[str, Tensor] | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    checkpoint_seconds: float = 60.0,
+    until: float | None = None,
+) -> tuple[Decoder, Progress]:
+    """Trains (or goes on training) the model whose checkpoint lies in `out`; returns it with its history.
+
+    make_lessons  lessons of one round, by a seed
+    warm_start    weights to begin from; those of like name and shape are taken, the rest stays new
+    until         time.time() at which to checkpoint and stop
+    """
+    torch.manual_seed(recipe.seed)
+    model = Decoder(config)
+    if warm_start is not None:
+        transplant(model, warm_start)
+    optimizers = make_optimizers(model, recipe)
+    progress = Progress(length=recipe.first_length)
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / checkpoint.FILE).exists():
+        progress = checkpoint.restore(out, model, optimizers, config, recipe)
+    window = deque(progress.recent, maxlen=recipe.promote_steps)
+    saved = time.monotonic()
+    while progress.stage != "done":
+        if until is not None and time.time() > until:
+            break
+        began = time.monotonic()
+        lessons = make_lessons(recipe.seed * 1_000_003 + progress.round)
+        length, batch = plan_round(recipe, progress)
+        segment, state = min(recipe.segment, length), None
+        streams = zip(*(lessons.stream(length, segment) for _ in range(batch)), strict=True)
+        while segments := list(islice(streams, max(1, recipe.longest // segment))):
+            set_rates(optimizers, recipe, progress)
+            figures, state = step(model, optimizers, segments, state, recipe)
+            progress.step += 1
+            progress.tokens += batch * segment * len(segments)
+            progress.stage_tokens += batch * segment * len(segments)
+            if figures["asked"]:
+                window.append(figures["accuracy"])
+        progress.round += 1
+        progress.seconds += time.monotonic() - began
+        progress.recent = list(window)
+        progress.last = {**figures, "accuracy": float(np.mean(window)) if window else 0.0}
+        report(progress)
+        advance(progress, recipe, window)
+        if time.monotonic() - saved > checkpoint_seconds or progress.stage == "done":
+            checkpoint.save(out, model, optimizers, config, recipe, progress)
+            saved = time.monotonic()
+    checkpoint.save(out, model, optimizers, config, recipe, progress)
+    return model, progress
+
+
+def plan_round(recipe: Recipe, progress: Progress) -> tuple[int, int]:
+    """Length and number of the contexts of the next round."""
+    length = progress.length
+    if progress.stage != "curriculum":
+        longest = recipe.longest if progress.stage == "mixed" else recipe.stream_length
+        spread = random.Random(f"length {recipe.seed} {progress.round}").random()
+        length = recipe.segment * int(max(1, longest // recipe.segment) ** spread)
+    tokens = min(max(recipe.contexts * length, recipe.least_tokens), recipe.most_tokens)
+    return length, max(2, tokens // length)
+
+
+def advance(progress: Progress, recipe: Recipe, window: deque[float]) -> None:
+    """Doubles the length, or goes on to the next stage, when it is time."""
+    if progress.stage == "curriculum":
+        if len(window) == window.maxlen and np.mean(window) >= recipe.promote_at:
+            note = {"length": progress.length, "tokens": progress.tokens, "seconds": round(progress.seconds)}
+            progress.history.append(note)
+            window.clear()
+            progress.length *= 2
+        if progress.length > recipe.longest or progress.stage_tokens >= recipe.curriculum_tokens:
+            progress.stage, progress.stage_tokens = "mixed", 0
+    elif progress.stage == "mixed" and progress.stage_tokens >= recipe.mixed_tokens:
+        progress.stage, progress.stage_tokens = "stream", 0
+    elif progress.stage == "stream" and progress.stage_tokens >= recipe.stream_tokens:
+        progress.stage = "done"
+
+
+def step(
+    model: Decoder,
+    optimizers: Sequence[torch.optim.Optimizer],
+    segments: Sequence[Sequence[Segment]],
+    state: State | None,
+    recipe: Recipe,
+) -> tuple[dict[str, float], State]:
+    """One optimiser step on consecutive segments of every row; returns figures and the detached state."""
+    losses, right, write_rates = [], [], []
+    for rows in segments:
+        tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
+        _, state = model(tokens, state, output=False)
+        write_rates.append(model.write_rate())
+        asks = [(row, ask) for row, segment in enumerate(rows) for ask in segment.asks]
+        if asks:
+            loss, correct = ask_all(model, state, asks)
+            losses.append(loss * len(asks))
+            right.append(correct)
+    asked = sum(map(len, right))
+    write_rate = torch.stack(write_rates).mean()
+    loss = recipe.write_cost * write_rate + sum(losses) / max(asked, 1)
+    figures = {
+        "asked": asked,
+        "accuracy": float(torch.cat(right).float().mean()) if asked else 0.0,
+        "loss": float(loss.detach()),
+        "write_rate": float(write_rate.detach()),
+    }
+    if loss.requires_grad:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        figures["gradient_norm"] = float(norm)
+        if torch.isfinite(norm):
+            for optimizer in optimizers:
+                optimizer.step()
+    return figures, detach(state)
+
+
+def ask_all(model: Decoder, state: State, asks: Sequence[tuple[int, Ask]]) -> tuple[Tensor, Tensor]:
+    """Loss of the answers and which were right, each question put to a fork of its row's state."""
+    rows = torch.tensor([row for row, _ in asks])
+    width = max(len(ask.question) + len(ask.answer) for _, ask in asks) - 1
+    tokens = torch.zeros(len(asks), width, dtype=torch.long)
+    targets = torch.full((len(asks), width), -100)
+    for i, (_, ask) in enumerate(asks):
+        both = ask.question + ask.answer
+        tokens[i, : len(both) - 1] = torch.tensor(both[:-1])
+        targets[i, len(ask.question) - 1 : len(both) - 1] = torch.tensor(ask.answer)
+    forks = [{k: {n: x[rows] for n, x in part.items()} for k, part in layer.items()} for layer in state]
+    hidden, _ = model(tokens, forks)
+    asked = targets != -100
+    logits = model.logits(hidden[asked])
+    right = torch.ones_like(asked)
+    right[asked] = logits.detach().argmax(-1) == targets[asked]
+    return F.cross_entropy(logits, targets[asked]), right.all(1)
+
+
+def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks; AdamW for embeddings, gates, vectors and fast-weight beginnings."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        matrix = parameter.dim() == 2 and name.startswith("blocks") and ".gate." not in name and "bias" not in name
+        (matrices if matrix else others).append(parameter)
+    return [
+        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, progress: Progress) -> None:
+    """Warm-up; less for long contexts; falling through `mixed`; low and constant in `stream`."""
+    factor = min(1.0, (progress.step + 1) / recipe.warmup_steps)
+    if progress.stage == "mixed":
+        done = progress.stage_tokens / recipe.mixed_tokens
+        factor *= recipe.long_rate + done * (recipe.stream_rate - recipe.long_rate)
+    elif progress.stage == "stream":
+        factor *= recipe.stream_rate
+    elif progress.length >= 512:
+        factor *= recipe.long_rate
+    for optimizer, rate in zip(optimizers, (recipe.muon_lr, recipe.adam_lr), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * factor
+
+
+def transplant(model: Decoder, weights: dict[str, Tensor]) -> list[str]:
+    """Copies the weights that fit by name and shape into the model; returns their names."""
+    own = model.state_dict()
+    taken = {name: x for name, x in weights.items() if name in own and own[name].shape == x.shape}
+    model.load_state_dict({**own, **taken})
+    return sorted(taken)
+
+
+def detach(state: State) -> State:
+    """The state without its past."""
+    return [{k: {n: x.detach() for n, x in part.items()} for k, part in layer.items()} for layer in state]

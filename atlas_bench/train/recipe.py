@@ -1,0 +1,66 @@
+"""The one fixed recipe by which every memory is trained, so that only the memory differs.
+
+    curriculum  contexts of 64, 128, .. tokens, doubled when accuracy over the last steps passes `promote_at`
+    mixed       contexts of random length up to `longest`, while the learning rates fall
+    stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
+
+A context is read in segments and everything known so far is asked after each. Loss: cross-entropy of the
+answers, plus `write_cost` times the mean write gate, which closes the gates on background. Matrices are
+trained by Muon, everything else by AdamW. The data of a round depends on the seed and the round alone, so a
+killed run resumes at its last checkpoint as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run but the architecture; saved in the model's card."""
+
+    version: str = "1"
+    subsets: tuple[str, ...] = ("qa1",)
+    seed: int = 0
+    first_length: int = 64
+    longest: int = 8192
+    segment: int = 512
+    contexts: int = 8  # at least so many in a step,
+    least_tokens: int = 2048  # at least so many tokens
+    most_tokens: int = 16_384  # and at most so many
+    promote_at: float = 0.9
+    promote_steps: int = 40
+    curriculum_tokens: int = 12_000_000  # at most; the stage ends when `longest` is reached
+    mixed_tokens: int = 12_000_000
+    stream_tokens: int = 4_000_000
+    stream_length: int = 65_536
+    muon_lr: float = 0.01
+    adam_lr: float = 2e-3
+    long_rate: float = 0.5  # share of the rates from contexts of 512 tokens on
+    stream_rate: float = 0.1  # share of the rates at the end of `mixed`, and for all of `stream`
+    warmup_steps: int = 50
+    clip: float = 1.0
+    write_cost: float = 0.05
+
+    def within(self, tokens: int) -> Recipe:
+        """The same recipe on a budget: each stage keeps its share."""
+        share = tokens / (self.curriculum_tokens + self.mixed_tokens + self.stream_tokens)
+        stages = ("curriculum_tokens", "mixed_tokens", "stream_tokens")
+        return replace(self, **{stage: int(getattr(self, stage) * share) for stage in stages})
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with each checkpoint."""
+
+    stage: str = "curriculum"
+    round: int = 0
+    step: int = 0
+    length: int = 64
+    tokens: int = 0
+    stage_tokens: int = 0
+    seconds: float = 0.0
+    recent: list[float] = field(default_factory=list)  # accuracy of the last steps
+    last: dict[str, float] = field(default_factory=dict)  # figures of the last step
+    history: list[dict[str, Any]] = field(default_factory=list)
