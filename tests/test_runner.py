@@ -1,4 +1,4 @@
-"""The runner: what a cell leaves behind, whatever stops it. A tiny task and a model that hashes what it reads."""
+"""The runner: what a cell leaves behind, whatever stops it; by a tiny task and a model that hashes its tokens."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ class Hasher:
         self.fed += tokens.size
         sums, read = state[:, :1], state[:, 1:]
         places = (read + np.arange(1, tokens.shape[1] + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        sums = sums + ((places ^ (places >> np.uint64(29))) * tokens).sum(1, keepdims=True, dtype=np.uint64)
+        sums = sums + ((places ^ (places >> np.uint64(29))) * tokens.astype(np.uint64)).sum(
+            1, keepdims=True, dtype=np.uint64
+        )
         return np.concatenate([sums, read + np.uint64(tokens.shape[1])], 1)
 
     def row(self, state, index):
@@ -192,21 +194,20 @@ def test_the_same_command_runs_only_what_is_missing(tmp_path, capsys):
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, at):
     (plain,) = go(tmp_path / "plain")
     model = Hasher(trap(at, KeyboardInterrupt()))
-    with pytest.raises(runner.Interrupted, match="stopped .*same command goes on"):
-        go(tmp_path, model)
-    assert not (tmp_path / "tiny.jsonl").exists()
-    (record,) = go(tmp_path, model)
+    with pytest.raises(runner.Interrupted, match=r"stopped .*same command goes on"):
+        go(tmp_path / "out", model)
+    assert not (tmp_path / "out" / "tiny.jsonl").exists()
+    (record,) = go(tmp_path / "out", model)
     assert timeless(record) == timeless(plain) and record.resumed == (at > 0)
     assert model.fed <= 5 * 2500 + 2 * 2 * BLOCK  # at most the tails of one batch are fed twice
-    assert not (tmp_path / ".checkpoints").exists()
+    assert not (tmp_path / "out" / ".checkpoints").exists()
 
 
 def test_a_kill_loses_at_most_one_checkpoint_interval(tmp_path):
     (plain,) = go(tmp_path / "plain", cells=[cell(20_000, samples=3)])
     log = tmp_path / "fed"
-    record = kill_and_resume(
-        [sys.executable, __file__, str(tmp_path / "out"), str(log)], tmp_path / "out", checkpoints=7
-    )
+    command = [sys.executable, __file__, str(tmp_path / "out"), str(log)]
+    record = kill_and_resume(command, tmp_path / "out", checkpoints=7)
     assert record.resumed and timeless(record) == timeless(plain)
     streams = 2
     assert 0 < log.stat().st_size <= 3 * 20_000 + streams * (INTERVAL + BLOCK)  # a byte for each token fed
@@ -241,10 +242,10 @@ def test_unsupported_says_why_and_reads_nothing(tmp_path):
 def test_a_timeout_goes_on_with_a_longer_one(tmp_path):
     (plain,) = go(tmp_path / "plain")
     model = Hasher(lambda fed: time.sleep(0.05 if fed > 6000 else 0))
-    (record,) = go(tmp_path, model, timeout=0.04)
+    (record,) = go(tmp_path / "out", model, timeout=0.04)
     assert record.status == "timeout" and "0.04 s" in record.reason and record.scores["tiny/exact"]["n"] < 5
     model.trap = lambda fed: None
-    (record,) = go(tmp_path, model, timeout=100)
+    (record,) = go(tmp_path / "out", model, timeout=100)
     assert timeless(record) == timeless(plain) and record.resumed and model.fed <= 5 * 2500
 
 

@@ -112,24 +112,24 @@ def step(
     recipe: Recipe,
 ) -> tuple[dict[str, float], State]:
     """One optimiser step on consecutive segments of every row; returns figures and the detached state."""
-    losses, right, write_rates = [], [], []
+    losses, right, written, read = [], [], 0.0, 0
     for rows in segments:
         tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
         _, state = model(tokens, state, output=False)
-        write_rates.append(model.write_rate())
+        written = written + model.write_rate() * tokens.shape[1]
+        read += tokens.shape[1]
         asks = [(row, ask) for row, segment in enumerate(rows) for ask in segment.asks]
         if asks:
             loss, correct = ask_all(model, state, asks)
             losses.append(loss * len(asks))
             right.append(correct)
     asked = sum(map(len, right))
-    write_rate = torch.stack(write_rates).mean()
-    loss = recipe.write_cost * write_rate + sum(losses) / max(asked, 1)
+    loss = recipe.write_cost * written + sum(losses) / max(asked, 1)
     figures = {
         "asked": asked,
         "accuracy": float(torch.cat(right).float().mean()) if asked else 0.0,
         "loss": float(loss.detach()),
-        "write_rate": float(write_rate.detach()),
+        "write_rate": float(written.detach()) / read,
     }
     if loss.requires_grad:
         for optimizer in optimizers:

@@ -5,7 +5,7 @@
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
 A context is read in segments and everything known so far is asked after each. Loss: cross-entropy of the
-answers, plus `write_cost` times the mean write gate, which closes the gates on background. Matrices are
+answers, plus `write_cost` for every token written, which closes the gates on background. Matrices are
 trained by Muon, everything else by AdamW. The data of a round depends on the seed and the round alone, so a
 killed run resumes at its last checkpoint as if it had never stopped.
 """
@@ -32,16 +32,16 @@ class Recipe:
     promote_at: float = 0.9
     promote_steps: int = 40
     curriculum_tokens: int = 12_000_000  # at most; the stage ends when `longest` is reached
-    mixed_tokens: int = 12_000_000
-    stream_tokens: int = 4_000_000
+    mixed_tokens: int = 6_000_000
+    stream_tokens: int = 2_000_000
     stream_length: int = 65_536
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
-    long_rate: float = 0.5  # share of the rates from contexts of 512 tokens on
-    stream_rate: float = 0.1  # share of the rates at the end of `mixed`, and for all of `stream`
+    long_rate: float = 0.3  # share of the rates from contexts of 512 tokens on
+    stream_rate: float = 0.05  # share of the rates at the end of `mixed`, and for all of `stream`
     warmup_steps: int = 50
     clip: float = 1.0
-    write_cost: float = 0.05
+    write_cost: float = 8e-4  # loss for a token of a context that every head writes at full strength
 
     def within(self, tokens: int) -> Recipe:
         """The same recipe on a budget: each stage keeps its share."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 # Muon's coefficients; the ATLAS paper prints none and every re-implementation uses these.
@@ -16,10 +17,12 @@ def newton_schulz(x: Tensor, *, steps: int = 5, floor: float = 1e-4) -> Tensor:
     steps  iterations; 5 amplify a small singular value about 485 times
     floor  surprises far below it stay small instead of being blown up to full size
     """
-    tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
-    x = x / (x.square().sum((-2, -1), keepdim=True).add(1e-30).sqrt() + floor)
+    shape = x.shape
+    tall = shape[-2] > shape[-1]
+    x = (x.mT if tall else x).flatten(0, -3)
+    x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor)
     for _ in range(steps):
         gram = x @ x.mT
-        x = A * x + (B * gram + C * gram @ gram) @ x
-    return x.mT if tall else x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
+        x = torch.baddbmm(x, polynomial, x, beta=A)
+    return (x.mT if tall else x).reshape(shape)

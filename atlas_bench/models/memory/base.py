@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 State = dict[str, Tensor]
 
-EVENT_BLOCK = 128  # tokens looked at together for open gates; changes no result
+EVENT_BLOCK = 64  # tokens looked at together for open gates; changes no result
 DENSE = 8  # events in one block from which a closed form over the chunk is cheaper than a loop
 
 
