@@ -171,21 +171,29 @@ def describe(name: Annotated[str, typer.Argument(help="A task, model, memory or 
 
 @app.command()
 def train(
-    memory: Annotated[str, typer.Option(help="See `list memories`.")],
-    out: Annotated[Path, typer.Option(help="Folder of the model.")],
-    init: Annotated[Path | None, typer.Option(help="Folder of a model to begin from.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="Training budget: 100M.")] = None,
-    subset: Annotated[str, typer.Option(help="What to learn.")] = "qa1",
+    memory: Annotated[str, typer.Option(help="See `list memories`; none for attention alone.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model; the same command goes on there.")],
+    init: Annotated[str | None, typer.Option(help="A model to begin from, by name or folder.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Training budget: 20M.")] = None,
+    subset: Annotated[
+        list[str] | None, typer.Option(help="What to learn, qa1 by default; repeatable.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides weights and data.")] = 0,
     background: Annotated[
-        list[str], typer.Option(help="generated, pg19, or a folder of .txt files; repeatable.")
-    ] = ["generated"],  # noqa: B006
+        list[str] | None, typer.Option(help="generated, pg19, or a folder of .txt files; repeatable.")
+    ] = None,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(help="A text of the folders, without .txt, never to be seen; repeatable."),
+    ] = None,
+    attention_window: Annotated[int, typer.Option(min=0, help="Tokens; 0 for full attention.")] = 16,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a model by the one fixed recipe; the same command resumes."""
-    from atlas_bench import train_cli
+    from atlas_bench.train import command
 
-    train_cli.main(
-        memory=memory, out=out, init=init, tokens=tokens, subset=subset, seed=seed,
-        background=background, threads=threads,
+    command.main(
+        memory=memory, out=out, init=init, tokens=parse_length(tokens) if tokens else None,
+        subsets=subset or ["qa1"], seed=seed, backgrounds=background or ["generated"],
+        hold_out=hold_out or [], attention_window=attention_window, threads=threads,
     )  # fmt: skip

@@ -55,7 +55,9 @@ def test_help_imports_nothing_heavy():
         "app(standalone_mode=False)\n"
         "print('HEAVY', sorted({'torch', 'numpy', 'scipy', 'rich', 'tokenizers'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
     assert "--checkpoint-every" in done.stdout
     assert done.stdout.strip().endswith("HEAVY []"), done.stdout[-200:]
 
@@ -68,4 +70,4 @@ def test_controls_and_tasks_import_no_torch():
         "[loading.load(name) for name in registry.MODELS], [registry.task(name) for name in registry.TASKS]\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)

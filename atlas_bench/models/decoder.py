@@ -1,6 +1,6 @@
 """The backbone into which every memory plugs: [attention, memory, MLP] x n_layers.
 
-    x = x + attention(norm(x));  x = x + memory(norm(x));  x = x + W_down relu(W_up norm(x))^2
+x = x + attention(norm(x));  x = x + memory(norm(x));  x = x + W_down relu(W_up norm(x))^2
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Decoder(nn.Module):
         """State at the beginning of `batch` streams."""
         return [block.start(batch) for block in self.blocks]
 
-    def forward(self, tokens: Tensor, state: State | None = None, *, output: bool = True) -> tuple[Tensor | None, State]:
+    def forward(
+        self, tokens: Tensor, state: State | None = None, *, output: bool = True
+    ) -> tuple[Tensor | None, State]:
         """Hidden states [B, T, D] after the last norm (None without output) and the new state; tokens [B, T]."""
         state = self.start(tokens.shape[0]) if state is None else state
         x = norm(self.embedding(tokens))

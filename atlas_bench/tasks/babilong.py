@@ -243,7 +243,7 @@ class _Folder:
             raise UserError(
                 f"n = {n} samples of {subset} are more than the {len(fitting)} questions in"
                 f" '{self.cell.options.data}' that fit in {length} tokens."
-                f" Use --n {len(fitting)}, or --data generated."
+                f" Use --samples {len(fitting)}, or --data generated."
             )
         for i, case in enumerate(fitting[:n]):
             yield self.cell.sample(i, case, random.Random(f"babilong {subset} {seed} {i}"), self.data_key)
@@ -271,7 +271,7 @@ class _Hub:
         if i + 1 < n:
             raise UserError(
                 f"n = {n} samples are more than the {i + 1} of {self.cell.subset} {self.config} on the hub."
-                f" Use --n {i + 1}, or --data generated."
+                f" Use --samples {i + 1}, or --data generated."
             )
 
     def _sample(self, index: int, row: Mapping[str, str]) -> Sample:

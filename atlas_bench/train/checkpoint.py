@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from atlas_bench.errors import UserError
-from atlas_bench.models.decoder import Config, Decoder
+from atlas_bench.models.decoder import Config
 from atlas_bench.train.recipe import Progress, Recipe
 
 FILE = "checkpoint.safetensors"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -68,7 +67,8 @@ def main(
         config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say)
     )
     figures = {
-        f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length) for length in (4096, 16_384)
+        f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length)
+        for length in (4096, 16_384)
     }
     data = {spec: corpus.key for spec, corpus in opened.items()}
     about = describe_run(recipe, progress, data, list(hold_out), init, figures)
@@ -85,7 +85,12 @@ def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str]) -> corpora.C
 
 
 def describe_run(
-    recipe: Recipe, progress: Progress, data: dict[str, str], hold_out: list[str], init: str | None, figures: dict
+    recipe: Recipe,
+    progress: Progress,
+    data: dict[str, str],
+    hold_out: list[str],
+    init: str | None,
+    figures: dict,
 ) -> dict[str, Any]:
     """The card of a finished run, without the architecture."""
     return {
@@ -97,7 +102,11 @@ def describe_run(
         "history": progress.history,
         "final": {**progress.last, **figures},
         "hardware": {"machine": platform.machine(), "threads": torch.get_num_threads(), "device": "cpu"},
-        "versions": {"atlas_bench": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {
+            "atlas_bench": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 

@@ -12,7 +12,9 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
 
 def inputs(length, window, dtype, seed=0, batch=2, heads=3, width=8, value=5):
     torch.manual_seed(seed)
-    unit = torch.nn.functional.normalize(torch.randn(batch, length + window - 1, heads, width, dtype=dtype), dim=-1)
+    unit = torch.nn.functional.normalize(
+        torch.randn(batch, length + window - 1, heads, width, dtype=dtype), dim=-1
+    )
     return {
         "q": torch.randn(batch, length, heads, width, dtype=dtype),
         "k": unit,
@@ -43,7 +45,10 @@ def test_chunk_equals_token_loop(length, window, decay_first, dtype):
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.integers(1, 70), st.integers(1, 3), st.integers(1, 40), st.lists(st.floats(0, 1), min_size=70, max_size=70)
+    st.integers(1, 70),
+    st.integers(1, 3),
+    st.integers(1, 40),
+    st.lists(st.floats(0, 1), min_size=70, max_size=70),
 )
 def test_any_chunk_size_and_closed_gates(length, window, size, gates):
     x = inputs(length, window, torch.float64)

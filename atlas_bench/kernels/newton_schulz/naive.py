@@ -19,7 +19,7 @@ def newton_schulz(x: Tensor, *, steps: int = 5, floor: float = 1e-4) -> Tensor:
     """
     shape = x.shape
     tall = shape[-2] > shape[-1]
-    x = (x.mT if tall else x).flatten(0, -3)
+    x = (x.mT if tall else x).reshape(-1, min(shape[-2:]), max(shape[-2:]))
     x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor)
     for _ in range(steps):
         gram = x @ x.mT

@@ -13,7 +13,14 @@ from torch import Tensor
 
 
 def omega(
-    q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor, retention: Tensor, state: Tensor, decay_first: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    beta: Tensor,
+    retention: Tensor,
+    state: Tensor,
+    decay_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Outputs [B, T, H, V] and the memory after the last token [B, H, K, V].
 

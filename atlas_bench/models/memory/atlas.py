@@ -36,7 +36,7 @@ def muon(surprise: Tensor) -> Tensor:
 
 
 class Atlas(Memory):
-    gates = {"write": -0.6, "forget": -2.5, "momentum": -2.0, "lr": 2.0, "lag1": -2.0}
+    gates = {"write": -0.6, "forget": -2.5, "momentum": -2.5, "lr": 2.0, "lag1": -2.5}
 
     def __init__(self, d_model: int, n_heads: int, head_dim: int, *, expansion: int = 1, degree: int = 2):
         super().__init__(d_model, n_heads, head_dim, omega_window=2)

@@ -29,6 +29,8 @@ State = dict[str, Tensor]
 EVENT_BLOCK = 64  # tokens looked at together for open gates; changes no result
 DENSE = 8  # events in one block from which a closed form over the chunk is cheaper than a loop
 
+FORGET_MOST = 1 - 1e-6  # a matrix memory is never cleared quite: the closed form takes retention's logarithm
+
 
 class Memory(nn.Module):
     """Base of all memories: [B, T, D] in, [B, T, D] and the new state out.
@@ -168,7 +170,9 @@ class Memory(nn.Module):
         gates = {name: gate.transpose(1, 2)[rows, cols, token] for name, gate in gates.items()}
         versions = [state]
         for e in range(count):
-            state = self.write(state, k[:, :, e], v[:, :, e], {name: gate[:, :, e] for name, gate in gates.items()})
+            state = self.write(
+                state, k[:, :, e], v[:, :, e], {name: gate[:, :, e] for name, gate in gates.items()}
+            )
             versions.append(state)
         if q is None:
             return None, state
@@ -181,3 +185,8 @@ class Memory(nn.Module):
 def like(gate: Tensor, x: Tensor) -> Tensor:
     """A gate [B, H] with trailing dimensions of size 1, so that it multiplies x [B, H, ...]."""
     return gate.reshape(gate.shape + (1,) * (x.dim() - gate.dim()))
+
+
+def retention(gates: dict[str, Tensor]) -> Tensor:
+    """1 - w f: what a step keeps of a matrix memory; 1 where the write gate is closed."""
+    return 1 - FORGET_MOST * gates["write"] * gates["forget"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from atlas_bench.kernels.omega.chunk import omega
-from atlas_bench.models.memory.base import Memory, State
+from atlas_bench.models.memory.base import Memory, State, retention
 
 
 class GatedDeltaNet(Memory):
@@ -20,8 +20,8 @@ class GatedDeltaNet(Memory):
         return {"M": self.key.weight.new_zeros(batch, self.n_heads, self.head_dim, self.head_dim)}
 
     def write(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
-        w, forget = gates["write"][..., None, None], gates["forget"][..., None, None]
-        kept = (1 - w * forget) * state["M"]
+        w = gates["write"][..., None, None]
+        kept = retention(gates)[..., None, None] * state["M"]
         return {"M": kept - w * k.mT @ (k @ kept - v)}
 
     def read(self, state: State, q: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class GatedDeltaNet(Memory):
             k,
             v,
             beta=gates["write"][..., None],
-            retention=(1 - gates["write"] * gates["forget"]).clamp_min(1e-6),
+            retention=retention(gates),
             state=state["M"],
             decay_first=True,
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from atlas_bench.kernels.omega.chunk import omega
-from atlas_bench.models.memory.base import Memory, State
+from atlas_bench.models.memory.base import FORGET_MOST, Memory, State, retention
 from atlas_bench.models.memory.features import Powers
 
 
@@ -33,12 +33,14 @@ class OmegaNet(Memory):
         self.features = Powers(degree, head_dim)
 
     def init_state(self, batch: int) -> State:
-        return {"M": self.key.weight.new_zeros(batch, self.n_heads, self.degree * self.head_dim, self.head_dim)}
+        return {
+            "M": self.key.weight.new_zeros(batch, self.n_heads, self.degree * self.head_dim, self.head_dim)
+        }
 
     def step(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
         weights = window_weights(gates, self.omega_window).flip(-1)[..., None]  # oldest first, as k and v
         gradient = k.mT @ (weights * (k @ state["M"] - v))
-        return {"M": (1 - gates["forget"][..., None, None]) * state["M"] - gradient}
+        return {"M": (1 - FORGET_MOST * gates["forget"][..., None, None]) * state["M"] - gradient}
 
     def read(self, state: State, q: Tensor) -> Tensor:
         return q @ state["M"]
@@ -49,7 +51,7 @@ class OmegaNet(Memory):
             k,
             v,
             beta=gates["write"][..., None] * window_weights(gates, self.omega_window),
-            retention=(1 - gates["write"] * gates["forget"]).clamp_min(1e-6),
+            retention=retention(gates),
             state=state["M"],
         )
         return y, {"M": M}

@@ -1,0 +1,94 @@
+"""How fast the embedded models read one stream, beside what this machine's matrix products reach in the same run.
+
+    python -m benchmarks.stream [--model atlas-nano ..] [--tokens 1M] [--block 4096] [--threads N]
+
+First a gate: the state after one block of 4096 tokens must equal the state after the same tokens read 64 at
+a time, or no speed is printed. Then matrix products and reading take turns, and medians are compared, since
+a shared machine drifts. Operations are counted by atlas_bench/models/cost.py: what is executed, no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from statistics import median
+
+import numpy as np
+import torch
+
+from atlas_bench.models import cost, loading
+from atlas_bench.tasks.babilong import BABILONG
+from atlas_bench.types import TaskOptions
+from atlas_bench.units import format_bytes, parse_length
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", action="append")
+    parser.add_argument("--tokens", type=parse_length, default=1_000_000)
+    parser.add_argument("--block", type=parse_length, default=4096)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    names = options.model or ["atlas-nano", "gated-deltanet-nano"]
+    print(f"{options.threads} threads, batch {options.batch}, blocks of {options.block} tokens")
+    print(
+        f"{'model':<22}{'tokens/s':>10}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state"
+    )
+    failed = False
+    for name in names:
+        model = loading.load(name)
+        worst = gate(model)
+        if worst > 1e-3:
+            print(f"{name:<22}no speed: blocks of 64 and of 4096 tokens differ by {worst:.2g} in the state")
+            failed = True
+            continue
+        gemm, rate, state_bytes = measure(model, options.tokens, options.block, options.batch)
+        flops = cost.feed_flops(model.model.config, 1)
+        print(
+            f"{name:<22}{rate:>10,.0f}{1e7 / rate:>8.0f}s{flops / 1e6:>13.3f}{rate * flops / 1e9:>9.1f}"
+            f"{gemm / 1e9:>8.1f}{rate * flops / gemm:>7.0%}  {format_bytes(state_bytes)}",
+            flush=True,
+        )
+    return int(failed)
+
+
+def context(model, tokens: int):
+    """A BABILong context of that many tokens over generated background."""
+    return next(BABILONG.samples("qa1", tokens, 1, 0, model.tokenizer, TaskOptions())).context
+
+
+def gate(model) -> float:
+    """The greatest relative difference between two splits of one block, over the tensors of the state."""
+    tokens = context(model, 5000).read(0, 4096)[None]
+    whole = model.pack(model.feed(model.start(1), tokens))
+    state = model.start(1)
+    for start in range(0, 4096, 64):
+        state = model.feed(state, tokens[:, start : start + 64])
+    pieces = model.pack(state)
+    return max(float(np.abs(whole[k] - pieces[k]).max() / (1e-6 + np.abs(whole[k]).max())) for k in whole)
+
+
+def measure(model, tokens: int, block: int, batch: int) -> tuple[float, float, int]:
+    """Median rates over turns: fp32 GEMM operations/s, tokens/s; and the bytes of the state."""
+    text, size = context(model, tokens), 1024
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    state, gemm, rate = model.start(batch), [], []
+    turn = max(block, min(64 * block, text.length // 8) // block * block)
+    for start in range(0, text.length - turn + 1, turn):
+        began = time.perf_counter()
+        for _ in range(20):
+            a @ b
+        gemm.append(20 * 2 * size**3 / (time.perf_counter() - began))
+        began = time.perf_counter()
+        for at in range(start, start + turn, block):
+            piece = text.read(at, at + block)
+            state = model.feed(state, np.broadcast_to(piece, (batch, len(piece))).copy())
+        rate.append(batch * turn / (time.perf_counter() - began))
+    return median(gemm), median(rate), model.state_bytes(state)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
