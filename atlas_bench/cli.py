@@ -58,9 +58,7 @@ def _options(
 
 @app.command()
 def run(
-    task: Annotated[
-        str, typer.Argument(metavar="TASK[:SUBSET][,..]", help="babilong:qa1; all subsets without one")
-    ],
+    task: Annotated[str, typer.Argument(metavar="TASK[:SUBSET][,..]", help="babilong:qa1; all subsets without one")],
     length: Annotated[str, typer.Option("--len", metavar="L[,L..]", help="16K, 4Ki, 10M, 1K..64K")],
     model: Annotated[list[str], typer.Option(help="Name or folder; repeatable.")] = ["atlas-nano"],  # noqa: B006
     samples: Annotated[int, typer.Option(min=1, help="Questions in each cell.")] = 100,
@@ -70,9 +68,7 @@ def run(
     prompt: Annotated[str, typer.Option(help="bare or official")] = "bare",
     out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON, nothing else.")] = False,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Streams read side by side [min(samples, 8)].")
-    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Streams read side by side [min(samples, 8)].")] = None,
     block: Annotated[str, typer.Option(help="Tokens fed at once.")] = "4096",
     checkpoint_every: Annotated[str, typer.Option(help="Tokens of a stream between checkpoints.")] = "1M",
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds a cell may take.")] = None,
@@ -175,9 +171,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the model; the same command goes on there.")],
     init: Annotated[str | None, typer.Option(help="A model to begin from, by name or folder.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Training budget: 20M.")] = None,
-    subset: Annotated[
-        list[str] | None, typer.Option(help="What to learn, qa1 by default; repeatable.")
-    ] = None,
+    subset: Annotated[list[str] | None, typer.Option(help="What to learn, qa1 by default; repeatable.")] = None,
     seed: Annotated[int, typer.Option(help="Decides weights and data.")] = 0,
     background: Annotated[
         list[str] | None, typer.Option(help="generated, pg19, or a folder of .txt files; repeatable.")
@@ -191,6 +185,7 @@ def train(
 ) -> None:
     """Train a model by the one fixed recipe; the same command resumes."""
     from atlas_bench.train import command
+    from atlas_bench.units import parse_length
 
     command.main(
         memory=memory, out=out, init=init, tokens=parse_length(tokens) if tokens else None,

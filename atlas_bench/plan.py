@@ -102,9 +102,7 @@ def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
 
 def samples(cell: Cell, task: Task, model: Model) -> Iterator[Sample]:
     """The cell's samples in the model's tokens."""
-    return iter(
-        task.samples(cell.subset, cell.length, cell.samples, cell.seed, model.tokenizer, cell.options)
-    )
+    return iter(task.samples(cell.subset, cell.length, cell.samples, cell.seed, model.tokenizer, cell.options))
 
 
 def blank(cell: Cell, task: Task, model: Model) -> Record:

@@ -94,9 +94,7 @@ def run(
     return records
 
 
-def run_cell(
-    cell: Cell, task: Task, model: Model, folder: Path, settings: Settings, progress: Progress
-) -> Record:
+def run_cell(cell: Cell, task: Task, model: Model, folder: Path, settings: Settings, progress: Progress) -> Record:
     """Run one cell from its last checkpoint on, append its record and return it.
 
     Whatever goes wrong inside a task or model becomes the record's status and reason. Raises Interrupted
@@ -200,9 +198,7 @@ class _Sitting:
         try:
             point = self.checkpoint.load(self.model)
         except Exception as error:  # whatever is wrong with the file, the cell can begin again
-            self.progress.warn(
-                f"checkpoint '{self.checkpoint.path}' is left out ({error}); the cell begins again."
-            )
+            self.progress.warn(f"checkpoint '{self.checkpoint.path}' is left out ({error}); the cell begins again.")
             point = None
         if point:
             self.point, self.resumed, self.saved = point, True, point.position

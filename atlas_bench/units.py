@@ -15,9 +15,7 @@ def parse_length(text: str) -> int:
     match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     factor = _FACTOR.get(match[2].upper()) if match else None
     if match is None or factor is None:
-        raise UserError(
-            f"length '{text}' is not a number of tokens. Write 512, 16K (16 000), 4Ki (4 096), 1M or 10M."
-        )
+        raise UserError(f"length '{text}' is not a number of tokens. Write 512, 16K (16 000), 4Ki (4 096), 1M or 10M.")
     value = Fraction(match[1].replace("_", "")) * factor
     if value.denominator != 1 or value < 1:
         raise UserError(f"length '{text}' is {float(value):g} tokens, which is not a whole number from 1 up.")

@@ -34,9 +34,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     names = options.model or ["atlas-nano", "gated-deltanet-nano"]
     print(f"{options.threads} threads, batch {options.batch}, blocks of {options.block} tokens")
-    print(
-        f"{'model':<22}{'tokens/s':>10}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state"
-    )
+    print(f"{'model':<22}{'tokens/s':>10}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state")
     failed = False
     for name in names:
         model = loading.load(name)

@@ -129,9 +129,7 @@ def test_a_broken_model_folder_is_one_message_naming_it(here, damage):
         card.write_text("{")
     else:
         card.unlink()
-    assert "model" in refused(
-        here, "run", "babilong:qa1", "--len", "1K", "--model", str(folder), "--samples", "1"
-    )
+    assert "model" in refused(here, "run", "babilong:qa1", "--len", "1K", "--model", str(folder), "--samples", "1")
 
 
 def test_a_trained_folder_runs(here):

@@ -55,9 +55,7 @@ def test_help_imports_nothing_heavy():
         "app(standalone_mode=False)\n"
         "print('HEAVY', sorted({'torch', 'numpy', 'scipy', 'rich', 'tokenizers'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     assert "--checkpoint-every" in done.stdout
     assert done.stdout.strip().endswith("HEAVY []"), done.stdout[-200:]
 

@@ -41,7 +41,7 @@ class Tiny:
     """A task whose questions differ in length and whose answers the model gets right by luck."""
 
     name, subsets, version, max_answer_tokens = "tiny", ("a", "b"), "1", 5
-    scorers = {"tiny/exact": lambda answer, sample: answer == sample.targets[0]}  # noqa: RUF012
+    scorers = {"tiny/exact": lambda answer, sample: answer == sample.targets[0]}
 
     def check(self, subset, length, tokenizer, options):
         if length < 20:
@@ -142,9 +142,7 @@ def trap(at: int, error: BaseException) -> Callable[[int], None]:
     return spring
 
 
-def kill_and_resume(
-    command: Sequence[str], out: Path, *, checkpoints: int = 1, patience: float = 60
-) -> Record:
+def kill_and_resume(command: Sequence[str], out: Path, *, checkpoints: int = 1, patience: float = 60) -> Record:
     """The record of a command that is SIGKILLed after its n-th checkpoint and then started again."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     quiet = {"stdout": subprocess.DEVNULL, "env": environment}
@@ -169,17 +167,13 @@ def test_a_cell_leaves_one_record(tmp_path):
     assert store.read(tmp_path / "tiny.jsonl") == ([record], [])
     assert (record.status, record.reason, record.resumed) == ("ok", "", False)
     assert record.tokens_read == 5 * 2500
-    assert record.scores["tiny/exact"]["n"] == 5 and [row["index"] for row in record.answers] == list(
-        range(5)
-    )
+    assert record.scores["tiny/exact"]["n"] == 5 and [row["index"] for row in record.answers] == list(range(5))
     assert (record.weights_hash, record.data_hash, record.state_bytes) == ("w1", "t1", 16)
     assert record.peak_rss_bytes > 1e6 and record.seconds > 0 and record.versions["numpy"]
     assert not (tmp_path / ".checkpoints").exists()
 
 
-@pytest.mark.parametrize(
-    "settings", [{"block": 1}, {"block": 4096}, {"batch": 1}, {"batch": 5}, {"block": 97}]
-)
+@pytest.mark.parametrize("settings", [{"block": 1}, {"block": 4096}, {"batch": 1}, {"batch": 5}, {"block": 97}])
 def test_block_and_batch_change_no_result(tmp_path, settings):
     (plain,), (record,) = go(tmp_path / "plain"), go(tmp_path / "other", **settings)
     assert timeless(record) == timeless(plain)

@@ -32,9 +32,7 @@ def test_parse_length(text, tokens):
     assert parse_length(text) == tokens
 
 
-@pytest.mark.parametrize(
-    "text", ["", "K", "-1", "0", "1.5", "0.1K ish", "1T", "1e6", "ten", "1 0", ".5K", "1.0001K"]
-)
+@pytest.mark.parametrize("text", ["", "K", "-1", "0", "1.5", "0.1K ish", "1T", "1e6", "ten", "1 0", ".5K", "1.0001K"])
 def test_wrong_lengths_are_quoted(text):
     with pytest.raises(UserError, match=f"'{text}'"):
         parse_length(text)

@@ -97,10 +97,7 @@ def _rotate(x: Tensor, start: int, base: float = 10_000.0) -> Tensor:
     """Rotary positions start, start+1, ..; angles in float64, since position x frequency outgrows float32."""
     half = x.shape[-1] // 2
     frequency = base ** -(torch.arange(half, dtype=torch.float64, device=x.device) / half)
-    angle = (
-        torch.arange(start, start + x.shape[1], dtype=torch.float64, device=x.device)[:, None, None]
-        * frequency
-    )
+    angle = torch.arange(start, start + x.shape[1], dtype=torch.float64, device=x.device)[:, None, None] * frequency
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)

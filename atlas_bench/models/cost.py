@@ -22,9 +22,7 @@ def feed_flops(config: Config, length: int) -> int:
         last = 2 * d * d * 2 if not window else 0  # keys and values; a window keeps only its own last tokens
     else:
         gates = 2 * d * config.n_heads * _GATES[config.memory]
-        hidden = (
-            config.memory_options.get("expansion", 2) * head if config.memory in ("titans", "atlas") else 0
-        )
+        hidden = config.memory_options.get("expansion", 2) * head if config.memory in ("titans", "atlas") else 0
         read = 2 * head * features * hidden + 2 * hidden * head if hidden else 2 * head * features * head
         memory = 2 * d * d * 2 + gates + config.n_heads * read
         last = attention + gates

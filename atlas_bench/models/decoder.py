@@ -61,9 +61,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, state: dict, *, output: bool = True) -> tuple[Tensor, dict]:
         """output=False computes only what the next state needs."""
         new = {}
-        y, new["attention"] = self.attention(
-            norm(x), state["attention"], output=output or self.memory is not None
-        )
+        y, new["attention"] = self.attention(norm(x), state["attention"], output=output or self.memory is not None)
         if self.memory is not None:
             x = x + y
             y, new["memory"] = self.memory(norm(x), state["memory"], output=output)

@@ -54,10 +54,7 @@ class LanguageModel:
 
     def row(self, state: State, index: int) -> State:
         return [
-            {
-                part: {n: x[index : index + 1].clone() for n, x in tensors.items()}
-                for part, tensors in layer.items()
-            }
+            {part: {n: x[index : index + 1].clone() for n, x in tensors.items()} for part, tensors in layer.items()}
             for layer in state
         ]
 
@@ -74,18 +71,11 @@ class LanguageModel:
         return self.tokenizer.decode(said).strip()
 
     def state_bytes(self, state: State) -> int:
-        return sum(
-            x[0].numel() * x.element_size()
-            for layer in state
-            for part in layer.values()
-            for x in part.values()
-        )
+        return sum(x[0].numel() * x.element_size() for layer in state for part in layer.values() for x in part.values())
 
     def finite(self, state: State) -> bool:
         """False once any number of the state is infinite or not a number."""
-        return all(
-            bool(torch.isfinite(x).all()) for layer in state for part in layer.values() for x in part.values()
-        )
+        return all(bool(torch.isfinite(x).all()) for layer in state for part in layer.values() for x in part.values())
 
     def pack(self, state: State) -> dict[str, np.ndarray]:
         return {

@@ -40,9 +40,7 @@ def card(name: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"model card {path} is not JSON ({error}). Train again, or restore the file."
-        ) from None
+        raise UserError(f"model card {path} is not JSON ({error}). Train again, or restore the file.") from None
 
 
 def load(name: str, *, threads: int | None = None) -> Any:
@@ -88,9 +86,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"weights {path} do not exist. Train again, or restore the file.") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"weights {path} cannot be read ({error}). Restore the file, or train again."
-        ) from None
+        raise UserError(f"weights {path} cannot be read ({error}). Restore the file, or train again.") from None
 
 
 def check_weights(path: Path, weights: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -140,9 +140,7 @@ def _notes(cells: Sequence[Record]) -> list[str]:
     if roles["other"]:
         notes.append(f"An indented row follows where another scorer differs: {', '.join(roles['other'])}.")
     if chance:
-        notes.append(
-            "Chance: " + "; ".join(f"{level} ({', '.join(on)})" for level, on in chance.items()) + "."
-        )
+        notes.append("Chance: " + "; ".join(f"{level} ({', '.join(on)})" for level, on in chance.items()) + ".")
     for r in cells:
         if r.status != "ok":
             reason = clip(" ".join(r.reason.split()) or "no reason recorded", _REASON_CHARS)

@@ -118,9 +118,7 @@ def open_corpus(spec: str, tokenizer: Tokenizer) -> Corpus:
     return folder(spec, tokenizer)
 
 
-def generated(
-    tokenizer: Tokenizer, *, cache: str | Path | None = None, shard_tokens: int = SHARD_TOKENS
-) -> Corpus:
+def generated(tokenizer: Tokenizer, *, cache: str | Path | None = None, shard_tokens: int = SHARD_TOKENS) -> Corpus:
     """The embedded prose without end: document i is at least `shard_tokens` tokens of seed i."""
     identity = ["generated", prose.VERSION, shard_tokens]
     return Corpus(
@@ -143,9 +141,7 @@ def folder(
     if not files:
         why = "has no .txt file" if root.is_dir() else "is not a folder"
         left = f" besides {', '.join(sorted(skipped))}" if skipped and root.is_dir() else ""
-        raise UserError(
-            f"background '{path}' {why}{left}. Give 'generated', 'pg19', or a folder of .txt files."
-        )
+        raise UserError(f"background '{path}' {why}{left}. Give 'generated', 'pg19', or a folder of .txt files.")
     hashes = [_file_hash(file) for file in files]
     return Corpus(
         str(path),

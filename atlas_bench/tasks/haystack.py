@@ -53,9 +53,7 @@ class Pieces:
             upto = min(end, stop)
             if isinstance(item, Span):
                 shift = item.stop - end  # from context position to document position
-                out[at - start : upto - start] = self.corpus.document(item.document).tokens[
-                    at + shift : upto + shift
-                ]
+                out[at - start : upto - start] = self.corpus.document(item.document).tokens[at + shift : upto + shift]
             else:
                 shift = len(item) - end
                 out[at - start : upto - start] = item[at + shift : upto + shift]

@@ -87,17 +87,13 @@ class Lessons:
         kept = rng.randint(min(2, kept), kept)
         facts, encoded = facts[:kept], encoded[:kept]
         first = self.first_shard if corpus.n_documents is None else 0
-        spans = background(
-            corpus, length - sum(map(len, encoded)), rng, first_document=first, pool=TRAINING_POOL
-        )
+        spans = background(corpus, length - sum(map(len, encoded)), rng, first_document=first, pool=TRAINING_POOL)
         context, at = intersperse(encoded, spans, corpus, rng)
         ends = [a + len(e) for a, e in zip(at, encoded, strict=True)]
         for start in range(0, length, segment):
             stop = min(start + segment, length)
             tokens = context.read(start, stop)
-            self._season(
-                tokens, subset, facts, [(a - start, e - start) for a, e in zip(at, ends, strict=True)]
-            )
+            self._season(tokens, subset, facts, [(a - start, e - start) for a, e in zip(at, ends, strict=True)])
             known = sum(end <= stop for end in ends)
             yield Segment(tokens, tuple(self._asks(subset, facts[:known], questions)))
 
@@ -114,9 +110,7 @@ class Lessons:
     def _ask(self, question: str, answer: str) -> Ask:
         return Ask(self._encode(f" {question}"), self._encode(f" {answer}\n"))
 
-    def _season(
-        self, tokens: np.ndarray, subset: str, facts: list[str], taken: list[tuple[int, int]]
-    ) -> None:
+    def _season(self, tokens: np.ndarray, subset: str, facts: list[str], taken: list[tuple[int, int]]) -> None:
         """Puts salt and counterfeits into the background of a segment, in place."""
         rng = self.numpy_rng
         free = np.ones(len(tokens), bool)

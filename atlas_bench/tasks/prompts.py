@@ -70,9 +70,7 @@ def _task_file(subset: str) -> dict[str, Any]:
     roots = package.submodule_search_locations if package else None
     advice = "Install it (pip install lm-eval), or use --prompt bare."
     if not roots:
-        raise UserError(
-            f"prompt 'official' takes its words from the lm-eval package, which is not installed. {advice}"
-        )
+        raise UserError(f"prompt 'official' takes its words from the lm-eval package, which is not installed. {advice}")
     path = Path(roots[0]) / "tasks" / "babilong" / f"babilong_{subset}.yaml"
     try:
         text = path.read_text(encoding="utf-8")

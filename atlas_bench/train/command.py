@@ -63,12 +63,9 @@ def main(
     opened = {spec: open_corpus(spec, tokenizer, hold_out) for spec in backgrounds}
     warm = loading.read_weights(loading.folder_of(init) / loading.WEIGHTS) if init else None
     lessons = Lessons(recipe.subsets, [opened[spec] for spec in backgrounds], tokenizer, seed)
-    model, progress = train(
-        config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say)
-    )
+    model, progress = train(config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say))
     figures = {
-        f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length)
-        for length in (4096, 16_384)
+        f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length) for length in (4096, 16_384)
     }
     data = {spec: corpus.key for spec, corpus in opened.items()}
     about = describe_run(recipe, progress, data, list(hold_out), init, figures)

@@ -133,14 +133,10 @@ def test_gradients_are_right(name):
     memory = make(name, gate_bias=0.0, width=6, head=4)
     x = torch.randn(1, 70 if name in ("gated-deltanet", "omeganet") else 9, 6, dtype=torch.float64)
     x.requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda z: memory(z)[0], (x,), eps=1e-6, atol=1e-4, rtol=1e-3, fast_mode=True
-    )
+    assert torch.autograd.gradcheck(lambda z: memory(z)[0], (x,), eps=1e-6, atol=1e-4, rtol=1e-3, fast_mode=True)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "bias"), [(2_000, 5.0), (1_000_000, -3.05)], ids=["all open", "1e6 tokens"]
-)
+@pytest.mark.parametrize(("tokens", "bias"), [(2_000, 5.0), (1_000_000, -3.05)], ids=["all open", "1e6 tokens"])
 def test_finite_on_a_long_stream(name, tokens, bias):
     """Random tokens in float32: every one written at full strength, or a million of which few are."""
     memory = make(name, dtype=torch.float32, width=16, head=8)

@@ -25,9 +25,7 @@ from atlas_bench.types import Sample, TaskOptions
 CELLS = [(name, subset) for name in registry.TASKS for subset in registry.task(name).subsets]
 LENGTHS = (1000, 4096, 16_001)
 TOKENIZER = embedded()
-every_cell = pytest.mark.parametrize(
-    ("name", "subset"), CELLS, ids=[f"{name}-{subset}" for name, subset in CELLS]
-)
+every_cell = pytest.mark.parametrize(("name", "subset"), CELLS, ids=[f"{name}-{subset}" for name, subset in CELLS])
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +138,7 @@ def test_the_target_scores_and_silence_does_not(small: None, name: str, subset: 
 
 
 @every_cell
-def test_a_length_that_does_not_fit_is_refused_with_one_that_does(
-    small: None, name: str, subset: str
-) -> None:
+def test_a_length_that_does_not_fit_is_refused_with_one_that_does(small: None, name: str, subset: str) -> None:
     with pytest.raises(UserError, match=r"length 3 .* Use --len \d+") as caught:
         samples(name, subset, 3, 1)
     least = int(str(caught.value).split("--len ")[1].split()[0])

@@ -12,9 +12,7 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
 
 def inputs(length, window, dtype, seed=0, batch=2, heads=3, width=8, value=5):
     torch.manual_seed(seed)
-    unit = torch.nn.functional.normalize(
-        torch.randn(batch, length + window - 1, heads, width, dtype=dtype), dim=-1
-    )
+    unit = torch.nn.functional.normalize(torch.randn(batch, length + window - 1, heads, width, dtype=dtype), dim=-1)
     return {
         "q": torch.randn(batch, length, heads, width, dtype=dtype),
         "k": unit,

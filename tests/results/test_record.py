@@ -108,9 +108,7 @@ def test_numpy_and_not_finite_values_can_be_written(make):
 
 def test_cell_key_is_the_cell_and_nothing_else(make):
     key = cell_key(make())
-    assert key == cell_key(
-        make(status="oom", scores={}, seconds=1.0, command="other", block=1, headline=None)
-    )
+    assert key == cell_key(make(status="oom", scores={}, seconds=1.0, command="other", block=1, headline=None))
     assert key == cell_key(make(options=dict(reversed(make().options.items()))))
     assert key == cell_key(Record.from_json(make().to_json()))
     changes = {

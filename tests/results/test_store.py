@@ -127,9 +127,7 @@ def test_done_is_ok_and_unsupported(tmp_path, make, failed):
     (tmp_path / "b.jsonl").write_text("{")
     told = []
     kept = store.done(tmp_path, warn=told.append)
-    assert {key: record.seed for key, record in kept.items()} == {
-        cell_key(make(seed=seed)): seed for seed in (0, 3, 7)
-    }
+    assert {key: record.seed for key, record in kept.items()} == {cell_key(make(seed=seed)): seed for seed in (0, 3, 7)}
     assert len(told) == 1 and "torn" in told[0]
     assert store.done(tmp_path / "nowhere") == {}
 

@@ -80,14 +80,10 @@ def test_order_is_task_then_length_and_the_latest_counts(make, failed):
 
 
 def test_unmeasured_stays_blank(make):
-    record = make(
-        tokens_per_second=None, state_bytes=None, peak_rss_bytes=None, chance=None, scorer_version={}
-    )
+    record = make(tokens_per_second=None, state_bytes=None, peak_rss_bytes=None, chance=None, scorer_version={})
     text = shown([record])
     assert "None" not in text and "Chance" not in text and "version unknown" in text
-    assert (
-        shown([make(scores={"babilong/official": {"correct": 0, "n": 0}})]).splitlines()[2].split()[3] == "0"
-    )
+    assert shown([make(scores={"babilong/official": {"correct": 0, "n": 0}})]).splitlines()[2].split()[3] == "0"
 
 
 def test_no_records():

@@ -163,9 +163,7 @@ def test_the_solver_answers_the_real_stories(subset: str, real: dict[str, list[b
 
 def test_the_bytes_of_a_seed_never_change() -> None:
     """Published numbers rest on these stories: a change here is a new version of the task."""
-    told = "\n".join(
-        f"{story.facts} {story.questions}" for name in babi.SUBSETS for story in stories(name, 20, 7)
-    )
+    told = "\n".join(f"{story.facts} {story.questions}" for name in babi.SUBSETS for story in stories(name, 20, 7))
     assert hashlib.sha256(told.encode()).hexdigest()[:16] == "0d8062ed784d1b32"
 
 
@@ -239,9 +237,7 @@ MEASURES = {
     ],
     "distance of the nearest support": lambda s, subset: [q.after - max(q.supporting) for q in s.questions],
     "distance of the first support": lambda s, subset: [q.after - q.supporting[0] for q in s.questions],
-    "distance of the farthest support": lambda s, subset: [
-        bin_of(q.after - min(q.supporting)) for q in s.questions
-    ],
+    "distance of the farthest support": lambda s, subset: [bin_of(q.after - min(q.supporting)) for q in s.questions],
 }
 
 

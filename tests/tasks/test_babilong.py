@@ -50,9 +50,7 @@ def files(tmp_path: Path) -> TaskOptions:
     return TaskOptions(data=str(tmp_path))
 
 
-def samples(
-    subset: str, length: int, n: int, seed: int = 0, options: TaskOptions = GENERATED
-) -> list[Sample]:
+def samples(subset: str, length: int, n: int, seed: int = 0, options: TaskOptions = GENERATED) -> list[Sample]:
     task = Babilong()
     task.check(subset, length, TOKENIZER, options)
     return list(task.samples(subset, length, n, seed, TOKENIZER, options))
@@ -125,10 +123,7 @@ def test_a_folder_gives_each_question_once(files: TaskOptions) -> None:
         ("Where is Mary?", "bathroom", 2),
         ("Where is Sandra?", "office", 2),
     ]
-    orders = {
-        tuple(s.meta["question"] for s in samples("qa1", 500, 3, seed=seed, options=files))
-        for seed in range(12)
-    }
+    orders = {tuple(s.meta["question"] for s in samples("qa1", 500, 3, seed=seed, options=files)) for seed in range(12)}
     assert len(orders) > 1
     assert found[0].meta["data_key"] != samples("qa1", 500, 1)[0].meta["data_key"]
 
@@ -155,9 +150,7 @@ def test_a_folder_without_the_subset(files: TaskOptions) -> None:
 
 def test_background_from_books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATLAS_BENCH_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "book.txt").write_text(
-        "It was a cold night in the harbour and nobody was awake to see it. " * 30
-    )
+    (tmp_path / "book.txt").write_text("It was a cold night in the harbour and nobody was awake to see it. " * 30)
     (sample,) = samples("qa1", 600, 1, options=TaskOptions(background=str(tmp_path)))
     assert "nobody was awake" in text(sample)
 

@@ -33,19 +33,14 @@ class Letters:
 
 def sentences_of(corpus: corpora.Corpus, tokenizer: Letters, i: int) -> list[str]:
     page = corpus.document(i)
-    return [
-        tokenizer.decode(page.tokens[a:b].tolist())
-        for a, b in zip(page.starts[:-1], page.starts[1:], strict=True)
-    ]
+    return [tokenizer.decode(page.tokens[a:b].tolist()) for a, b in zip(page.starts[:-1], page.starts[1:], strict=True)]
 
 
 @pytest.fixture
 def books(tmp_path: Path) -> Path:
     folder = tmp_path / "books"
     (folder / "deep").mkdir(parents=True)
-    (folder / "b.txt").write_text(
-        "It was a\n  cold night. No. Who goes there, I wonder? Nobody answered him."
-    )
+    (folder / "b.txt").write_text("It was a\n  cold night. No. Who goes there, I wonder? Nobody answered him.")
     (folder / "deep" / "a.txt").write_text("The second book has a single sentence.")
     (folder / "left.md").write_text("This is not a book at all.")
     return folder

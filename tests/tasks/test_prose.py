@@ -27,9 +27,7 @@ def test_sentences_are_novel_like() -> None:
     assert min(words) >= 5 and max(words) <= 40 and 12 < sum(words) / len(words) < 25
     assert all(re.match(r'"?[A-Z]', sentence) and re.search(r'[.!?]"?$', sentence) for sentence in TEXT)
     assert all(sentence.count('"') % 2 == 0 and "  " not in sentence for sentence in TEXT)
-    assert not any(
-        re.search(r"[{}%_]|\ba [aeiou]|\ban (?!honest)[^aeiou]", sentence.lower()) for sentence in TEXT
-    )
+    assert not any(re.search(r"[{}%_]|\ba [aeiou]|\ban (?!honest)[^aeiou]", sentence.lower()) for sentence in TEXT)
 
 
 def test_hardly_a_sentence_comes_twice_and_no_run_of_20_words() -> None:

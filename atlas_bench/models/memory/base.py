@@ -170,9 +170,7 @@ class Memory(nn.Module):
         gates = {name: gate.transpose(1, 2)[rows, cols, token] for name, gate in gates.items()}
         versions = [state]
         for e in range(count):
-            state = self.write(
-                state, k[:, :, e], v[:, :, e], {name: gate[:, :, e] for name, gate in gates.items()}
-            )
+            state = self.write(state, k[:, :, e], v[:, :, e], {name: gate[:, :, e] for name, gate in gates.items()})
             versions.append(state)
         if q is None:
             return None, state

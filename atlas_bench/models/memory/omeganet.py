@@ -33,9 +33,7 @@ class OmegaNet(Memory):
         self.features = Powers(degree, head_dim)
 
     def init_state(self, batch: int) -> State:
-        return {
-            "M": self.key.weight.new_zeros(batch, self.n_heads, self.degree * self.head_dim, self.head_dim)
-        }
+        return {"M": self.key.weight.new_zeros(batch, self.n_heads, self.degree * self.head_dim, self.head_dim)}
 
     def step(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
         weights = window_weights(gates, self.omega_window).flip(-1)[..., None]  # oldest first, as k and v
