@@ -22,6 +22,9 @@ from atlas_bench.tasks.lessons import Lessons
 from atlas_bench.train.loop import ask_all, train
 from atlas_bench.train.recipe import Progress, Recipe
 
+WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model
+EXAMINED = (4096, 16_384)  # lengths of the final check
+
 
 def main(
     *,
@@ -59,13 +62,17 @@ def main(
     recipe = replace(Recipe(), seed=seed, subsets=tuple(subsets))
     if tokens is not None:
         recipe = recipe.within(tokens)
+    if init:  # what has learnt to bind need not begin with a sentence or two
+        recipe = replace(recipe, first_length=WARM_LENGTH)
+    if not attention_window:  # a cache that grows is not passed on: those tokens are spent on whole contexts
+        recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
     tokenizer = embedded()
     opened = {spec: open_corpus(spec, tokenizer, hold_out) for spec in backgrounds}
     warm = loading.read_weights(loading.folder_of(init) / loading.WEIGHTS) if init else None
     lessons = Lessons(recipe.subsets, [opened[spec] for spec in backgrounds], tokenizer, seed)
     model, progress = train(config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say))
     figures = {
-        f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length) for length in (4096, 16_384)
+        f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length) for length in EXAMINED
     }
     data = {spec: corpus.key for spec, corpus in opened.items()}
     about = describe_run(recipe, progress, data, list(hold_out), init, figures)

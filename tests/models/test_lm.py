@@ -1,0 +1,123 @@
+"""A Decoder as a Model: any split into blocks, forks, checkpoints, answers; full attention knows its limits."""
+
+import numpy as np
+import pytest
+import torch
+
+from atlas_bench import registry
+from atlas_bench.models import cost
+from atlas_bench.models.decoder import Config, Decoder
+from atlas_bench.models.lm import LanguageModel
+from atlas_bench.models.tokenizer import embedded
+
+CONFIGS = {
+    **{name: Config(memory=name, d_model=32, n_heads=2) for name in registry.MEMORIES},
+    "full attention": Config(attention_window=0, d_model=32, n_heads=2),
+    "wide window": Config(attention_window=64, d_model=32, n_heads=2),
+}
+
+
+def make(config, dtype=torch.float64, gate_bias=-3.0):
+    torch.manual_seed(0)
+    decoder = Decoder(config).to(dtype)
+    with torch.no_grad():
+        for name, parameter in decoder.named_parameters():
+            if name.endswith(("out.weight", "down.weight", "w1", "bias")):
+                parameter.normal_(std=0.3)
+            if "gate.write" in name:
+                parameter.normal_(std=0.3) if "weight" in name else parameter.fill_(gate_bias)
+    return LanguageModel("tiny", decoder, embedded(), {})
+
+
+@pytest.fixture(params=CONFIGS)
+def model(request):
+    return make(CONFIGS[request.param])
+
+
+@pytest.fixture
+def tokens():
+    return np.random.default_rng(0).integers(1, 4096, (2, 333)).astype(np.int32)
+
+
+def feed(model, tokens, splits):
+    state, at = model.start(len(tokens)), 0
+    for n in splits:
+        state = model.feed(state, tokens[:, at : at + n])
+        at += n
+    return state
+
+
+def close(a, b, tolerance=1e-8):
+    return a.keys() == b.keys() and all(np.abs(a[k] - b[k]).max(initial=0) <= tolerance for k in a)
+
+
+@pytest.mark.parametrize("splits", [[1] * 333, [63, 64, 65, 141], [16, 317], [332, 1]])
+def test_any_split_gives_the_same_state_and_answer(model, tokens, splits):
+    whole, pieces = feed(model, tokens, [333]), feed(model, tokens, splits)
+    assert close(model.pack(whole), model.pack(pieces))
+    question = [5, 6, 7]
+    assert model.answer(model.row(whole, 1), question, 5) == model.answer(model.row(pieces, 1), question, 5)
+
+
+def test_what_feeding_leaves_out_changes_no_hidden_state(model, tokens):
+    """feed() skips what the state does not need; a full forward pass after it sees the same past."""
+    with torch.inference_mode():
+        ids = torch.from_numpy(tokens).long()
+        full, _ = model.model(ids)
+        state = feed(model, tokens[:, :200], [200])
+        rest, _ = model.model(ids[:, 200:], state)
+    assert (full[:, 200:] - rest).abs().max() < 1e-8
+
+
+def test_forks_and_answers_leave_the_state_alone(model, tokens):
+    state = feed(model, tokens, [333])
+    before = {k: v.copy() for k, v in model.pack(state).items()}
+    fork = model.row(state, 0)
+    model.answer(fork, [1, 2, 3], 4)
+    model.feed(fork, tokens[:1])
+    after = model.pack(state)
+    assert all(np.array_equal(before[k], after[k]) for k in before)
+
+
+def test_a_packed_state_comes_back_bit_for_bit(model, tokens):
+    state = feed(model, tokens, [333])
+    packed = model.pack(state)
+    again = model.pack(model.unpack(packed))
+    assert packed.keys() == again.keys() and all(np.array_equal(packed[k], again[k]) for k in packed)
+    question = [9, 8]
+    assert model.answer(model.row(state, 0), question, 3) == model.answer(
+        model.row(model.unpack(packed), 0), question, 3
+    )
+
+
+def test_streams_of_a_batch_do_not_touch(model, tokens):
+    both, alone = feed(model, tokens, [333]), feed(model, tokens[1:], [333])
+    assert close(model.pack(model.row(both, 1)), model.pack(alone))
+
+
+def test_state_is_constant_but_for_full_attention(model, tokens):
+    short, long = (model.state_bytes(feed(model, tokens[:, :n], [n])) for n in (100, 300))
+    assert (short == long) == bool(model.model.config.attention_window)
+
+
+def test_full_attention_says_what_ten_million_tokens_would_take():
+    model = make(CONFIGS["full attention"], torch.float32)
+    assert model.supports(4096) is None
+    reason = model.supports(100_000_000)
+    assert "GiB" in reason and "hours" in reason and "100M" in reason
+    assert make(CONFIGS["none"], torch.float32).supports(10**12) is None
+
+
+def test_operations_are_counted_as_torch_counts_them():
+    """cost.feed_flops against torch's own counter, gates closed; windows count the keys outside too."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for name, config in CONFIGS.items():
+        if not config.attention_window:
+            continue
+        model = make(config, torch.float32, gate_bias=-100.0)
+        length = 64 * 8
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            model.model(torch.zeros(1, length, dtype=torch.long), output=False)
+        counted, stated = counter.get_total_flops(), cost.feed_flops(config, length)
+        assert abs(counted - stated) <= 0.03 * stated + 40_000, name

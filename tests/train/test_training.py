@@ -1,0 +1,130 @@
+"""The recipe on a tiny model: it learns, resumes exactly, and refuses another run's checkpoint."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from atlas_bench.errors import UserError
+from atlas_bench.models import loading
+from atlas_bench.models.decoder import Config
+from atlas_bench.models.tokenizer import embedded
+from atlas_bench.tasks import corpora
+from atlas_bench.tasks.lessons import Lessons
+from atlas_bench.train import command
+from atlas_bench.train.loop import plan_round, train
+from atlas_bench.train.recipe import Progress, Recipe
+
+TINY = Recipe(
+    longest=128, segment=64, contexts=2, least_tokens=256, curriculum_tokens=2048, mixed_tokens=1024,
+    stream_tokens=1024, stream_length=256, promote_steps=4,
+)  # fmt: skip
+CONFIG = Config(memory="gated-deltanet", d_model=32, n_heads=2)
+
+
+@pytest.fixture(scope="module")
+def lessons(tmp_path_factory):
+    corpus = corpora.generated(embedded(), cache=tmp_path_factory.mktemp("cache"), shard_tokens=20_000)
+    return Lessons(("qa1",), [corpus], embedded(), 0)
+
+
+def weights(model):
+    return {name: x.clone() for name, x in model.state_dict().items()}
+
+
+def test_every_stage_runs_and_the_loss_falls(lessons, tmp_path):
+    seen = []
+    recipe = replace(TINY, curriculum_tokens=16_384)
+    _, progress = train(
+        CONFIG, recipe, lessons.seeded, tmp_path, report=lambda p: seen.append((p.stage, p.last["loss"]))
+    )
+    assert progress.stage == "done"
+    assert [stage for stage, _ in dict.fromkeys((s, 0) for s, _ in seen)] == ["curriculum", "mixed", "stream"]
+    assert seen[-1][1] < seen[0][1] / 2
+
+
+@pytest.mark.parametrize("memory", ["gated-deltanet", "atlas"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(lessons, tmp_path, memory):
+    config = replace(CONFIG, memory=memory)
+    whole, progress = train(config, TINY, lessons.seeded, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        if progress.round == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(config, TINY, lessons.seeded, tmp_path / "cut", report=stop, checkpoint_seconds=0)
+    cut, again = train(config, TINY, lessons.seeded, tmp_path / "cut")
+    assert again.tokens == progress.tokens and again.round == progress.round
+    for name, x in weights(whole).items():
+        assert torch.equal(x, weights(cut)[name]), name
+
+
+def test_a_checkpoint_of_another_run_is_refused(lessons, tmp_path):
+    train(CONFIG, replace(TINY, curriculum_tokens=512, mixed_tokens=1, stream_tokens=1), lessons.seeded, tmp_path)
+    with pytest.raises(UserError, match="recipe differs in .*seed"):
+        train(CONFIG, replace(TINY, seed=7), lessons.seeded, tmp_path)
+    with pytest.raises(UserError, match="config differs in memory"):
+        train(replace(CONFIG, memory="titans"), TINY, lessons.seeded, tmp_path)
+
+
+def test_lessons_ask_what_is_true_and_never_change_a_fact(lessons):
+    tokenizer = embedded()
+    for segment_number, segment in enumerate(lessons.seeded(3).stream(2048, 256)):
+        text = tokenizer.decode(segment.tokens)
+        for ask in segment.asks:
+            question, answer = tokenizer.decode(ask.question), tokenizer.decode(ask.answer)
+            assert question.startswith(" Where is ") and answer.endswith("\n")
+            person, place = question[10:-1], answer.strip()
+            if segment_number == 0:
+                assert f"{person} " in text and f" to the {place}." in text
+    a, b = (list(lessons.seeded(5).stream(1024, 128)) for _ in range(2))
+    assert all((x.tokens == y.tokens).all() and x.asks == y.asks for x, y in zip(a, b, strict=True))
+
+
+def test_a_round_holds_the_tokens_the_recipe_says():
+    recipe = Recipe()
+    assert plan_round(recipe, Progress(length=64)) == (64, 32)
+    assert plan_round(recipe, Progress(length=8192)) == (8192, 2)
+    for number in range(50):
+        length, batch = plan_round(recipe, Progress(stage="mixed", round=number))
+        assert length % recipe.segment == 0 and length <= recipe.longest and batch >= 2
+        length, _ = plan_round(recipe, Progress(stage="stream", round=number))
+        assert length <= recipe.stream_length
+    assert sum(
+        getattr(recipe.within(10**6), f"{stage}_tokens") for stage in ("curriculum", "mixed", "stream")
+    ) == pytest.approx(10**6, rel=1e-5)
+
+
+def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATLAS_BENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "books").mkdir()
+    prose = " ".join(
+        f"The {i} ships of the northern fleet went home before the winter storms came." for i in range(400)
+    )
+    (tmp_path / "books" / "seen.txt").write_text(prose)
+    (tmp_path / "books" / "kept.txt").write_text(prose.replace("ships", "boats"))
+    monkeypatch.setattr(command, "Recipe", lambda: TINY)
+    monkeypatch.setattr(command, "EXAMINED", (1024,))
+    lines = []
+    out = command.main(
+        memory="omeganet",
+        out=tmp_path / "model",
+        backgrounds=[str(tmp_path / "books")],
+        hold_out=["kept"],
+        say=lines.append,
+    )
+    card = json.loads((out / loading.CARD).read_text())
+    assert (
+        card["training_tokens"] > 0 and card["data"]["held_out"] == ["kept"] and card["config"]["memory"] == "omeganet"
+    )
+    assert card["final"]["accuracy at 1024"]["n"] > 0
+    model = loading.load(str(out))
+    assert model.facts()["training_tokens"] == card["training_tokens"]
+    with pytest.raises(UserError, match="Did you mean 'qa1'"):
+        command.main(memory="omeganet", out=tmp_path / "other", subsets=["qa11"])
+    assert not (tmp_path / "other").exists()
