@@ -66,9 +66,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(lessons, tmp_path, memor
 
 def test_a_checkpoint_of_another_run_is_refused(lessons, tmp_path):
     train(CONFIG, replace(TINY, curriculum_tokens=512, mixed_tokens=1, stream_tokens=1), lessons.seeded, tmp_path)
-    with pytest.raises(UserError, match="recipe differs in .*seed"):
+    with pytest.raises(UserError, match=r"recipe differs in .*seed"):
         train(CONFIG, replace(TINY, seed=7), lessons.seeded, tmp_path)
-    with pytest.raises(UserError, match="config differs in memory"):
+    with pytest.raises(UserError, match=r"config differs in memory"):
         train(replace(CONFIG, memory="titans"), TINY, lessons.seeded, tmp_path)
 
 
