@@ -181,6 +181,7 @@ def train(
         typer.Option(help="A text of the folders, without .txt, never to be seen; repeatable."),
     ] = None,
     attention_window: Annotated[int, typer.Option(min=0, help="Tokens; 0 for full attention.")] = 16,
+    layers: Annotated[int, typer.Option(min=1, help="Of attention, memory and MLP.")] = 2,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a model by the one fixed recipe; the same command resumes."""
@@ -190,5 +191,5 @@ def train(
     command.main(
         memory=memory, out=out, init=init, tokens=parse_length(tokens) if tokens else None,
         subsets=subset or ["qa1"], seed=seed, backgrounds=background or ["generated"],
-        hold_out=hold_out or [], attention_window=attention_window, threads=threads,
+        hold_out=hold_out or [], attention_window=attention_window, layers=layers, threads=threads,
     )  # fmt: skip

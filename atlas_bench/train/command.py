@@ -37,6 +37,7 @@ def main(
     backgrounds: Sequence[str] = ("generated",),
     hold_out: Sequence[str] = (),
     attention_window: int = 16,
+    layers: int = 2,
     threads: int | None = None,
     say=print,
 ) -> Path:
@@ -48,6 +49,7 @@ def main(
     backgrounds       corpora that contexts are drawn from, in equal parts; naming one twice doubles it
     hold_out          text files (without .txt) of folder corpora that training must not see
     attention_window  tokens; 0 for full attention
+    layers            of [attention, memory, MLP]; 3 without a memory have as many weights as 2 with one
     """
     registry.memory(memory)
     for subset in subsets:
@@ -58,7 +60,7 @@ def main(
             )
     if threads:
         torch.set_num_threads(threads)
-    config = Config(memory=memory, attention_window=attention_window)
+    config = Config(memory=memory, attention_window=attention_window, n_layers=layers)
     recipe = replace(Recipe(), seed=seed, subsets=tuple(subsets))
     if tokens is not None:
         recipe = recipe.within(tokens)

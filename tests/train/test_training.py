@@ -44,7 +44,7 @@ def test_every_stage_runs_and_the_loss_falls(lessons, tmp_path):
     assert seen[-1][1] < seen[0][1] / 2
 
 
-@pytest.mark.parametrize("memory", ["gated-deltanet", "atlas"])
+@pytest.mark.parametrize("memory", ["gated-deltanet", "titans"])
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(lessons, tmp_path, memory):
     config = replace(CONFIG, memory=memory)
     whole, progress = train(config, TINY, lessons.seeded, tmp_path / "whole")
