@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from atlas_bench import registry
 from atlas_bench.models.decoder import Config
 
 
@@ -13,24 +16,20 @@ def feed_flops(config: Config, length: int) -> int:
     token in thousands, are left out. Norms, softmax and activations are not counted.
     """
     d, window = config.d_model, config.attention_window
-    head = d // config.n_heads
-    features = config.memory_options.get("degree", 2) if config.memory in ("omeganet", "atlas") else 1
     span = 2 * window if window else length / 2  # keys that each query is multiplied with
     attention = 2 * d * d * 4 + 2 * 2 * d * span
-    if config.memory == "none":
+    variant = registry.memory(config.memory)
+    if variant is None:
         memory = 0
-        last = 2 * d * d * 2 if not window else 0  # keys and values; a window keeps only its own last tokens
+        last = 0 if window else 2 * d * d * 2  # keys and values; of a window, its own last tokens only
     else:
-        gates = 2 * d * config.n_heads * _GATES[config.memory]
-        hidden = config.memory_options.get("expansion", 2) * head if config.memory in ("titans", "atlas") else 0
-        read = 2 * head * features * hidden + 2 * hidden * head if hidden else 2 * head * features * head
-        memory = 2 * d * d * 2 + gates + config.n_heads * read
+        with torch.device("meta"):
+            built = variant(d, config.n_heads, d // config.n_heads, **config.memory_options)
+        gates = 2 * d * config.n_heads * len(variant.gates)
+        memory = 2 * d * d * 2 + gates + built.read_flops()
         last = attention + gates
     mlp = 2 * 2 * d * config.mlp_ratio * d
     return int(length * ((config.n_layers - 1) * (attention + memory + mlp) + last))
-
-
-_GATES = {"gated-deltanet": 2, "omeganet": 3, "titans": 4, "atlas": 5}
 
 
 def cache_bytes(config: Config, length: int) -> int:

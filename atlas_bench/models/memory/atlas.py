@@ -63,3 +63,6 @@ class Atlas(Memory):
 
     def read(self, state: State, q: Tensor) -> Tensor:
         return q[..., : self.head_dim] + F.silu(q @ state["W2"].mT) @ state["W1"].mT
+
+    def read_flops(self) -> int:
+        return super().read_flops() // 2  # the momenta are not read

@@ -88,6 +88,10 @@ class Memory(nn.Module):
         """
         raise NotImplementedError
 
+    def read_flops(self) -> int:
+        """Matrix-product operations of one token's read, all heads: 2 for each number that M is made of."""
+        return 2 * sum(x.numel() for x in self.init_state(1).values())
+
     # Streaming ------------------------------------------------------------------------------------
 
     def start(self, batch: int) -> State:
