@@ -101,6 +101,12 @@ class Decoder(nn.Module):
         """[.., D] -> [.., vocab_size]; input and output embeddings are tied."""
         return F.linear(hidden, self.embedding.weight)
 
+    def set_gate_noise(self, deviation: float) -> None:
+        """Noise on the logits of all write gates from now on; 0 ends it."""
+        for block in self.blocks:
+            if block.memory is not None:
+                block.memory.gate_noise = deviation
+
     def write_rate(self) -> Tensor:
         """Mean write gate of the last call, over layers; 0 without memories."""
         rates = [block.memory.write_rate for block in self.blocks if block.memory is not None]

@@ -72,7 +72,7 @@ def load(name: str, *, threads: int | None = None) -> Any:
     check_weights(folder / WEIGHTS, weights, model.state_dict())
     model = Decoder(config)
     model.load_state_dict(weights)
-    about["weights_hash"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+    about["weights_hash"] = weights_hash(folder)
     return LanguageModel(folder.resolve().name, model, embedded(), about)
 
 
@@ -101,6 +101,11 @@ def check_weights(path: Path, weights: Mapping[str, Any], wanted: Mapping[str, A
             f"weights {path} are of another architecture than the card beside them: {wrong[0]}"
             f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. Use the card that was saved with them."
         )
+
+
+def weights_hash(folder: Path) -> str:
+    """First 16 hex digits of the weights file's sha256."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
 def save(folder: Path, model: Any, about: Mapping[str, Any]) -> None:

@@ -71,13 +71,14 @@ def main(
     tokenizer = embedded()
     opened = {spec: open_corpus(spec, tokenizer, hold_out) for spec in backgrounds}
     warm = loading.read_weights(loading.folder_of(init) / loading.WEIGHTS) if init else None
+    origin = origin_of(init) if init else None
     lessons = Lessons(recipe.subsets, [opened[spec] for spec in backgrounds], tokenizer, seed)
     model, progress = train(config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say))
     figures = {
         f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length) for length in EXAMINED
     }
     data = {spec: corpus.key for spec, corpus in opened.items()}
-    about = describe_run(recipe, progress, data, list(hold_out), init, figures)
+    about = describe_run(recipe, progress, data, list(hold_out), origin, figures)
     loading.save(out, model, about)
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
@@ -88,6 +89,18 @@ def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str]) -> corpora.C
     if spec in ("generated", "pg19") or not hold_out:
         return corpora.open_corpus(spec, tokenizer)
     return corpora.folder(spec, tokenizer, exclude=tuple(hold_out))
+
+
+def origin_of(init: str) -> dict[str, Any]:
+    """What the card tells of the model that training began from."""
+    card = loading.card(init)
+    return {
+        "memory": card["config"]["memory"],
+        "training_tokens": card.get("training_tokens"),
+        "recipe": card.get("recipe"),
+        "history": card.get("history"),
+        "weights_hash": loading.weights_hash(loading.folder_of(init)),
+    }
 
 
 def describe_run(
@@ -101,7 +114,7 @@ def describe_run(
     """The card of a finished run, without the architecture."""
     return {
         "recipe": asdict(recipe),
-        "initialised_from": init,
+        "initialised_from": origin,
         "training_tokens": progress.tokens,
         "training_minutes": round(progress.seconds / 60, 1),
         "data": {"corpora": data, "held_out": hold_out},

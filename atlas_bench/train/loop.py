@@ -53,6 +53,8 @@ def train(
             break
         began = time.monotonic()
         lessons = make_lessons(recipe.seed * 1_000_003 + progress.round)
+        torch.manual_seed(recipe.seed * 1_000_003 + progress.round)
+        model.set_gate_noise(0.0 if progress.stage == "curriculum" else recipe.gate_noise)
         length, batch = plan_round(recipe, progress)
         segment, state = min(recipe.segment, length), None
         streams = zip(*(lessons.stream(length, segment) for _ in range(batch)), strict=True)
@@ -74,6 +76,7 @@ def train(
             checkpoint.save(out, model, optimizers, config, recipe, progress)
             saved = time.monotonic()
     checkpoint.save(out, model, optimizers, config, recipe, progress)
+    model.set_gate_noise(0.0)
     return model, progress
 
 

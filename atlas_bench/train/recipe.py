@@ -43,6 +43,8 @@ class Recipe:
     clip: float = 1.0
     write_cost: float = 8e-4  # loss for a token of a context that every head writes at full strength
 
+    gate_noise: float = 1.0  # on write gates' logits from `mixed` on: a gate must open and close with a margin
+
     def within(self, tokens: int) -> Recipe:
         """The same recipe on a budget: each stage keeps its share."""
         share = tokens / (self.curriculum_tokens + self.mixed_tokens + self.stream_tokens)

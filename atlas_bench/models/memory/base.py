@@ -58,6 +58,7 @@ class Memory(nn.Module):
         self.features: nn.Module = nn.Identity()  # phi of keys and queries, [..., K] -> [..., P]
         self.out = nn.Linear(inner, d_model, bias=False)
         nn.init.zeros_(self.out.weight)
+        self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set
         self.write_rate = torch.zeros(())  # mean write gate of the last call: what the write cost is paid on
 
     # What a variant states ------------------------------------------------------------------------
@@ -110,7 +111,10 @@ class Memory(nn.Module):
         state = dict(self.start(x.shape[0]) if state is None else state)
         halo = state.pop("halo", None)
         seen = x if halo is None else torch.cat([halo.to(x.dtype), x], 1)
-        gates = {name: F.hardsigmoid(linear(x)) for name, linear in self.gate.items()}
+        logits = {name: linear(x) for name, linear in self.gate.items()}
+        if self.gate_noise:
+            logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
+        gates = {name: F.hardsigmoid(logit) for name, logit in logits.items()}
         self.write_rate = gates["write"].mean()
         q = self._address(self.query(x)) if output else None
         y, state = self._sparse(state, seen, q, gates)
