@@ -108,7 +108,7 @@ def describe_run(
     progress: Progress,
     data: dict[str, str],
     hold_out: list[str],
-    init: str | None,
+    origin: dict[str, Any] | None,
     figures: dict,
 ) -> dict[str, Any]:
     """The card of a finished run, without the architecture."""

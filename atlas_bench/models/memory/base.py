@@ -68,7 +68,7 @@ class Memory(nn.Module):
         raise NotImplementedError
 
     def step(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
-        """The published update for one token: k, v [B, H, W, .] oldest first, gates [B, H]."""
+        """The published update for one token: state [.., .], k, v [.., W, .] oldest first, gates [..]."""
         raise NotImplementedError
 
     def write(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
@@ -164,32 +164,41 @@ class Memory(nn.Module):
         return self.read(state, q.transpose(1, 2)).transpose(1, 2)
 
     def _events(self, state, q, k, v, gates, count):
-        """At most `count` open tokens per row and head, in order; closed ones are never computed."""
-        write = gates["write"].transpose(1, 2)  # [B, H, T]
-        batch, heads, length = write.shape
-        is_open = write.detach() > 0
-        order = is_open * (2 * length) - torch.arange(length, device=write.device)
-        token = order.topk(count, dim=-1).indices  # open tokens first, oldest first; the rest have w = 0
-        rows = torch.arange(batch, device=write.device)[:, None, None]
-        cols = torch.arange(heads, device=write.device)[None, :, None]
-        lags = torch.arange(self.omega_window, device=write.device)
-        window = token[..., None] + lags  # [B, H, E, W]
-        k, v = (x[rows[..., None], window, cols[..., None]] for x in (k, v))
-        gates = {name: gate.transpose(1, 2)[rows, cols, token] for name, gate in gates.items()}
+        """The open tokens of a block, `count` at most in a row and head, in order; closed ones cost nothing.
+
+        Rows and heads are one dimension N here, those with most events first, so that event e is a slice.
+        """
+        gates = {name: gate.transpose(1, 2).flatten(0, 1) for name, gate in gates.items()}  # [N, T]
+        batch, length = k.shape[0], gates["write"].shape[1]
+        is_open = gates["write"].detach() > 0
+        events, rows = is_open.sum(1).sort(descending=True, stable=True)
+        is_open = is_open[rows]
+        order = is_open * (2 * length) - torch.arange(length, device=rows.device)
+        token = order.topk(count, dim=1).indices  # [N, E]: open tokens first, oldest first
+        window = token[..., None] + torch.arange(self.omega_window, device=rows.device)
+        k, v = (x.transpose(1, 2).flatten(0, 1)[rows[:, None, None], window] for x in (k, v))  # [N, E, W, .]
+        gates = {name: gate[rows[:, None], token] for name, gate in gates.items()}
+        state = {name: x.flatten(0, 1)[rows] for name, x in state.items()}
         versions = [state]
         for e in range(count):
-            state = self.write(state, k[:, :, e], v[:, :, e], {name: gate[:, :, e] for name, gate in gates.items()})
+            n = int((events > e).sum())
+            old = {name: x[:n] for name, x in state.items()}
+            new = self.write(old, k[:n, e], v[:n, e], {name: gate[:n, e] for name, gate in gates.items()})
+            state = {name: torch.cat([new[name], x[n:]]) if n < len(x) else new[name] for name, x in state.items()}
             versions.append(state)
+        back = rows.argsort()
+        final = {name: x[back].unflatten(0, (batch, -1)) for name, x in state.items()}
         if q is None:
-            return None, state
+            return None, final
         stacked = {name: torch.stack([version[name] for version in versions]) for name in state}
-        y = self.read(stacked, q.transpose(1, 2))  # [E+1, B, H, T, V]: every version read by every token
-        version = is_open.cumsum(-1)[None, ..., None].expand(1, *y.shape[1:])
-        return y.gather(0, version)[0].transpose(1, 2), state
+        y = self.read(stacked, q.transpose(1, 2).flatten(0, 1)[rows])  # [E+1, N, T, V]: all versions, all tokens
+        version = is_open.cumsum(1)[None, ..., None].expand(1, *y.shape[1:])
+        y = y.gather(0, version)[0][back]
+        return y.unflatten(0, (batch, -1)).transpose(1, 2), final
 
 
 def like(gate: Tensor, x: Tensor) -> Tensor:
-    """A gate [B, H] with trailing dimensions of size 1, so that it multiplies x [B, H, ...]."""
+    """A gate [..] with trailing dimensions of size 1, so that it multiplies x [.., ...]."""
     return gate.reshape(gate.shape + (1,) * (x.dim() - gate.dim()))
 
 
