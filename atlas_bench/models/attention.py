@@ -51,14 +51,20 @@ class SlidingWindowAttention(_Attention):
         state = {"k": k[:, -window:], "v": v[:, -window:]}
         if not output:
             return x, state
-        pad = -length % window
-        q = F.pad(self.query(x), (0, 0, 0, pad)).unflatten(1, (-1, window)).unflatten(-1, (self.n_heads, -1))
-        k, v = (F.pad(y, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, window)) for y in (k, v))
-        k, v = (torch.cat([y[:, :-1], y[:, 1:]], 2).transpose(2, 3) for y in (k, v))  # [B, N, H, 2w, K]
-        scores = (q.transpose(2, 3) * self.head_dim**-0.5) @ k.mT
-        weights = torch.softmax(scores + self._mask(), -1)
-        y = (weights @ v).transpose(2, 3).flatten(3).flatten(1, 2)
+        batch, pad = x.shape[0], -length % window
+        q = self._blocks(F.pad(self.query(x), (0, 0, 0, pad))) * self.head_dim**-0.5
+        k, v = (self._blocks(F.pad(y.flatten(2), (0, 0, 0, pad))) for y in (k, v))
+        # A block of queries sees its own block of keys and the one before it.
+        scores = torch.cat([q @ k[:, :-1].mT, q @ k[:, 1:].mT], -1) + self._mask()
+        weights = torch.softmax(scores, -1)
+        y = weights[..., :window] @ v[:, :-1] + weights[..., window:] @ v[:, 1:]
+        y = y.transpose(2, 3).reshape(batch, length + pad, -1)
         return self.out(y[:, :length]), state
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        """[B, N * w, D] -> [B, N, H, w, K], contiguous: what batched products want."""
+        x = x.unflatten(1, (-1, self.window)).unflatten(-1, (self.n_heads, self.head_dim))
+        return x.transpose(2, 3).contiguous()
 
     def _mask(self) -> Tensor:
         inside = (self.distance >= 0) & (self.distance < self.window)

@@ -129,7 +129,7 @@ def test_a_folder_gives_each_question_once(files: TaskOptions) -> None:
 
 
 def test_a_folder_has_an_end(files: TaskOptions) -> None:
-    with pytest.raises(UserError, match=r"n = 4 .* 3 questions .* --n 3"):
+    with pytest.raises(UserError, match=r"n = 4 .* 3 questions .* --samples 3"):
         samples("qa1", 500, 4, options=files)
 
 
