@@ -69,7 +69,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON, nothing else.")] = False,
     batch: Annotated[int | None, typer.Option(min=1, help="Streams read side by side [min(samples, 8)].")] = None,
-    block: Annotated[str, typer.Option(help="Tokens fed at once.")] = "4096",
+    block: Annotated[str | None, typer.Option(help="Tokens fed at once [1024 over all streams].")] = None,
     checkpoint_every: Annotated[str, typer.Option(help="Tokens of a stream between checkpoints.")] = "1M",
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds a cell may take.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")] = None,
@@ -95,9 +95,11 @@ def run(
         samples=samples,
         options=TaskOptions(data=data, background=background, prompt=prompt),
     )
+    streams = min(batch or 8, samples)
     settings = runner.Settings(
-        block=parse_length(block),
-        batch=min(batch or 8, samples),
+        # 1024 tokens of activations stay in a core's cache, 4096 do not; it changes the speed alone
+        block=parse_length(block) if block else max(128, 1024 // streams),
+        batch=streams,
         checkpoint_tokens=parse_length(checkpoint_every),
         timeout=timeout,
         debug=debug,

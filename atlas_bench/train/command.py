@@ -77,7 +77,7 @@ def main(
     figures = {
         f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length) for length in EXAMINED
     }
-    data = {spec: corpus.key for spec, corpus in opened.items()}
+    data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
     about = describe_run(recipe, progress, data, list(hold_out), origin, figures)
     loading.save(out, model, about)
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
