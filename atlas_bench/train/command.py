@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -60,7 +61,12 @@ def main(
             )
     if threads:
         torch.set_num_threads(threads)
-    config = Config(memory=memory, attention_window=attention_window, n_layers=layers)
+    config = Config(
+        memory=memory,
+        memory_options=default_options(memory),
+        attention_window=attention_window,
+        n_layers=layers,
+    )
     recipe = replace(Recipe(), seed=seed, subsets=tuple(subsets))
     if tokens is not None:
         recipe = recipe.within(tokens)
@@ -82,6 +88,15 @@ def main(
     loading.save(out, model, about)
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
+
+
+def default_options(memory: str) -> dict[str, Any]:
+    """A memory's own options with their defaults: the card says them, so that a later default changes no model."""
+    variant = registry.memory(memory)
+    if variant is None or "__init__" not in vars(variant):
+        return {}
+    parameters = inspect.signature(variant).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str]) -> corpora.Corpus:
