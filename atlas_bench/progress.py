@@ -28,8 +28,9 @@ class Progress:
 
     def start(self, title: str, *, samples: int, tokens: int, read: int = 0) -> None:
         """A cell begins: `tokens` to read in all, `read` of them in an earlier sitting."""
-        self._title, self._samples, self._tokens, self._already = title, samples, tokens, read
+        self._samples, self._tokens, self._already = samples, tokens, read
         self._began = self._shown = time.monotonic()
+        self.note(f"{title}: {samples} samples, {_short(tokens)} tokens to read")
         if self.console.is_terminal and not self.quiet:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
@@ -69,18 +70,17 @@ class Progress:
         last = min(answered + max(streams, 1), self._samples)
         which = f"{answered + 1}-{last}" if last > answered + 1 else f"{last}"
         parts = [
-            self._title,
-            f"sample {which}/{self._samples}",
+            f"  sample {which}/{self._samples}",
             f"{_short(read)}/{_short(self._tokens)} tokens",
-            f"{_short(speed)} tok/s",
+            f"{_short(speed)}/s",
             format_bytes(self._process.memory_info().rss),
         ]
         if answered:
             low, high = wilson(correct, answered)
-            parts.append(f"{100 * correct / answered:.0f} % right ({100 * low:.0f}-{100 * high:.0f})")
+            parts.append(f"{100 * correct / answered:.0f} % ({100 * low:.0f}-{100 * high:.0f})")
         if speed > 0:
             parts.append(f"{_clock((self._tokens - read) / speed)} left")
-        return " | ".join(parts)
+        return "  ".join(parts)  # 80 columns hold it
 
 
 def title_of(task: str, length: int, model: str) -> str:
