@@ -159,7 +159,8 @@ def describe(name: Annotated[str, typer.Argument(help="A task, model, memory or 
     elif name in registry.MODELS:
         typer.echo(inspect.getdoc(type(registry.control(name))))
     elif name in registry.MEMORIES:
-        typer.echo(inspect.getdoc(registry.memory(name)) or "No memory: attention alone.")
+        variant = registry.memory(name)  # a memory's file opens with its equation
+        typer.echo(inspect.getdoc(inspect.getmodule(variant)) if variant else "No memory: attention alone.")
     elif name in loading.names() or Path(name).expanduser().is_dir():
         typer.echo(json.dumps(loading.card(name), indent=2))
     else:
