@@ -1,0 +1,45 @@
+"""The embedded models: small, complete cards, and they remember what their cards say."""
+
+import pytest
+
+from atlas_bench import plan, registry, runner
+from atlas_bench.models import loading
+from atlas_bench.progress import Progress
+from atlas_bench.types import TaskOptions
+
+EMBEDDED = [name for name in loading.names() if name not in registry.MODELS]
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_weights_are_small_and_the_card_is_whole(name):
+    folder = loading.folder_of(name)
+    assert (folder / loading.WEIGHTS).stat().st_size < 8e6
+    card = loading.card(name)
+    for key in ("config", "recipe", "training_tokens", "training_minutes", "data", "final", "hardware", "versions"):
+        assert card[key], key
+    assert "pride_and_prejudice" in card["data"]["held_out"]
+    model = loading.load(name)
+    assert model.facts()["parameters"] < 2e6 and model.facts()["weights_hash"]
+
+
+def test_every_memory_and_both_transformers_are_embedded():
+    memories = {loading.card(name)["config"]["memory"] for name in EMBEDDED}
+    assert memories == set(registry.MEMORIES)
+    windows = {loading.card(name)["config"]["attention_window"] for name in EMBEDDED}
+    assert 0 in windows and "atlas-nano" in EMBEDDED
+
+
+@pytest.mark.parametrize(("name", "least"), [("omeganet-nano", 18), ("gated-deltanet-nano", 18), ("atlas-nano", 16)])
+def test_memories_answer_at_8k_through_the_runner(name, least, tmp_path):
+    """20 fixed samples; far above chance (3 of 20) and below the measured score by a margin for other CPUs."""
+    cells = plan.make(
+        plan.parse_tasks("babilong:qa1"), lengths=[8000], models=[name], seeds=[7], samples=20, options=TaskOptions()
+    )
+    models = {name: loading.load(name)}
+    (record,) = runner.run(cells, models, tmp_path, runner.Settings(block=128), Progress(quiet=True))
+    assert record.scores["babilong/official"]["correct"] >= least
+
+
+def test_full_attention_refuses_ten_million_tokens():
+    reason = loading.load("transformer-nano").supports(10_000_000)
+    assert "GiB" in reason and "hours" in reason
