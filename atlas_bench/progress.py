@@ -70,7 +70,7 @@ class Progress:
         last = min(answered + max(streams, 1), self._samples)
         which = f"{answered + 1}-{last}" if last > answered + 1 else f"{last}"
         parts = [
-            f"  sample {which}/{self._samples}",
+            f"sample {which}/{self._samples}",
             f"{_short(read)}/{_short(self._tokens)} tokens",
             f"{_short(speed)}/s",
             format_bytes(self._process.memory_info().rss),
