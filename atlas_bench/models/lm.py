@@ -22,7 +22,8 @@ class LanguageModel:
     """Runs a trained Decoder for the runner; every state tensor is [B, ...] and never changed in place."""
 
     def __init__(self, name: str, model: Decoder, tokenizer: Tokenizer, card: Mapping[str, Any]):
-        self.name, self.model, self.tokenizer, self.card = name, model.eval(), tokenizer, card
+        self.name, self.tokenizer, self.card = name, tokenizer, card
+        self.model = model.eval().requires_grad_(False)
         self.newline = tokenizer.encode("\n")[0]
 
     def supports(self, length: int) -> str | None:
