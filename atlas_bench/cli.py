@@ -69,7 +69,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as JSON, nothing else.")] = False,
     batch: Annotated[int | None, typer.Option(min=1, help="Streams read side by side [min(samples, 8)].")] = None,
-    block: Annotated[str | None, typer.Option(help="Tokens fed at once [1024 over all streams].")] = None,
+    block: Annotated[str | None, typer.Option(help="Tokens fed at once [4096 over all streams].")] = None,
     checkpoint_every: Annotated[str, typer.Option(help="Tokens of a stream between checkpoints.")] = "1M",
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds a cell may take.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")] = None,
@@ -97,8 +97,8 @@ def run(
     )
     streams = min(batch or 8, samples)
     settings = runner.Settings(
-        # 1024 tokens of activations stay in a core's cache, 4096 do not; it changes the speed alone
-        block=parse_length(block) if block else max(128, 1024 // streams),
+        # fewer leave the second core idle, more leave the cache; it changes the speed alone
+        block=parse_length(block) if block else max(256, 4096 // streams),
         batch=streams,
         checkpoint_tokens=parse_length(checkpoint_every),
         timeout=timeout,

@@ -1,6 +1,6 @@
 """How fast the embedded models read one stream, beside what this machine's matrix products reach in the same run.
 
-    python -m benchmarks.stream [--model atlas-nano ..] [--tokens 1M] [--block 1024] [--threads N]
+    python -m benchmarks.stream [--model atlas-nano ..] [--tokens 1M] [--block 4096] [--threads N]
 
 First a gate: the state after one block of 4096 tokens must equal the state after the same tokens read 64 at
 a time, or no speed is printed. Then matrix products and reading take turns, and medians are compared, since
@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append")
     parser.add_argument("--tokens", type=parse_length, default=1_000_000)
-    parser.add_argument("--block", type=parse_length, default=1024)
+    parser.add_argument("--block", type=parse_length, default=4096)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
