@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atlas_bench.kernels.decay import decay
+
 
 def omega(
     q: Tensor | None,
@@ -32,30 +34,28 @@ def omega(
     # [B, N, W, H, C, K] -> [B, H, N, C*W, K]: the window's tokens of every step, side by side
     k, v = (_windows(F.pad(x, (0, 0, 0, 0, 0, pad)), window, size) for x in (k, v))
     beta = beta.unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4).flatten(-2)  # [B, H, N, C*W]
-    log_a = retention.unflatten(1, (-1, size)).permute(0, 3, 1, 2).log().cumsum(-1)  # [B, H, N, C]
+    retention = retention.unflatten(1, (-1, size)).permute(0, 3, 1, 2)  # [B, H, N, C]
+    kept = retention.cumprod(-1)
+    shares = decay(retention)  # [t, s]: what is kept in M_t of a step taken at s
 
     step = torch.arange(size, device=k.device).repeat_interleave(window)
-    past = log_a if decay_first else F.pad(log_a, (1, -1))
-    past = past[..., step]  # log decay of the memory that token n's error is measured against
-    written = log_a[..., step]  # log decay up to and with the step that wrote token n
-
-    earlier = step[:, None] > step[None, :]
-    ratio = (past[..., :, None] - written[..., None, :]).masked_fill(~earlier, -torch.inf).exp()
+    before = shares if decay_first else F.pad(shares, (0, 0, 1, -1))  # of the memory that step t's errors are taken at
+    past = kept if decay_first else F.pad(kept, (1, -1), value=1.0)
+    ratio = before.tril(-1)[..., step[:, None], step] if window > 1 else before.tril(-1)
+    past = past[..., step]
     lower = beta[..., None] * ratio * (k @ k.mT)
     eye = torch.eye(step.numel(), dtype=k.dtype, device=k.device)
-    rhs = beta[..., None] * torch.cat([v, past.exp()[..., None] * k], -1)
+    rhs = beta[..., None] * torch.cat([v, past[..., None] * k], -1)
     # errors of a chunk = own - weights @ M0
     own, weights = torch.linalg.solve_triangular(lower + eye, rhs, upper=False, unitriangular=True).split(
         [v.shape[-1], k.shape[-1]], -1
     )
     if q is not None:
         q = F.pad(q, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4)  # [B, H, N, C, K]
-        seen = torch.arange(size, device=k.device)[:, None] >= step[None, :]
-        ratio = (log_a[..., :, None] - written[..., None, :]).masked_fill(~seen, -torch.inf).exp()
-        scores = ratio * (q @ k.mT)
-        q = log_a.exp()[..., None] * q
-    k = (log_a[..., -1:] - written).exp()[..., None] * k
-    carry = log_a[..., -1].exp()[..., None, None]
+        scores = (shares[..., step] if window > 1 else shares) * (q @ k.mT)
+        q = kept[..., None] * q
+    k = shares[..., -1, :][..., step, None] * k
+    carry = kept[..., -1, None, None]
 
     outputs = []
     for n in range(k.shape[2]):
