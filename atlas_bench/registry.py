@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
+from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from atlas_bench.errors import unknown
+from atlas_bench.errors import UserError, did_you_mean, unknown
 
-TASKS = {"babilong": "atlas_bench.tasks.babilong:BABILONG"}
+TASKS = {
+    "babilong": "atlas_bench.tasks.babilong:BABILONG",
+    "mqar": "atlas_bench.tasks.mqar:MQAR",
+}
 
 # variant -> class; a memory's file is its equation. "none" leaves attention alone.
 MEMORIES = {
     "none": None,
+    "linear-attention": "atlas_bench.models.memory.linear_attention:LinearAttention",
+    "deltanet": "atlas_bench.models.memory.deltanet:DeltaNet",
     "gated-deltanet": "atlas_bench.models.memory.gated_deltanet:GatedDeltaNet",
-    "omeganet": "atlas_bench.models.memory.omeganet:OmegaNet",
+    "ttt-linear": "atlas_bench.models.memory.ttt:TTTLinear",
+    "ttt-mlp": "atlas_bench.models.memory.ttt:TTTMLP",
+    "dla": "atlas_bench.models.memory.dla:DLA",
+    "swla": "atlas_bench.models.memory.dla:SWLA",
     "titans": "atlas_bench.models.memory.titans:Titans",
+    "omeganet": "atlas_bench.models.memory.omeganet:OmegaNet",
+    "surprise-omeganet": "atlas_bench.models.memory.surprise_omeganet:SurpriseOmegaNet",
     "atlas": "atlas_bench.models.memory.atlas:Atlas",
+    "atlas++": "atlas_bench.models.memory.atlas:AtlasPlus",
+    "deep-transformer": "atlas_bench.models.memory.deep_transformer:DeepTransformer",
+    "swdt": "atlas_bench.models.memory.deep_transformer:SWDT",
+    "dot": "atlas_bench.models.memory.deep_transformer:Dot",
 }
 
 # Controls: what a perfect and an ignorant reader score. Trained models are found by models/loading.py.
@@ -23,6 +42,8 @@ MODELS = {
     "oracle": "atlas_bench.models.oracle:Oracle",
     "constant": "atlas_bench.models.constant:Constant",
 }
+
+_FILES: dict[str, tuple[type, bytes]] = {}  # name_file's: name -> class, source
 
 
 def _load(path: str) -> Any:
@@ -38,12 +59,123 @@ def task(name: str) -> Any:
 
 
 def memory(name: str) -> Any:
-    """The memory class of that name, None for "none"."""
+    """The memory class of that name, None for "none"; a user's file must have been named before."""
+    if name in _FILES:
+        return _FILES[name][0]
+    if ".py@" in name or name.endswith(".py"):
+        raise _not_named(name)
     if name not in MEMORIES:
         raise unknown("memory", name, MEMORIES)
     return _load(MEMORIES[name]) if MEMORIES[name] else None
 
 
+def name_file(path: str | Path) -> str:
+    """Execute a user's memory file and return the memory's name, 'my_memory.py@1f2e3d4c'.
+
+    Only for a path that the user has typed: nothing that is read from disk may call this. The name holds the
+    first digits of the source's sha256, so that a model is never loaded with another version of its memory.
+    Raises UserError for a file that is absent, does not run, or does not define exactly one memory.
+    """
+    name, variant, source = _load("atlas_bench.models.memory.user_file:load")(Path(path).expanduser())
+    _FILES[name] = variant, source
+    return name
+
+
+def source_of(name: str) -> bytes | None:
+    """The source of a memory that is a user's file, as it was executed; None for every other."""
+    return _FILES[name][1] if name in _FILES else None
+
+
+def parse_memory(spec: str) -> tuple[str, dict[str, Any]]:
+    """(name or path, options) of a written memory: 'atlas:degree=1,omega_window=16', './my_memory.py:tau=0.5'.
+
+    Values are Python literals, true, false, or text. Nothing is looked up or executed.
+    """
+    name, options = re.fullmatch(r"(.*?\.py|[^:]*)(?::(.*))?", spec, re.DOTALL).groups()
+    parsed: dict[str, Any] = {}
+    for part in filter(None, (options or "").split(",")):
+        key, equals, value = (x.strip() for x in part.partition("="))
+        if not equals or not key or not value:
+            raise UserError(f"memory '{spec}': '{part}' is not option=value. Write {name}:option=value,option=value.")
+        parsed[key] = _literal(value)
+    return name.strip(), parsed
+
+
+def typed_memory(spec: str) -> tuple[str, dict[str, Any]]:
+    """(name, all options) of a memory that the user has typed: a file is executed, every mistake a UserError."""
+    name, given = parse_memory(spec)
+    if name.endswith(".py"):
+        name = name_file(name)
+    options = memory_options(name, given)
+    if memory(name) is not None:
+        _load("atlas_bench.models.memory.user_file:check_builds")(spec, memory(name), options)
+    return name, options
+
+
+def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Every option of a memory, those given over the class's defaults.
+
+    A model's card says them all, so that a later default changes no model. Raises UserError for an option
+    that the memory does not have, and for a value of another type than its default.
+    """
+    variant = memory(name)
+    known = {} if variant is None else _keywords(variant)
+    for option, value in (given or {}).items():
+        if option not in known:
+            listed = ", ".join(f"{key}={default!r}" for key, default in known.items()) or "none"
+            raise UserError(
+                f"memory '{name}' has no option '{option}'.{did_you_mean(option, known)} Its options: {listed}."
+            )
+        default = known[option]
+        fits = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
+        if default is not None and (not fits or isinstance(value, bool) != isinstance(default, bool)):
+            raise UserError(
+                f"memory '{name}': {option} is {value!r}, which is no {type(default).__name__}. "
+                f"Its default is {default!r}."
+            )
+    return {**known, **(given or {})}
+
+
 def control(name: str) -> Any:
     """A new control model of that name."""
     return _load(MODELS[name])()
+
+
+def _keywords(variant: type) -> dict[str, Any]:
+    """The variant's keyword-only parameters with their defaults; **options stands for its parent's as well."""
+    found: dict[str, Any] = {}
+    for cls in variant.__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        if cls is _load("atlas_bench.models.memory.base:Memory"):
+            break
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        own = {p.name: None if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        found = {**own, **found}
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return found
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _not_named(name: str) -> UserError:
+    """A card may ask for code; only the command line may have it run."""
+    file, _, version = name.partition("@")
+    for other in _FILES:
+        if other.partition("@")[0] == file:
+            return UserError(
+                f"memory '{file}' has changed: the model was trained with version {version}, this is "
+                f"{other.partition('@')[2]}. Name the copy in the model's folder, or train again."
+            )
+    return UserError(
+        f"memory '{file}' is a user's file, and a file is only run when the command names it. "
+        f"Add --code PATH/{file} (a copy lies in the model's folder); read it first."
+    )

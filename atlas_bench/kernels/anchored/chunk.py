@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
-from atlas_bench.kernels.decay import decay
+from atlas_bench.kernels.decay import decay, flush
 
 State = dict[str, Tensor]
 
@@ -22,23 +22,32 @@ def anchored(
     rule: Rule, q: Tensor | None, k: Tensor, v: Tensor, gates: Gates, state: State
 ) -> tuple[Tensor | None, State]:
     """The same outputs and state as naive.anchored; arguments as there. No q: no outputs."""
-    length, window = gates.write.shape[1], gates.window.shape[-1]
+    batch, length, heads = gates.write.shape
+    halo = gates.window.shape[-1] - 1
     size = min(rule.chunk_size, length)
     pad = -length % size
     # a padded token is closed: it leaves the memory as it is
-    k, v = (F.pad(x, (0, 0, 0, 0, 0, pad)).unfold(1, size + window - 1, size).permute(0, 2, 1, 4, 3) for x in (k, v))
+    k, v = (
+        F.pad(x, (0, 0, 0, 0, 0, pad)).unfold(1, size + halo, size).permute(1, 0, 2, 4, 3).flatten(1, 2).contiguous()
+        for x in (k, v)
+    )  # [N, B H, R, .]
     if q is not None:
-        q = F.pad(q, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4)  # [B, H, N, C, P]
-    form = _coefficients(rule, gates, size)
-    k, v = k.contiguous(), v.contiguous()
+        q = F.pad(q, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, size)).permute(1, 0, 3, 2, 4).flatten(1, 2).contiguous()
+    coefficients = _coefficients(rule, gates, size)
+    form = [x if x is None else x.unbind(0) for x in vars(coefficients).values()]
+    state = {name: x.flatten(0, 1) for name, x in state.items()}
+    first = [] if q is None else _first(coefficients, q, k)
     outputs = []
-    for n in range(k.shape[2]):
-        here = Coefficients(*(None if x is None else x[:, :, n] for x in vars(form).values()))
-        y, state = _chunk(rule, None if q is None else q[:, :, n], k[:, :, n], v[:, :, n], here, state)
+    for n in range(len(k)):
+        here = Coefficients(*(None if x is None else x[n] for x in form))
+        read = None if q is None else [None if x is None else x[n] for x in (q, *first)]
+        y, state = _chunk(rule, read, k[n], v[n], here, state)
         outputs.append(y)
+    state = {name: x.unflatten(0, (batch, heads)) for name, x in state.items()}
     if q is None:
         return None, state
-    return torch.stack(outputs, 2).permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], state
+    y = torch.stack(outputs, 1).unflatten(0, (batch, heads))  # [B, H, N, C, V]
+    return y.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], state
 
 
 @dataclass(frozen=True)
@@ -62,24 +71,24 @@ class Coefficients:
 
 
 def _coefficients(rule: Rule, gates: Gates, size: int) -> Coefficients:
-    """All chunks at once: gates [B, T, H(, W)] -> [B, H, N, ..]."""
+    """All chunks at once: gates [B, T, H(, W)] -> [N, B H, ..]."""
     pad = -gates.write.shape[1] % size
 
     def split(x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, pad)).unflatten(1, (-1, size)).permute(0, 3, 1, 2)
+        x = F.pad(x, (0, 0, 0, pad)).unflatten(1, (-1, size))  # [B, N, C, H]
+        return x.permute(1, 0, 3, 2).flatten(1, 2)
 
     w, a, lr = (split(x) for x in (gates.write, gates.retention, gates.lr))
-    g = F.pad(gates.window, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4)
-    band = _band(g.flip(-1))
+    band = _band(torch.stack([split(x) for x in gates.window.unbind(-1)], -1).flip(-1))
     keep = 1 - w * (1 - a)
-    kept = keep.cumprod(-1)
+    kept = flush(keep.cumprod(-1))
     A = decay(keep) * (w * lr)[..., None, :]
     if gates.momentum is None:
         share_u, share_s, u_kept, s_kept = band, None, None, None
     else:
         m = split(gates.momentum)
         carry = 1 - w * (1 - m)
-        share_s, s_kept = (decay(carry) * w[..., None, :]) @ band, carry.cumprod(-1)
+        share_s, s_kept = (decay(carry) * w[..., None, :]) @ band, flush(carry.cumprod(-1))
         share_u = band + m[..., None] * F.pad(share_s, (0, 0, 1, -1))
         u_kept = m * F.pad(s_kept, (1, -1), value=1.0)
     most = rule.most(gates)
@@ -107,45 +116,59 @@ def _coefficients(rule: Rule, gates: Gates, size: int) -> Coefficients:
     return Coefficients(kept, steps, None, None, q_kept, Q)
 
 
+def _first(form: Coefficients, q: Tensor, k: Tensor) -> list[Tensor | None]:
+    """What the first layers multiply with M_0, S_0 and the errors: it waits for no state, so all chunks at once."""
+    scores = None if form.P is None else form.P * (q @ k.mT)
+    return [form.kept[..., None] * q, None if form.from_s is None else form.from_s[..., None] * q, scores]
+
+
 def _chunk(
-    rule: Rule, q: Tensor | None, k: Tensor, v: Tensor, form: Coefficients, state: State
+    rule: Rule, read: list[Tensor | None] | None, k: Tensor, v: Tensor, form: Coefficients, state: State
 ) -> tuple[Tensor | None, State]:
-    """One chunk: q [B, H, C, P], k, v [B, H, R, .], state [B, H, I, O]."""
-    anchor = {name: state[name] for name in rule.map.layers}
-    scale = (1 / rule.map.size(k, anchor))[..., None] if rule.bounded else 1
-    products = rule.map.products(k, v, anchor, lambda predicted, v: scale * rule.error(predicted, v))
+    """One chunk of all rows and heads X: read [X, C, P] and _first() of it, k, v [X, R, .], state [X, I, O]."""
+    products = rule.map.products(
+        k,
+        state,
+        lambda predicted, size: rule.error(predicted, v) / size()[..., None] if rule.bounded else rule.error(predicted, v),
+    )
     momentum = surprise_of(rule.map.layers[0]) in state
-    directions, new = {}, {}
+    new, directions = {}, {}
     for name, (x, e) in products.items():
-        s0 = state[surprise_of(name)] if momentum else None
-        if form.Q is not None:  # [.., J, I, O]: the surprises wanted, S_C last
-            surprises = (form.Q[..., None, :] * x.mT[..., None, :, :]) @ e[..., None, :, :]
-            if momentum:
-                surprises = surprises + form.s_kept[..., None, None] * s0[..., None, :, :]
-                new[surprise_of(name)] = surprises[..., -1, :, :]
-                surprises = surprises[..., :-1, :, :]
+        anchor, s = state[name], state[surprise_of(name)] if momentum else None
         if rule.orthogonalise is not None:
-            directions[name] = rule.orthogonalise(surprises)
-            moved = (form.steps[..., -1, :, None, None] * directions[name]).sum(-3)
-        else:
-            moved = (form.P[..., -1, :, None] * x).mT @ e
+            surprises = (form.Q[..., None, :] * x.mT[:, None]) @ e[:, None]  # [X, J, I, O], S_C last
             if momentum:
-                moved = moved + form.from_s[..., -1, None, None] * s0
-        new[name] = form.kept[..., -1, None, None] * anchor[name] - moved
-    if q is None:
+                surprises = surprises + form.s_kept[..., None, None] * s[:, None]
+                new[surprise_of(name)], surprises = surprises[:, -1], surprises[:, :-1]
+            directions[name] = rule.orthogonalise(surprises)
+            new[name] = _last(form.kept) * anchor - (form.steps[:, -1, :, None, None] * directions[name]).sum(1)
+            continue
+        kept = _last(form.kept) * anchor
+        if momentum:
+            kept = torch.addcmul(kept, _last(form.from_s), s, value=-1)
+            new[surprise_of(name)] = torch.baddbmm(form.s_kept[..., None] * s, x.mT, form.Q.mT * e)
+        new[name] = torch.baddbmm(kept, x.mT, form.P[:, -1, :, None] * e, alpha=-1)
+    if read is None:
         return None, new
+    q, *first = read
 
     def linear(name: str, z: Tensor) -> Tensor:
-        y = form.kept[..., None] * (z @ anchor[name])
-        if rule.orthogonalise is not None:
-            each = z[..., None, :, :] @ directions[name]  # [.., J, C, O]
-            return y - (form.steps.mT[..., None] * each).sum(-3)
         x, e = products[name]
+        at_anchor, at_s, scores = first if z is q else _first(form, z, x)
+        y = at_anchor @ state[name]
+        if rule.orthogonalise is not None:
+            each = z[:, None] @ directions[name]  # [X, J, C, O]
+            return y - (form.steps.mT[..., None] * each).sum(1)
         if momentum:
-            y = y - form.from_s[..., None] * (z @ state[surprise_of(name)])
-        return y - (form.P * (z @ x.mT)) @ e
+            y = torch.baddbmm(y, at_s, state[surprise_of(name)], alpha=-1)
+        return torch.baddbmm(y, scores, e, alpha=-1)
 
     return rule.map.read(q, linear), new
+
+
+def _last(x: Tensor) -> Tensor:
+    """[X, C] -> [X, 1, 1], of the chunk's last token."""
+    return x[:, -1, None, None]
 
 
 def _band(g: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Linear = Callable[[str, Tensor], Tensor]  # (layer, its input [.., I]) -> its output [.., O]
+Error = Callable[[Tensor, Callable[[], Tensor]], Tensor]  # (M(x), a function for size(x)) -> dl/dM(x), scaled
 Weights = Mapping[str, Tensor]
 Products = dict[str, tuple[Tensor, Tensor]]  # layer -> (input [.., I], error at the output [.., O])
 
@@ -38,9 +39,9 @@ class Matrix:
         return linear("M", x)
 
     @staticmethod
-    def products(x: Tensor, v: Tensor, weights: Weights, error: Callable[[Tensor, Tensor], Tensor]) -> Products:
-        """The gradient of every token: x [.., T, P], v [.., T, V]; error(M(x), v) is dl/dM(x)."""
-        return {"M": (x, error(x @ weights["M"], v))}
+    def products(x: Tensor, weights: Weights, error: Error) -> Products:
+        """The gradient of every token, x [.., T, P]."""
+        return {"M": (x, error(x @ weights["M"], lambda: Matrix.size(x, weights)))}
 
     @staticmethod
     def size(x: Tensor, weights: Weights) -> Tensor:
@@ -63,16 +64,16 @@ class MLP:
         return x[..., : y.shape[-1]] + y
 
     @staticmethod
-    def products(x: Tensor, v: Tensor, weights: Weights, error: Callable[[Tensor, Tensor], Tensor]) -> Products:
+    def products(x: Tensor, weights: Weights, error: Error) -> Products:
         h, slope = _silu(x @ weights["W2"])
-        e = error(x[..., : v.shape[-1]] + h @ weights["W1"], v)
+        y = h @ weights["W1"]
+        e = error(x[..., : y.shape[-1]] + y, lambda: _size(x, h, slope.square(), weights))
         return {"W1": (h, e), "W2": (x, (e @ weights["W1"].mT) * slope)}
 
     @staticmethod
     def size(x: Tensor, weights: Weights) -> Tensor:
         h, slope = _silu(x @ weights["W2"])
-        jacobian = (slope.square() @ _squares(weights["W1"])).squeeze(-1) * x.square().sum(-1)
-        return h.square().sum(-1) + jacobian + FLOOR
+        return _size(x, h, slope.square(), weights)
 
 
 class GatedMLP:
@@ -90,20 +91,20 @@ class GatedMLP:
         return x[..., : y.shape[-1]] + y
 
     @staticmethod
-    def products(x: Tensor, v: Tensor, weights: Weights, error: Callable[[Tensor, Tensor], Tensor]) -> Products:
+    def products(x: Tensor, weights: Weights, error: Error) -> Products:
         s, slope = _silu(x @ weights["W2"])
         u = x @ weights["W3"]
-        e = error(x[..., : v.shape[-1]] + (s * u) @ weights["W1"], v)
+        h, slope = s * u, u * slope
+        y = h @ weights["W1"]
+        e = error(x[..., : y.shape[-1]] + y, lambda: _size(x, h, slope.square() + s.square(), weights))
         back = e @ weights["W1"].mT
-        return {"W1": (s * u, e), "W2": (x, back * u * slope), "W3": (x, back * s)}
+        return {"W1": (h, e), "W2": (x, back * slope), "W3": (x, back * s)}
 
     @staticmethod
     def size(x: Tensor, weights: Weights) -> Tensor:
         s, slope = _silu(x @ weights["W2"])
         u = x @ weights["W3"]
-        inner = (u * slope).square() + s.square()
-        jacobian = (inner @ _squares(weights["W1"])).squeeze(-1) * x.square().sum(-1)
-        return (s * u).square().sum(-1) + jacobian + FLOOR
+        return _size(x, s * u, (u * slope).square() + s.square(), weights)
 
 
 FLOOR = 1e-3  # of a squared Jacobian norm: a memory of zeros would divide by it
@@ -117,6 +118,7 @@ def _silu(z: Tensor) -> tuple[Tensor, Tensor]:
     return h, gate + h * (1 - gate)
 
 
-def _squares(w: Tensor) -> Tensor:
-    """[.., I, O] -> [.., I, 1]: the squared norm of what each input reaches."""
-    return w.square().sum(-1, keepdim=True)
+def _size(x: Tensor, h: Tensor, inner: Tensor, weights: Weights) -> Tensor:
+    """|h|^2 for W1, and for the layers below |x|^2 sum_n inner_n |W1[n]|^2: how far their outputs reach."""
+    reach = weights["W1"].square().sum(-1, keepdim=True)
+    return h.square().sum(-1) + (inner @ reach).squeeze(-1) * x.square().sum(-1) + FLOOR

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.kernels.decay import decay
+from atlas_bench.kernels.decay import decay, flush
 
 
 def omega(
@@ -35,7 +35,7 @@ def omega(
     k, v = (_windows(F.pad(x, (0, 0, 0, 0, 0, pad)), window, size) for x in (k, v))
     beta = beta.unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4).flatten(-2)  # [B, H, N, C*W]
     retention = retention.unflatten(1, (-1, size)).permute(0, 3, 1, 2)  # [B, H, N, C]
-    kept = retention.cumprod(-1)
+    kept = flush(retention.cumprod(-1))
     shares = decay(retention)  # [t, s]: what is kept in M_t of a step taken at s
 
     step = torch.arange(size, device=k.device).repeat_interleave(window)

@@ -29,8 +29,6 @@ State = dict[str, Tensor]
 EVENT_BLOCK = 64  # tokens looked at together for open gates; changes no result
 DENSE = 8  # events in one block from which a closed form over the chunk is cheaper than a loop
 
-FORGET_MOST = 1 - 1e-6  # a matrix memory is never cleared quite: the closed form takes retention's logarithm
-
 
 class Memory(nn.Module):
     """Base of all memories: [B, T, D] in, [B, T, D] and the new state out.
@@ -39,13 +37,24 @@ class Memory(nn.Module):
     n_heads       independent memories side by side
     head_dim      width of a key and of a value
     omega_window  tokens whose errors one step descends (1: the newest alone)
+    gates         of this instance, where they are not the class's own
     """
 
     # name -> initial bias of its hard sigmoid; 0 is half open, -3 shut, 3 fully open
     gates: Mapping[str, float] = {"write": -0.6}
+    chunk_size = 1  # tokens between two anchors of the inner gradient; see inner_optimizer.py
 
-    def __init__(self, d_model: int, n_heads: int, head_dim: int, *, omega_window: int = 1):
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        head_dim: int,
+        *,
+        omega_window: int = 1,
+        gates: Mapping[str, float] | None = None,
+    ):
         super().__init__()
+        self.gates = dict(gates or self.gates)
         self.n_heads, self.head_dim, self.omega_window = n_heads, head_dim, omega_window
         inner = n_heads * head_dim
         self.query = nn.Linear(d_model, inner, bias=False)
@@ -89,6 +98,10 @@ class Memory(nn.Module):
         """
         raise NotImplementedError
 
+    def has_closed_form(self) -> bool:
+        """Whether write_chunk() may be called."""
+        return type(self).write_chunk is not Memory.write_chunk
+
     def read_flops(self) -> int:
         """Matrix-product operations of one token's read, all heads: 2 for each number that M is made of."""
         return 2 * sum(x.numel() for x in self.init_state(1).values())
@@ -111,16 +124,23 @@ class Memory(nn.Module):
         state = dict(self.start(x.shape[0]) if state is None else state)
         halo = state.pop("halo", None)
         seen = x if halo is None else torch.cat([halo.to(x.dtype), x], 1)
-        logits = {name: linear(x) for name, linear in self.gate.items()}
-        if self.gate_noise:
-            logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
-        gates = {name: F.hardsigmoid(logit) for name, logit in logits.items()}
+        gates = self._gates(x)
         self.write_rate = gates["write"].mean()
         q = self._address(self.query(x)) if output else None
         y, state = self._sparse(state, seen, q, gates)
         if halo is not None:
             state["halo"] = seen[:, -halo.shape[1] :]
         return (self.out(y.flatten(2)) if output else x), state
+
+    def retrieve(self, x: Tensor, state: State) -> Tensor:
+        """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]."""
+        return self.out(self._read(state, self._address(self.query(x))).flatten(2))
+
+    def _gates(self, x: Tensor) -> dict[str, Tensor]:
+        logits = {name: linear(x) for name, linear in self.gate.items()}
+        if self.gate_noise:
+            logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
+        return {name: F.hardsigmoid(logit) for name, logit in logits.items()}
 
     def _address(self, x: Tensor) -> Tensor:
         return self.features(F.normalize(x.unflatten(-1, (self.n_heads, self.head_dim)), dim=-1, eps=1e-6))
@@ -133,7 +153,7 @@ class Memory(nn.Module):
 
         A hard sigmoid is flat where it is 0, so leaving closed tokens out changes no gradient either.
         """
-        chunkwise = type(self).write_chunk is not Memory.write_chunk
+        chunkwise = self.has_closed_form()
         length = gates["write"].shape[1]
         is_open = gates["write"].detach() > 0
         events = F.pad(is_open, (0, 0, 0, -length % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK)).sum(2)
@@ -204,4 +224,4 @@ def like(gate: Tensor, x: Tensor) -> Tensor:
 
 def retention(gates: dict[str, Tensor]) -> Tensor:
     """1 - w f: what a step keeps of a matrix memory; 1 where the write gate is closed."""
-    return 1 - FORGET_MOST * gates["write"] * gates["forget"]
+    return 1 - gates["write"] * gates["forget"]

@@ -1,0 +1,56 @@
+"""DeepTransformer, SWDT and Dot: the family with features whose kernel is the exponential.
+
+    DeepTransformer   M_t = M_{t-1} - grad l(M; phi*(k_t), v_t),                     l = -<M(phi*(k)), v>     ATLAS eq. (25)
+    SWDT              the same, summed over a window of c tokens
+    Dot               M_t = M_{t-1} - grad sum_{i=t-c+1..t} g_i^(t) || M(phi*(k_i)) - v_i ||^2                ATLAS eq. (27)
+
+phi*(q).phi*(k) = exp(q.k), eq. (23). phi* is infinite; here its Taylor series up to `degree`, all monomials, with
+learnable coefficients that start at 1/i!. On a matrix the first is then softmax attention without its denominator,
+y_t = sum_i v_i exp(q_t.k_i), eq. (26), up to the cut of the series, and Dot at c = 1 the same with the delta rule,
+eq. (30). The papers give no closed form for a deep M and no size of phi*; map=mlp takes the same features.
+There are no gates but the write gate. Dot's steps are divided by |phi*(k)|^2, which is about e and would overshoot.
+"""
+
+from __future__ import annotations
+
+from atlas_bench.models.memory.features import features as phi
+from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
+
+
+class DeepTransformer(InnerOptimizer):
+    """DeepTransformer of ATLAS (arXiv 2505.23735) section 4."""
+
+    bias = "dot"
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        head_dim: int,
+        *,
+        map: str = "matrix",
+        expansion: int = 1,
+        degree: int = 2,
+        omega_window: int = 1,
+        chunk_size: int = 1,
+    ):
+        super().__init__(
+            d_model, n_heads, head_dim, map=map, expansion=expansion, omega_window=omega_window, chunk_size=chunk_size,
+            features=phi("taylor", degree, head_dim),
+        )  # fmt: skip
+
+
+class SWDT(DeepTransformer):
+    """Sliding Window Deep Transformer; the paper publishes no window, 4 is a choice made here."""
+
+    def __init__(self, d_model: int, n_heads: int, head_dim: int, *, omega_window: int = 4, **options):
+        super().__init__(d_model, n_heads, head_dim, omega_window=omega_window, **options)
+
+
+class Dot(DeepTransformer):
+    """Deep Omega Transformer: the squared error in place of the dot product, over a window."""
+
+    bias = "l2"
+
+    def __init__(self, d_model: int, n_heads: int, head_dim: int, *, omega_window: int = 2, **options):
+        super().__init__(d_model, n_heads, head_dim, omega_window=omega_window, **options)

@@ -1,0 +1,229 @@
+"""The memory as an inner optimiser: what a variant of the family is a row of.
+
+    G_t = sum_{j<W} g_{t,j} grad l(M; k_{t-j}, v_{t-j}),   U_t = m_t S_{t-1} + G_t,   O_t = U_t or Muon(U_t)
+    M_t = (1 - f_t) M_{t-1} - l_t O_t,   S_t = U_t,   y_t = M_t(q_t)
+
+kernels/anchored/rule.py states it in full. A row names the map M, the bias l, the features of keys and
+queries, the window W, and which gates there are: `momentum` (m), `forget` (f), `lr` (l). Papers leave their
+parametrisation unstated; here each is a hard sigmoid of x_t per head. Window gates: the newest token counts 1,
+each older one a hard sigmoid of x_t, and their sum is kept at 1 or less.
+
+`chunk_size` is where the gradient is taken. 1, the default of most rows: at the current memory, so facts keep
+their order; open tokens are few, and only they cost. C > 1: at the memory of every C-th token, the papers'
+form for parallel training, which changes what is computed, and is therefore part of the model. The tokens of
+the open chunk are kept in the state, so any split of the stream still gives the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import groupby
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atlas_bench.errors import UserError, unknown
+from atlas_bench.kernels.anchored import chunk
+from atlas_bench.kernels.anchored.maps import MAPS
+from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
+from atlas_bench.kernels.newton_schulz.naive import newton_schulz
+from atlas_bench.kernels.omega.chunk import omega
+from atlas_bench.models.memory.base import Memory, State
+
+LAG_BIAS = -2.5  # of the window gates: 0.08 open at first
+
+
+class InnerOptimizer(Memory):
+    """A row of the family.
+
+    map            matrix, mlp or gated (kernels/anchored/maps.py)
+    expansion      hidden width of an MLP over head_dim
+    features       phi, None for the identity
+    omega_window   tokens W that one step descends
+    chunk_size     tokens between two anchors
+    muon           make a step's directions equal by Newton-Schulz
+    muon_every     every so many tokens; divides chunk_size
+    """
+
+    bias = "l2"
+    lr_on = "step"  # or "gradient": a changing lr then also weighs what momentum remembers
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        head_dim: int,
+        *,
+        map: str = "matrix",  # noqa: A002 - the word of both papers
+        expansion: int = 1,
+        features: nn.Module | None = None,
+        omega_window: int = 1,
+        chunk_size: int = 1,
+        muon: bool = False,
+        muon_every: int = 1,
+    ):
+        if map not in MAPS:
+            raise unknown("map", map, MAPS)
+        lags = {f"lag{j}": LAG_BIAS for j in range(1, omega_window)}
+        super().__init__(d_model, n_heads, head_dim, omega_window=omega_window, gates={**lags, **self.gates})
+        if features is not None:
+            self.features = features
+        if chunk_size < 1 or muon_every < 1 or chunk_size % muon_every:
+            raise UserError(
+                f"muon_every is {muon_every} and chunk_size {chunk_size}: orthogonalising happens inside a chunk. "
+                f"Give a chunk_size that is a multiple of muon_every."
+            )
+        linear = map == "matrix" and self.bias == "dot"  # the gradient does not depend on the memory: no anchor
+        self.chunk_size = 1 if linear else chunk_size
+        self.rule = Rule(
+            MAPS[map],
+            bias=self.bias,
+            chunk_size=self.chunk_size,
+            orthogonalise=muon_step if muon else None,
+            every=muon_every,
+            bounded=not linear,
+        )
+        width = getattr(self.features, "width", head_dim)
+        for name, (rows, columns) in self.rule.map.shapes(width, head_dim, expansion * head_dim).items():
+            if name != "M":  # a matrix starts empty, an MLP where training puts it
+                start = torch.zeros if name == "W1" else torch.randn
+                self.register_parameter(name.lower(), nn.Parameter(1.5 * start(n_heads, columns, rows)))
+        self.shapes = {name: (n_heads, *shape) for name, shape in self.rule.map.shapes(width, head_dim, 1).items()}
+
+    def init_state(self, batch: int) -> State:
+        if "M" in self.rule.map.layers:
+            state = {"M": self.query.weight.new_zeros(batch, *self.shapes["M"])}
+        else:
+            weights = {name: getattr(self, name.lower()).mT for name in self.rule.map.layers}
+            state = {name: w.expand(batch, *w.shape).contiguous() for name, w in weights.items()}
+        if "momentum" in self.gates:
+            state |= {surprise_of(name): torch.zeros_like(w) for name, w in state.items()}
+        return state
+
+    def terms(self, gates: dict[str, Tensor]) -> Gates:
+        """The kernels' gates [..] of this row's."""
+        one = torch.ones_like(gates["write"])
+        window, lr = window_weights(gates, self.omega_window), gates.get("lr", one)
+        if self.lr_on == "gradient":
+            window, lr = window * lr[..., None], one
+        retention = 1 - gates["forget"] if "forget" in gates else one
+        return Gates(gates["write"], retention, lr, window, gates.get("momentum"))
+
+    def step(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
+        terms = self.terms(gates)
+        window = terms.window.flip(-1)[..., None]  # oldest first, as k and v
+
+        def error(predicted: Tensor, size) -> Tensor:
+            scaled = window / size()[..., None] if self.rule.bounded else window
+            return scaled * self.rule.error(predicted, v)
+
+        products = self.rule.map.products(k, state, error)
+        new = {}
+        for name, (x, e) in products.items():
+            surprise = x.mT @ e
+            if terms.momentum is not None:
+                surprise = surprise + terms.momentum[..., None, None] * state[surprise_of(name)]
+                new[surprise_of(name)] = surprise
+            step = surprise if self.rule.orthogonalise is None else self.rule.orthogonalise(surprise)
+            new[name] = terms.retention[..., None, None] * state[name] - terms.lr[..., None, None] * step
+        return new
+
+    def read(self, state: State, q: Tensor) -> Tensor:
+        return self.rule.map.read(q, lambda name, z: z @ state[name])
+
+    def read_flops(self) -> int:
+        with torch.device("meta"):
+            return 2 * sum(x.numel() for name, x in self.init_state(1).items() if name in self.rule.map.layers)
+
+    # Closed forms ---------------------------------------------------------------------------------
+
+    def has_closed_form(self) -> bool:
+        """A matrix without momentum or Muon: its steps are a triangular solve (l2) or a sum (dot)."""
+        plain = self.rule.orthogonalise is None and "momentum" not in self.gates
+        return self.rule.map is MAPS["matrix"] and plain and self.chunk_size == 1
+
+    def write_chunk(self, state, q, k, v, gates):
+        terms = self.terms(gates)
+        if self.bias == "dot":
+            rule = replace(self.rule, chunk_size=64)  # a knob of speed alone
+            return chunk.anchored(rule, q, k, v, terms, state)
+        size = self.rule.map.size(k, state).unfold(1, self.omega_window, 1).flip(-1)  # [B, T, H, W]
+        y, M = omega(
+            q,
+            k,
+            v,
+            beta=(terms.write * terms.lr)[..., None] * terms.window / size,
+            retention=1 - terms.write * (1 - terms.retention),
+            state=state["M"],
+            chunk_size=max(4, 64 // self.omega_window),
+        )
+        return y, {"M": M}
+
+    # Streaming with an anchor ---------------------------------------------------------------------
+
+    def start(self, batch: int) -> State:
+        if self.chunk_size == 1:
+            return super().start(batch)
+        kept = self.omega_window - 1 + self.chunk_size - 1  # the halo and the open chunk
+        return {
+            **self.init_state(batch),
+            "tail": self.query.weight.new_zeros(batch, kept, self.query.in_features),
+            "open": torch.zeros(batch, dtype=torch.int64, device=self.query.weight.device),
+        }
+
+    def forward(self, x: Tensor, state: State | None = None, *, output: bool = True) -> tuple[Tensor, State]:
+        if self.chunk_size == 1:
+            return super().forward(x, state, output=output)
+        state = dict(self.start(x.shape[0]) if state is None else state)
+        tail, is_open = state.pop("tail"), state.pop("open")
+        pending = int(is_open[0])  # tokens of the open chunk: read again, from their anchor
+        halo = self.omega_window - 1
+        seen = torch.cat([tail[:, tail.shape[1] - halo - pending :].to(x.dtype), x], 1)
+        gates = self._gates(seen[:, halo:])
+        self.write_rate = gates["write"][:, pending:].mean()
+        q = self._address(self.query(seen[:, halo:])) if output else None
+        y, state = self._chunks(state, seen, q, gates)
+        state["tail"] = torch.cat([tail.to(x.dtype), x], 1)[:, -tail.shape[1] :]
+        state["open"] = torch.full_like(is_open, (pending + x.shape[1]) % self.chunk_size)
+        return (self.out(y[:, pending:].flatten(2)) if output else x), state
+
+    def _chunks(self, state: State, seen: Tensor, q: Tensor | None, gates: dict[str, Tensor]):
+        """From an anchor on: chunks without an open gate are only read. The state returned is the last anchor."""
+        size, length = self.chunk_size, gates["write"].shape[1]
+        busy = F.pad(gates["write"].detach().amax((0, 2)), (0, -length % size)).unflatten(0, (-1, size)).amax(1) > 0
+        outputs = []
+        for (is_busy, whole), chunks in groupby(range(len(busy)), lambda i: (bool(busy[i]), (i + 1) * size <= length)):
+            chunks = list(chunks)
+            start, stop = chunks[0] * size, min((chunks[-1] + 1) * size, length)
+            here = None if q is None else q[:, start:stop]
+            if is_busy and (whole or q is not None):
+                k, v = self._pairs(seen[:, start : stop + self.omega_window - 1])
+                part = self.terms({name: gate[:, start:stop] for name, gate in gates.items()})
+                y, after = chunk.anchored(self.rule, here, k, v, part, state)
+                state = after if whole else state
+                outputs.append(y)
+            elif q is not None:
+                outputs.append(self._read(state, here))
+        return (None if q is None else torch.cat(outputs, 1)), state
+
+
+def window_weights(gates: dict[str, Tensor], omega_window: int) -> Tensor:
+    """Normalised window gates [..., W], newest token first (lag 0), sum 1."""
+    newest = torch.ones_like(gates["write"])
+    if omega_window == 1:
+        return newest[..., None]
+    weights = torch.stack([newest] + [gates[f"lag{j}"] for j in range(1, omega_window)], -1)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def muon_step(surprise: Tensor) -> Tensor:
+    """Newton-Schulz with the size of the surprise kept: O <U, O> / <O, O>, O = NewtonSchulz-5(U).
+
+    Newton-Schulz forgets how large a surprise was, and a fact told twice would be written again at full size.
+    This is the steepest-descent step under the spectral norm, its length shared among the directions; for a
+    surprise of rank one it is U itself.
+    """
+    direction = newton_schulz(surprise)
+    along = (surprise * direction).sum((-2, -1), keepdim=True)
+    return direction * along / direction.square().sum((-2, -1), keepdim=True).clamp_min(1e-12)

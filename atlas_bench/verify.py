@@ -1,0 +1,352 @@
+"""What every memory promises, as plain functions: each returns None, or one sentence saying what is broken.
+
+    build = builder(Titans)                  # makes one Titans after another, all alike
+    causal(build)                            # None
+    for contract, sentence in verify(Titans): ...
+
+Each builds its own memory, small and in float64, with gates open on about a tenth of random tokens.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atlas_bench.models.memory.base import Memory, State
+from atlas_bench.models.memory.user_file import told
+
+WIDTH, HEADS, HEAD = 32, 2, 16
+ROWS, LENGTH = 3, 300
+EXACT = 1e-9  # float64 sums in another order
+CLOSED = 1e-8  # a closed form against the rule token by token
+CUTS = (1, 2, 7, 64, 127, 129, 255)
+
+Build = Callable[..., Memory]
+
+
+def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str | None]]:
+    """(contract, None or what is broken) of every contract; after a memory that does not run there are no more."""
+    build = builder(variant, options)
+    for name, contract in CONTRACTS.items():
+        try:
+            sentence = contract(build)
+        except Exception as error:
+            sentence = _said(error, variant)
+        yield name, sentence
+        if contract is runs and sentence:
+            return
+
+
+def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Build:
+    """A function that makes equal memories of the variant, none of whose weights is zero.
+
+    write_bias  of the write gate: -3 opens it on a tenth of random tokens, 5 on all
+    gate_std    of the weights of all other gates
+    """
+
+    def build(
+        *, write_bias: float = -3.0, gate_std: float = 0.3, dtype: torch.dtype = torch.float64,
+        width: int = WIDTH, head: int = HEAD, variant: type[Memory] = variant,
+    ) -> Memory:  # fmt: skip
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            memory = variant(width, HEADS, head, **(options or {})).to(dtype)
+            for name, parameter in memory.named_parameters():
+                if parameter.dim() > 1 and not name.startswith("gate.") and not parameter.any():
+                    parameter.normal_(std=0.2)  # outputs and fast weights begin at zero
+            for name, linear in memory.gate.items():
+                linear.weight.normal_(std=0.3 if name == "write" else gate_std)
+            if "write" in memory.gate:
+                memory.gate["write"].bias.fill_(write_bias)
+        return memory
+
+    build.variant = variant
+    return build
+
+
+def tokens(rows: int = ROWS, length: int = LENGTH, width: int = WIDTH, seed: int = 1) -> Tensor:
+    """Random inputs of a memory, float64 [B, T, D]; the same for the same arguments."""
+    return torch.randn(rows, length, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def stream(memory: Memory, x: Tensor, splits: Sequence[int], **options: Any) -> tuple[Tensor, State]:
+    """Outputs and state after x [B, T, D] was fed in blocks of the lengths `splits`, which add up to T."""
+    state, outputs = None, []
+    for block in x.split(list(splits), 1):
+        y, state = memory(block, state, **options)
+        outputs.append(y)
+    return torch.cat(outputs, 1), state
+
+
+# The contracts -----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def runs(build: Build) -> str | None:
+    """It is built, its methods take and give the shapes the base expects, and it reads a stream."""
+    memory, x = build(), tokens()
+    if build.variant.forward is Memory.forward and (sentence := _methods(memory, x)):
+        return sentence
+    y, state = memory(x)
+    if y.shape != x.shape:
+        return f"output has shape {tuple(y.shape)}, not {tuple(x.shape)}"
+    short = [f"'{name}' is {tuple(s.shape)}" for name, s in state.items() if s.shape[:1] != (ROWS,)]
+    return f"state {short[0]} for {ROWS} streams: its first dimension must be the batch" if short else None
+
+
+@torch.no_grad()
+def split(build: Build) -> str | None:
+    """Any split of the stream into blocks gives the same outputs and state."""
+    memory, x = build(), tokens()
+    y, state = memory(x)
+    if build.variant.forward is Memory.forward and not 0 < memory.write_rate < 1:
+        return f"its write gate is open by {float(memory.write_rate):g} on average: nothing can be checked"
+    for splits in [*([cut, LENGTH - cut] for cut in CUTS), [7, 13, 150, 130], [1] * LENGTH]:
+        y2, state2 = stream(memory, x, splits)
+        blocks = {2: f"a split at token {splits[0]}", LENGTH: "feeding token by token"}
+        said = blocks.get(len(splits), f"blocks of {', '.join(map(str, splits))} tokens")
+        if broken := _output_gap(y, y2) or _state_gap(state, state2):
+            return f"{said} changes {broken}"
+    return None
+
+
+@torch.no_grad()
+def causal(build: Build) -> str | None:
+    """No output depends on a later token."""
+    memory, x = build(), tokens()
+    y, _ = memory(x)
+    for t in (LENGTH - 1, 200, 64, 40, 1):
+        changed = x.clone()
+        changed[:, t] = tokens(length=1, seed=2)[:, 0]
+        gaps = (memory(changed)[0] - y)[:, :t].abs().amax((0, 2))
+        if not gaps.max() <= EXACT:
+            return f"not causal: changing token {t} changed output {int(gaps.nan_to_num(math.inf).argmax())}"
+    return None
+
+
+@torch.no_grad()
+def rows(build: Build) -> str | None:
+    """The rows of a batch do not touch each other."""
+    memory, x = build(), tokens()
+    changed = x.clone()
+    changed[0] = tokens(rows=1, seed=2)[0]
+    gaps = (memory(x)[0] - memory(changed)[0])[1:].abs().amax((1, 2))
+    if gaps.max() <= EXACT:
+        return None
+    return f"rows touch each other: changing row 0 changed row {int(gaps.argmax()) + 1} by {float(gaps.max()):.2g}"
+
+
+@torch.no_grad()
+def constant_state(build: Build) -> str | None:
+    """The state does not grow with the stream."""
+    memory, x = build(), tokens()
+    (_, short), (_, long) = memory(x[:, :50]), memory(x)
+    if short.keys() != long.keys():
+        return f"state has {_names(short)} after 50 tokens and {_names(long)} after {LENGTH}"
+    for name, s in short.items():
+        if s.shape != long[name].shape:
+            after = tuple(long[name].shape)
+            return f"state grows: '{name}' is {tuple(s.shape)} after 50 tokens and {after} after {LENGTH}"
+    return None
+
+
+@torch.no_grad()
+def closed_gate(build: Build) -> str | None:
+    """A token whose write gate is 0 changes nothing of the memory, bit for bit."""
+    memory, x = build(), tokens()
+    if "write" not in memory.gate:
+        return "it has no write gate: `gates` must name 'write'"
+    _, before = memory(x)
+    memory.gate["write"].weight.zero_()
+    memory.gate["write"].bias.fill_(-4.0)
+    _, after = memory(tokens(seed=2), before)
+    for name in memory.init_state(1):  # what holds the last inputs may change
+        if not torch.equal(before[name], after[name]):
+            gap = float((before[name] - after[name]).abs().max())
+            return f"a closed write gate changes '{name}' by {gap:.2g}; it must change nothing"
+    return None
+
+
+@torch.no_grad()
+def silent(build: Build) -> str | None:
+    """output=False gives the same state."""
+    memory, x = build(), tokens()
+    gap = _state_gap(memory(x)[1], memory(x, output=False)[1])
+    return f"output=False changes {gap}" if gap else None
+
+
+def modes(build: Build) -> str | None:
+    """train(), eval() and torch.inference_mode() give the same outputs and state."""
+    memory, x = build(), tokens()
+    y, state = memory.train()(x)
+    y2, state2 = memory.eval()(x)
+    if broken := _output_gap(y, y2) or _state_gap(state, state2):
+        return f"eval() changes {broken}"
+    with torch.inference_mode():
+        y2, state2 = memory(x)
+    broken = _output_gap(y, y2) or _state_gap(state, state2)
+    return f"torch.inference_mode() changes {broken}" if broken else None
+
+
+def gradients(build: Build) -> str | None:
+    """Every parameter gets a gradient, and a finite one."""
+    memory, x = build(), tokens()
+    y, _ = memory(x)
+    (y * tokens(seed=2)).sum().backward()
+    named = dict(memory.named_parameters())
+    unreached = [f"'{name}'" for name, p in named.items() if p.grad is None or not p.grad.any()]
+    if unreached:
+        more = f" and {len(unreached) - 3} more" if len(unreached) > 3 else ""
+        return f"no gradient reaches {', '.join(unreached[:3])}{more}"
+    wild = [name for name, p in named.items() if not p.grad.isfinite().all()]
+    return f"the gradient of '{wild[0]}' is not finite" if wild else None
+
+
+def write_chunk(build: Build) -> str | None:
+    """write_chunk, where there is one, equals write and read token by token, forward and in gradients."""
+    if not build().has_closed_form():
+        return None
+    plain = type(build.variant.__name__, (build.variant,), {"has_closed_form": lambda self: False})
+    results = []
+    for variant in (build.variant, plain):
+        memory, x = build(write_bias=0.6, variant=variant), tokens().requires_grad_()
+        y, state = memory(x)
+        (y * tokens(seed=2)).sum().backward()
+        results.append((y, state, {name: p.grad for name, p in memory.named_parameters()} | {"x": x.grad}))
+    (y, state, gradient), (y2, state2, gradient2) = results
+    broken = _output_gap(y, y2, CLOSED) or _state_gap(state, state2, CLOSED)
+    if not broken and (gap := _state_gap(gradient, gradient2, 1e-6)):
+        broken = gap.replace("the state", "the gradient of")
+    return f"write_chunk differs from write: it changes {broken}" if broken else None
+
+
+@torch.no_grad()
+def saved_state(build: Build) -> str | None:
+    """A state that was saved and loaded, or fed on from before, goes on bit for bit."""
+    from safetensors.torch import load, save
+
+    memory, x = build(), tokens()
+    _, state = memory(x[:, :150])
+    copy = {name: s.contiguous().clone() for name, s in state.items()}
+    y, final = memory(x[:, 150:], state)
+    for name, s in copy.items():
+        if not torch.equal(s, state[name]):
+            return f"feeding changes '{name}' of the state it was given; return new tensors, or no state can be forked"
+    for said, start in (("saved and loaded", load(save(copy))), ("used twice", state)):
+        y2, final2 = memory(x[:, 150:], start)
+        if not torch.equal(y, y2) or any(not torch.equal(final[name], final2[name]) for name in final):
+            return f"a state that is {said} does not go on bit for bit"
+    y2, _ = memory(x[1:2, 150:], {name: s[1:2].clone() for name, s in copy.items()})
+    gap = _output_gap(y[1:2], y2)
+    return f"one stream's fork changes {gap}" if gap else None
+
+
+def finite(build: Build) -> str | None:
+    """Finite on 2,000 tokens written at full strength, and on 100,000 of which some are."""
+    return finite_on(build, 2_000, write_bias=5.0) or finite_on(build, 100_000, write_bias=-6.0)
+
+
+@torch.no_grad()
+def finite_on(build: Build, length: int, *, write_bias: float) -> str | None:
+    """Every output and state of a stream of `length` random tokens in float32 is finite; ten are written at least."""
+    memory = build(write_bias=write_bias, gate_std=1.0, dtype=torch.float32, width=16, head=8)
+    block, state, written = max(1, length // 20), None, 0.0
+    for i in range(0, length, block):
+        y, state = memory(tokens(1, block, 16, seed=i).float(), state)
+        written += float(memory.write_rate) * block
+        parts = {"output": y, **{f"state '{name}'": s for name, s in state.items()}}
+        for name, part in parts.items():
+            if not torch.isfinite(part).all():
+                return f"{name} is not finite after {i + block:,} tokens"
+    if build.variant.forward is Memory.forward and written < 10:
+        return f"only {written:.1f} of {length:,} tokens were written: too few to say that it stays finite"
+    return None
+
+
+CONTRACTS: dict[str, Callable[[Build], str | None]] = {
+    "runs": runs,
+    "any split": split,
+    "causal": causal,
+    "separate rows": rows,
+    "constant state": constant_state,
+    "closed gate": closed_gate,
+    "output=False": silent,
+    "train and eval": modes,
+    "gradients": gradients,
+    "write_chunk": write_chunk,
+    "saved state": saved_state,
+    "finite": finite,
+}
+
+
+# How they look -----------------------------------------------------------------------------------------------
+
+
+def _methods(memory: Memory, x: Tensor) -> str | None:
+    """init_state, step and read alone, so that a wrong shape is told where it is made."""
+    state = memory.init_state(ROWS)
+    if not isinstance(state, dict) or not all(isinstance(s, Tensor) for s in state.values()):
+        return f"init_state() gives {type(state).__name__}, not a dict of names and tensors"
+    for name, s in state.items():
+        if s.shape[:2] != (ROWS, HEADS):
+            return (
+                f"init_state({ROWS}): '{name}' is {tuple(s.shape)}, which does not begin with ({ROWS}, {HEADS}), [B, H]"
+            )
+        if s.is_floating_point() and s.dtype != x.dtype:
+            return f"init_state(): '{name}' is {s.dtype} and the weights {x.dtype}; self.key.weight.new_zeros(..) fits"
+    k, v = memory._pairs(x[:, : memory.omega_window])
+    k, v = (part.transpose(1, 2).flatten(0, 1) for part in (k, v))  # rows and heads as one dimension
+    old = {name: s.flatten(0, 1) for name, s in state.items()}
+    gates = {name: torch.full((ROWS * HEADS,), 0.5, dtype=x.dtype) for name in memory.gate}
+    if type(memory).step is not Memory.step:
+        new = memory.step(old, k, v, gates)
+        if not isinstance(new, dict) or new.keys() != old.keys():
+            return f"step() gives {_names(new)}, not {_names(old)} as init_state()"
+        for name, s in old.items():
+            if new[name].shape != s.shape:
+                verb = "grows" if new[name].numel() > s.numel() else "changes shape"
+                return f"state {verb}: '{name}' is {tuple(s.shape)} before a step() and {tuple(new[name].shape)} after"
+    q = memory._address(memory.query(x[:, :5])).transpose(1, 2).flatten(0, 1)
+    wanted = (ROWS * HEADS, 5, HEAD)
+    if tuple(y := memory.read(old, q).shape) != wanted:
+        return f"read() gives {tuple(y)} for 5 queries, not {wanted}"
+    stacked = {name: torch.stack([s, s]) for name, s in old.items()}
+    if tuple(y := memory.read(stacked, q).shape) != (2, *wanted):
+        return f"read() of two states stacked in front gives {tuple(y)}, not {(2, *wanted)}; use matmul's broadcasting"
+    return None
+
+
+def _output_gap(a: Tensor, b: Tensor, tolerance: float = EXACT) -> str | None:
+    gap = float((a - b).detach().abs().max())
+    return None if gap <= tolerance else f"the output by {gap:.2g}"
+
+
+def _state_gap(a: State, b: State, tolerance: float = EXACT) -> str | None:
+    """What differs; integer tensors must be equal."""
+    if a.keys() != b.keys():
+        return f"the state's names: {_names(a)} and {_names(b)}"
+    for name in a:
+        if a[name].shape != b[name].shape:
+            return f"the state's shape: '{name}' is {tuple(a[name].shape)} and {tuple(b[name].shape)}"
+        gap = float((a[name].detach().double() - b[name].detach().double()).abs().max()) if a[name].numel() else 0.0
+        if not gap <= (tolerance if a[name].is_floating_point() else 0):
+            return f"the state '{name}' by {gap:.2g}"
+    return None
+
+
+def _names(state: Any) -> str:
+    return ", ".join(map(repr, state)) or "nothing" if isinstance(state, dict) else type(state).__name__
+
+
+def _said(error: Exception, variant: type[Memory]) -> str:
+    """An exception as a sentence: a method of the base that should have been overridden, or where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, NotImplementedError) and frames[-1].filename == inspect.getfile(Memory):
+        return f"{frames[-1].name}() is missing"
+    return told(error, inspect.getfile(variant))

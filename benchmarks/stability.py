@@ -1,0 +1,59 @@
+"""Does a memory stay finite and bounded on a million random tokens, every one of them written?
+
+    python -m benchmarks.stability [--tokens 1M] [--memory atlas ..] [--write 3] [--width 16]
+
+Each memory at its defaults with random fast weights, inputs N(0, 1) in float32, gates from weights of standard
+deviation 1. --write is the write gate's bias: 3 holds it open on most tokens, which training never does. Forget
+gates are shut: nothing but the rule itself then bounds the memory (and an MLP that has forgotten everything, all
+its weights 0, has no gradient left and would be finite for the wrong reason). Printed is the largest absolute
+value of the memory after 1 %, 10 % and all of the tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import torch
+
+from atlas_bench import registry, verify
+from atlas_bench.units import parse_length
+
+
+@torch.no_grad()
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=parse_length, default=1_000_000)
+    parser.add_argument("--memory", action="append")
+    parser.add_argument("--write", type=float, default=3.0)
+    parser.add_argument("--width", type=int, default=16)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    failed = False
+    print(f"{options.tokens:,} tokens of width {options.width}; largest absolute value of the state")
+    print(f"{'memory':<20}{'write rate':>11}{'after 1 %':>12}{'10 %':>12}{'100 %':>12}{'seconds':>9}")
+    for name in options.memory or [name for name in registry.MEMORIES if name != "none"]:
+        memory = verify.builder(registry.memory(name))(
+            write_bias=options.write, gate_std=1.0, dtype=torch.float32, width=options.width, head=options.width // 2
+        )
+        if "forget" in memory.gate:
+            memory.gate["forget"].weight.zero_()
+            memory.gate["forget"].bias.fill_(-4.0)
+        own = memory.init_state(1)
+        began, state, block, rate = time.perf_counter(), None, max(1, options.tokens // 1000), 0.0
+        largest = []
+        generator = torch.Generator().manual_seed(0)
+        for i in range(1000):
+            _, state = memory(torch.randn(1, block, options.width, generator=generator), state, output=False)
+            rate += float(memory.write_rate) / 1000
+            if i + 1 in (10, 100, 1000):
+                largest.append(max(float(x.abs().max()) for x in (state[key] for key in own)))
+        failed |= not all(x < float("inf") for x in largest)
+        figures = "".join(f"{x:>12.3g}" for x in largest)
+        print(f"{name:<20}{rate:>11.2f}{figures}{time.perf_counter() - began:>9.0f}", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
