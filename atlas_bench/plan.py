@@ -69,7 +69,7 @@ def make(
     samples: int = 100,
     options: TaskOptions = TaskOptions(),  # noqa: B008 - frozen
 ) -> list[Cell]:
-    """All cells, short ones first, each once.
+    """All cells, short ones first, each once; options go to the tasks that take them.
 
     Raises UserError for fewer than one sample or an unknown prompt.
     """
@@ -77,8 +77,11 @@ def make(
         raise UserError(f"samples is {samples}. Ask for one or more.")
     if options.prompt not in PROMPTS:
         raise unknown("prompt", options.prompt, PROMPTS)
+    wanted = list(wanted)
+    reading = {name for name, _ in wanted if getattr(registry.task(name), "reads_text", True)}
+    own = {name: TaskOptions() for name, _ in wanted if reading and name not in reading}
     cells = [
-        Cell(task, subset, length, model, seed, samples, options)
+        Cell(task, subset, length, model, seed, samples, own.get(task, options))
         for length in sorted(lengths)
         for task, subset in wanted
         for model in models

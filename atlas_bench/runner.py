@@ -1,30 +1,29 @@
 """One cell, block by block, in constant memory; a kill loses at most one checkpoint interval.
 
-Samples are read side by side as the streams of a batch. Everything a cell has to show is one frozen
-`Point`, replaced as a whole: a stop at any instruction finds it consistent, and a checkpoint is a Point
-and the packed state in one safetensors file, renamed into place.
+Contexts are read side by side as the streams of a batch, each once, however many samples in a row share it;
+every sample is asked on a fork of its context's stream. Everything a cell has to show is one frozen
+`Point`, replaced as a whole: a stop at any instruction finds it consistent, and it is what a checkpoint holds.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from atlas_bench import __version__, plan, registry
+from atlas_bench import plan, registry
+from atlas_bench.checkpoint import Checkpoint, Point
 from atlas_bench.plan import Cell
 from atlas_bench.progress import Progress, title_of
 from atlas_bench.results import store
@@ -36,7 +35,7 @@ from atlas_bench.types import Model, Sample, Status, Task
 class Settings:
     """How a cell is read; none of it changes a result.
 
-    block, batch        tokens and streams fed at once
+    block, batch        tokens and contexts fed at once
     checkpoint_tokens   tokens of a stream between two checkpoints
     timeout             seconds a cell may take over all its sittings, None for any
     debug               print the traceback of a model's failure
@@ -47,24 +46,6 @@ class Settings:
     checkpoint_tokens: int = 1_000_000
     timeout: float | None = None
     debug: bool = False
-
-
-@dataclass(frozen=True)
-class Point:
-    """How far a cell has come: finished answers, and the streams being read with their state."""
-
-    rows: tuple[dict[str, Any], ...] = ()
-    plans: tuple[str, ...] = ()
-    sources: dict[str, str] = field(default_factory=dict)
-    tokens: int = 0  # of the samples answered; the streams' are streams * position
-    streams: int = 0
-    position: int = 0
-    state_bytes: int | None = None
-    seconds: float = 0.0
-    peak: int = 0
-    started: str = ""
-    code: str = __version__
-    state: Any = None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -111,47 +92,6 @@ def run_cell(cell: Cell, task: Task, model: Model, folder: Path, settings: Setti
     return record
 
 
-class Checkpoint:
-    """The file that one cell goes on from."""
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self.path = folder / ".checkpoints" / f"{key}.safetensors"
-
-    def save(self, point: Point, model: Model) -> None:
-        """Replace the file by this point; whole or not at all."""
-        from safetensors.numpy import save_file
-
-        packed = {} if point.state is None else model.pack(point.state)
-        told = json.dumps({name: value for name, value in vars(point).items() if name != "state"})
-        temporary = self.path.with_suffix(".tmp")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({n: np.asarray(x, order="C") for n, x in packed.items()}, temporary, {"point": told})
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
-
-    def load(self, model: Model) -> Point | None:
-        """The saved point with its state, None where there is none; raises where it cannot be used."""
-        from safetensors import safe_open
-
-        if not self.path.exists():
-            return None
-        with safe_open(self.path, framework="np") as file:
-            told = json.loads(file.metadata()["point"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        told |= {"rows": tuple(told["rows"]), "plans": tuple(told["plans"])}
-        if told["code"] != __version__:
-            raise ValueError(f"it is of atlas-bench {told['code']}, this is {__version__}")
-        return Point(**told, state=model.unpack(arrays) if told["streams"] else None)
-
-    def remove(self) -> None:
-        """Delete the file, and its folder with the last one."""
-        for leftover in (self.path, self.path.with_suffix(".tmp")):
-            leftover.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.path.parent.rmdir()
-
-
 class _Sitting:
     """One process's work on one cell."""
 
@@ -167,6 +107,7 @@ class _Sitting:
         self.cell, self.task, self.model, self.checkpoint = cell, task, model, checkpoint
         self.settings, self.progress = settings, progress
         self.title = title_of(cell.title, cell.length, cell.model)
+        self.shared = _questions_per_context(task, cell.subset)
         self.began, self.resumed, self.saved = time.perf_counter(), False, 0
         self.point = Point(started=_now())
         _reset_peak()
@@ -177,8 +118,8 @@ class _Sitting:
             if why := self.model.supports(self.cell.length):
                 return "unsupported", why
             self._resume()
-            total = self.cell.samples * self.cell.length
-            self.progress.start(self.title, samples=self.cell.samples, tokens=total, read=self._read())
+            self.total = self._to_read()
+            self.progress.start(self.title, samples=self.cell.samples, tokens=self.total, read=self._read())
             self._read_all()
         except _Timeout:
             self._save()
@@ -194,6 +135,14 @@ class _Sitting:
             self.progress.stop()
         return "ok", ""
 
+    def _to_read(self) -> int:
+        """Tokens of the cell: each context once, and every question."""
+        contexts = -(-self.cell.samples // self.shared)
+        if contexts == self.cell.samples:
+            return contexts * self.cell.length
+        question = next(plan.samples(self.cell, self.task, self.model)).question
+        return contexts * self.cell.length + (self.cell.samples - contexts) * len(question)
+
     def _resume(self) -> None:
         try:
             point = self.checkpoint.load(self.model)
@@ -207,21 +156,23 @@ class _Sitting:
     def _read_all(self) -> None:
         cell = self.cell
         samples = islice(plan.samples(cell, self.task, self.model), len(self.point.rows), None)
-        while group := list(islice(samples, self.point.streams or self.settings.batch)):
+        while group := list(islice(samples, self.point.asking or self.settings.batch * self.shared)):
             if hasattr(self.model, "peek"):  # controls only: see models/oracle.py
                 self.model.peek(group)
-            self._read_group(group)
-            self._ask(group)
+            # by identity, which is safe while the group holds them all
+            contexts = [list(sharing) for _, sharing in groupby(group, key=lambda sample: id(sample.context))]
+            self._read_group([sharing[0] for sharing in contexts], len(group))
+            self._ask(contexts)
             self._save()
         if len(self.point.rows) < cell.samples:
             raise RuntimeError(f"the task made {len(self.point.rows)} of {cell.samples} samples")
 
-    def _read_group(self, group: Sequence[Sample]) -> None:
-        """Feed what the streams have in common in length."""
+    def _read_group(self, group: Sequence[Sample], asking: int) -> None:
+        """Feed what the streams have in common in length; one sample of each context."""
         if self.point.state is None:
             self.saved = 0
             state = self.model.start(len(group))
-            self.point = replace(self.point, state=state, streams=len(group), position=0)
+            self.point = replace(self.point, state=state, streams=len(group), asking=asking, position=0)
         common = min(sample.context.length for sample in group)
         size = min(self.settings.block, self.settings.checkpoint_tokens)
         for tokens in _blocks(group, self.point.position, common, size):
@@ -231,16 +182,20 @@ class _Sitting:
             self.point = replace(self.point, state=state, position=self.point.position + tokens.shape[1])
             self._tick()
 
-    def _ask(self, group: Sequence[Sample]) -> None:
-        """Each stream's own last tokens and question, on a fork; then the group is done."""
-        rows, heaviest = [], self.point.state_bytes or 0
-        for i, sample in enumerate(group):
-            state = self.model.row(self.point.state, i)
-            for tokens in _blocks([sample], self.point.position, sample.context.length, self.settings.block):
+    def _ask(self, contexts: Sequence[Sequence[Sample]]) -> None:
+        """Each stream's own last tokens on a fork, and its questions, one by one; then the group is done."""
+        rows, heaviest, tokens_read = [], self.point.state_bytes or 0, self.point.tokens
+        for i, sharing in enumerate(contexts):
+            state, length = self.model.row(self.point.state, i), sharing[0].context.length
+            for tokens in _blocks(sharing[:1], self.point.position, length, self.settings.block):
                 state = self.model.feed(state, tokens)
-            answer = self.model.answer(state, sample.question, self.task.max_answer_tokens)
             heaviest = max(heaviest, self.model.state_bytes(state))
-            rows.append(_row(sample, answer, self.task))
+            tokens_read += length + sum(len(sample.question) for sample in sharing)
+            for sample in sharing:  # answer() leaves the state as it is
+                answer = self.model.answer(state, sample.question, self.task.max_answer_tokens)
+                row = _row(sample, answer, self.task)
+                rows.append(row | {"context": sharing[0].index} if self.shared > 1 else row)
+        group = [sample for sharing in contexts for sample in sharing]
         self.point = replace(
             self.point,
             rows=(*self.point.rows, *rows),
@@ -249,15 +204,16 @@ class _Sitting:
             state_bytes=heaviest,
             state=None,
             streams=0,
+            asking=0,
             position=0,
-            tokens=self.point.tokens + sum(s.context.length + len(s.question) for s in group),
+            tokens=tokens_read,
         )
         self._tick()
 
     def _tick(self) -> None:
         rows = self.point.rows
         correct = sum(next(iter(row["correct"].values()), False) for row in rows)
-        self.progress.show(read=self._read(), answered=len(rows), correct=correct, streams=self.point.streams)
+        self.progress.show(read=self._read(), answered=len(rows), correct=correct, streams=self.point.asking)
         limit = self.settings.timeout
         if limit is not None and self._timed().seconds > limit and len(rows) < self.cell.samples:
             raise _Timeout
@@ -278,9 +234,8 @@ class _Sitting:
         return self.point.tokens + self.point.streams * self.point.position
 
     def _timeout_reason(self) -> str:
-        total = self.cell.samples * self.cell.length
         return (
-            f"more than {self.settings.timeout:g} s, at token {self._read():,} of {total:,}; "
+            f"more than {self.settings.timeout:g} s, at token {self._read():,} of {self.total:,}; "
             "the same command with a longer --timeout goes on from there"
         )
 
@@ -336,6 +291,11 @@ def _blocks(group: Sequence[Sample], start: int, stop: int, size: int) -> Iterat
             tokens = ahead.result()
             ahead = pool.submit(read, at + size) if at + size < stop else None
             yield tokens
+
+
+def _questions_per_context(task: Task, subset: str) -> int:
+    """Samples in a row that share a context: one, unless the task says otherwise."""
+    return task.questions_per_context(subset) if hasattr(task, "questions_per_context") else 1
 
 
 def _row(sample: Sample, answer: str, task: Task) -> dict[str, Any]:

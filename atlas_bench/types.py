@@ -81,7 +81,14 @@ class TaskOptions:
 
 
 class Task(Protocol):
-    """A family of questions on long contexts."""
+    """A family of questions on long contexts.
+
+    A task may also have
+
+    questions_per_context(subset) -> int    samples in a row that share one context (the same object): it is read once
+    lessons(subsets, tokenizer, seed, corpora)    where models can be trained on it, see tasks/lessons.py
+    reads_text = False                      where it takes no data, background or prompt
+    """
 
     name: str
     subsets: tuple[str, ...]

@@ -65,6 +65,21 @@ class Tiny:
         return "tiny"
 
 
+class Shared(Tiny):
+    """Three questions on each context."""
+
+    name = "shared"
+
+    def questions_per_context(self, subset):
+        return 3
+
+    def samples(self, subset, length, n, seed, tokenizer, options):
+        for i in range(n):
+            if i % 3 == 0:
+                context = Digits(length - 2, seed + i)
+            yield Sample(i, context, (i, i + 1), (LABELS[i % 2],), {"plan_hash": f"{seed}-{i // 3}"})
+
+
 class Words:
     key, vocab_size = "words", 100
 
@@ -112,12 +127,13 @@ class Hasher:
         return {"parameters": 0, "weights_hash": "w1", "kernel": "numpy", "device": "cpu"}
 
 
-TINY = Tiny()
+TINY, SHARED = Tiny(), Shared()
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     monkeypatch.setitem(registry.TASKS, "tiny", f"{__name__}:TINY")
+    monkeypatch.setitem(registry.TASKS, "shared", f"{__name__}:SHARED")
 
 
 def cell(length: int = 2500, samples: int = 5, **more) -> plan.Cell:
@@ -285,6 +301,73 @@ def test_reading_holds_blocks_not_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(Digits, "read", lambda self, a, b: asked.append(b - a) or read(self, a, b))
     go(tmp_path)
     assert max(asked) <= BLOCK
+
+
+SHARING = plan.Cell("shared", "a", 2500, "hasher", samples=8)  # contexts of 3, 3 and 2 questions
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_a_context_that_samples_share_is_read_once(tmp_path, batch):
+    model = Hasher()
+    (record,) = go(tmp_path, model, cells=[SHARING], batch=batch)
+    assert model.fed == 3 * 2498  # a context is fed once; this model hashes no question
+    assert record.tokens_read == 3 * 2498 + 8 * 2
+    assert [row["context"] for row in record.answers] == [0, 0, 0, 3, 3, 3, 6, 6]
+    assert record.scores["tiny/exact"]["n"] == 8
+
+
+def test_what_is_shared_changes_no_answer(tmp_path, monkeypatch):
+    (together,) = go(tmp_path / "together", cells=[SHARING])
+    monkeypatch.setattr(Shared, "questions_per_context", lambda self, subset: 1)
+    (apart,) = go(tmp_path / "apart", cells=[SHARING], batch=1)
+    assert [row["answer"] for row in apart.answers] == [row["answer"] for row in together.answers]
+    assert apart.tokens_read == 8 * 2500
+
+
+@pytest.mark.parametrize("at", [0, 150, 2500, 4900, 5100, 6000, 7300])
+def test_a_stop_among_shared_contexts_goes_on(tmp_path, at):
+    (plain,) = go(tmp_path / "plain", cells=[SHARING])
+    model = Hasher(trap(at, KeyboardInterrupt()))
+    with pytest.raises(runner.Interrupted):
+        go(tmp_path / "out", model, cells=[SHARING])
+    (record,) = go(tmp_path / "out", model, cells=[SHARING], batch=3)  # the group begun is taken up as it was
+    assert timeless(record) == timeless(plain) and record.resumed == (at > 0)
+    assert model.fed <= 3 * 2498 + 2 * 2 * BLOCK
+
+
+def test_the_tokens_announced_are_the_tokens_read(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(Progress, "start", lambda self, title, **counts: told.append(counts["tokens"]))
+    records = go(tmp_path, cells=[SHARING, cell()])
+    assert told == [record.tokens_read for record in records] == [3 * 2498 + 8 * 2, 5 * 2500]
+
+
+def test_the_controls_answer_each_question_of_a_shared_context(tmp_path):
+    from atlas_bench.models.constant import Constant
+    from atlas_bench.models.oracle import Oracle
+
+    models = {"oracle": Oracle(), "constant": Constant()}
+    cells = [
+        plan.Cell("mqar", subset, 2000, model, samples=samples)
+        for subset, samples in (("8-spread", 20), ("128", 300))
+        for model in models
+    ]
+    settings = runner.Settings(block=300, batch=2)
+    for record in runner.run(cells, models, tmp_path, settings, Progress(quiet=True)):
+        correct = record.scores["mqar/exact"]["correct"]
+        constant = sum(row["targets"] == [record.answers[0]["answer"]] for row in record.answers)
+        assert correct == (record.samples if record.model == "oracle" else constant)
+
+
+def test_options_go_to_the_tasks_that_take_them():
+    from atlas_bench.types import TaskOptions
+
+    options, pairs = TaskOptions(background="books"), [("mqar", "8"), ("tiny", "a")]
+    by_task = {c.task: c.options for c in plan.make(pairs, lengths=[64], models=["m"], options=options)}
+    assert by_task == {"mqar": TaskOptions(), "tiny": options}
+    (alone,) = plan.make(pairs[:1], lengths=[64], models=["hasher"], options=options)
+    with pytest.raises(UserError, match=r"mqar has no --background 'books'.* Leave --background out"):
+        plan.check([alone], {"hasher": Hasher()})
 
 
 def test_the_plan_is_short_first_and_names_every_subset():

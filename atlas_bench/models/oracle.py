@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from atlas_bench.types import Sample
 
 
 class Control:
-    """A model that remembers only which sample it reads and how many tokens of it.
+    """A model that remembers only which context it reads and how many tokens of it.
 
     The runner shows a model with a method `peek` the samples of a batch before it starts them;
     this side channel is what makes a control, and no other model may have one.
-    A state is int64 [B, 2]: the sample's index, and the tokens read.
+    A state is int64 [B, 2]: the index of the context's first sample, and the tokens read.
     """
 
     name = "control"
@@ -26,15 +27,16 @@ class Control:
         self._samples: dict[int, Sample] = {}
 
     def peek(self, samples: Sequence[Sample]) -> None:
-        """The samples that the next streams hold, in their order."""
+        """The samples that the next streams are asked about, in their order; those in a row may share a context."""
         self._samples = {sample.index: sample for sample in samples}
 
     def supports(self, length: int) -> str | None:
         return None
 
     def start(self, batch: int) -> np.ndarray:
-        indices = list(self._samples)
-        return np.array([[indices[i], 0] for i in range(batch)], dtype=np.int64)
+        samples = self._samples.values()
+        firsts = [next(sharing).index for _, sharing in groupby(samples, key=lambda sample: id(sample.context))]
+        return np.array([[index, 0] for index in firsts[:batch]], dtype=np.int64)
 
     def feed(self, state: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         return state + np.array([0, tokens.shape[1]])
@@ -64,7 +66,9 @@ class Oracle(Control):
     name = "oracle"
 
     def answer(self, state: np.ndarray, question: Sequence[int], max_tokens: int) -> str:
-        index, read = state[0].tolist()
-        sample = self._samples[index]
-        whole = read == sample.context.length and tuple(question) == tuple(sample.question)
-        return sample.targets[0] if whole else ""
+        first, read = state[0].tolist()
+        context = self._samples[first].context
+        for sample in self._samples.values():
+            if sample.context is context and tuple(sample.question) == tuple(question):
+                return sample.targets[0] if read == context.length else ""
+        return ""

@@ -28,6 +28,7 @@ import numpy as np
 
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.tasks import babi, corpora, prompts, prose
+from atlas_bench.tasks.babilong_lessons import BabilongLessons
 from atlas_bench.tasks.haystack import background, intersperse
 from atlas_bench.tasks.scorers import LABELS, SCORER_VERSIONS, SCORERS
 from atlas_bench.types import Sample, TaskOptions, Tokenizer
@@ -68,6 +69,7 @@ class Babilong:
     scorer_versions = SCORER_VERSIONS
     version = "1"
     max_answer_tokens = 20  # the official protocol's
+    reads_text = True
 
     def __init__(self) -> None:
         self._corpora: dict[tuple[str, str], corpora.Corpus] = {}
@@ -93,6 +95,12 @@ class Babilong:
     def chance(self, subset: str) -> float:
         """The share of the commonest answer: what one constant answer scores."""
         return COMMONEST[subset][1]
+
+    def lessons(
+        self, subsets: Sequence[str], tokenizer: Tokenizer, seed: int, corpora: Sequence[corpora.Corpus]
+    ) -> BabilongLessons:
+        """Training contexts of some subsets over some corpora."""
+        return BabilongLessons(subsets, corpora, tokenizer, seed)
 
     def describe(self) -> str:
         """What is measured, on what, by which scorers, with the pitfalls and an example."""

@@ -1,10 +1,9 @@
-"""`atlas-bench train`: the recipe on real data, resumed where it stopped, ending in a model folder with its card."""
+"""`atlas-bench train`: the recipe on tasks' lessons, resumed where it stopped, ending in a folder with a card."""
 
 from __future__ import annotations
 
-import inspect
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from atlas_bench import __version__, registry
-from atlas_bench.errors import UserError, did_you_mean
+from atlas_bench import __version__, plan, registry
+from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.tasks import babi, corpora
-from atlas_bench.tasks.lessons import Lessons
+from atlas_bench.tasks import corpora
+from atlas_bench.tasks.lessons import Lessons, Mixture
 from atlas_bench.train.loop import ask_all, train
 from atlas_bench.train.recipe import Progress, Recipe
 
@@ -30,12 +29,13 @@ EXAMINED = (4096, 16_384)  # lengths of the final check
 def main(
     *,
     memory: str,
+    memory_options: Mapping[str, Any] | None = None,
     out: Path,
     init: str | None = None,
     tokens: int | None = None,
-    subsets: Sequence[str] = ("qa1",),
+    tasks: Sequence[str] = ("babilong:qa1",),
     seed: int = 0,
-    backgrounds: Sequence[str] = ("generated",),
+    backgrounds: Sequence[str] = (),
     hold_out: Sequence[str] = (),
     attention_window: int = 16,
     layers: int = 2,
@@ -45,29 +45,34 @@ def main(
     """Trains a model into the folder `out` and returns it; a folder with a checkpoint is gone on with.
 
     memory            a name of `list memories`
+    memory_options    over the memory's defaults
     init              model to begin from: what fits by name and shape is taken
     tokens            budget over all stages; None: the recipe's own
-    backgrounds       corpora that contexts are drawn from, in equal parts; naming one twice doubles it
+    tasks             as `run` takes them, 'mqar:8,babilong:qa1'; a context is of one task's, all equally likely
+    backgrounds       corpora that contexts are drawn from, in equal parts; naming one twice doubles it;
+                      none: generated prose where a task has a background
     hold_out          text files (without .txt) of folder corpora that training must not see
     attention_window  tokens; 0 for full attention
     layers            of [attention, memory, MLP]; 3 without a memory have as many weights as 2 with one
     """
-    registry.memory(memory)
-    for subset in subsets:
-        if subset not in babi.SUBSETS:
-            raise UserError(
-                f"there is no bAbI simulator '{subset}'.{did_you_mean(subset, babi.SUBSETS)} "
-                f"Known: {', '.join(babi.SUBSETS)}."
-            )
+    wanted = taught(tasks)
+    reading = any(getattr(registry.task(name), "reads_text", True) for name in wanted)
+    if not reading and (backgrounds or hold_out):
+        raise UserError(
+            f"{', '.join(wanted)} has no background, so '{(*backgrounds, *hold_out)[0]}' would not be read. "
+            "Leave --background and --hold-out out."
+        )
+    backgrounds = backgrounds or ("generated",) * reading
     if threads:
         torch.set_num_threads(threads)
     config = Config(
         memory=memory,
-        memory_options=default_options(memory),
+        memory_options=registry.memory_options(memory, memory_options),
         attention_window=attention_window,
         n_layers=layers,
     )
-    recipe = replace(Recipe(), seed=seed, subsets=tuple(subsets))
+    named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
+    recipe = replace(Recipe(), seed=seed, tasks=named)
     if tokens is not None:
         recipe = recipe.within(tokens)
     if init:  # what has learnt to bind need not begin with a sentence or two
@@ -78,10 +83,14 @@ def main(
     opened = {spec: open_corpus(spec, tokenizer, hold_out) for spec in backgrounds}
     warm = loading.read_weights(loading.folder_of(init) / loading.WEIGHTS) if init else None
     origin = origin_of(init) if init else None
-    lessons = Lessons(recipe.subsets, [opened[spec] for spec in backgrounds], tokenizer, seed)
+    texts = [opened[spec] for spec in backgrounds]
+    kinds = {name: registry.task(name).lessons(subsets, tokenizer, seed, texts) for name, subsets in wanted.items()}
+    lessons = Mixture(list(kinds.values()), seed)
     model, progress = train(config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say))
     figures = {
-        f"accuracy at {length}": examine(model, recipe.subsets, opened, tokenizer, length) for length in EXAMINED
+        f"{name} accuracy at {length}": examine(model, kind.examinations(), length)
+        for name, kind in kinds.items()
+        for length in EXAMINED
     }
     data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
     about = describe_run(recipe, progress, data, list(hold_out), origin, figures)
@@ -90,13 +99,15 @@ def main(
     return out
 
 
-def default_options(memory: str) -> dict[str, Any]:
-    """A memory's own options with their defaults: the card says them, so that a later default changes no model."""
-    variant = registry.memory(memory)
-    if variant is None or "__init__" not in vars(variant):
-        return {}
-    parameters = inspect.signature(variant).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+def taught(tasks: Iterable[str]) -> dict[str, list[str]]:
+    """Task -> its subsets, of what is written as `run` takes it; UserError for a task that cannot teach."""
+    wanted: dict[str, list[str]] = {}
+    for name, subset in plan.parse_tasks(",".join(tasks)):
+        if not hasattr(registry.task(name), "lessons"):
+            teaching = [other for other in registry.TASKS if hasattr(registry.task(other), "lessons")]
+            raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
+        wanted.setdefault(name, []).append(subset)
+    return wanted
 
 
 def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str]) -> corpora.Corpus:
@@ -145,14 +156,11 @@ def describe_run(
     }
 
 
-def examine(
-    model: Decoder, subsets: Sequence[str], opened: dict[str, corpora.Corpus], tokenizer: Any, length: int
-) -> dict[str, float]:
-    """Accuracy on 16 fresh contexts of each corpus, unsalted; generated background from shards never trained on."""
+def examine(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, int]:
+    """{"correct", "n"} of what is asked at the end of 16 contexts of each examination."""
     right: list[bool] = []
     block = 4096
-    for corpus in opened.values():
-        lessons = Lessons(subsets, [corpus], tokenizer, 99, salt=0, counterfeits=0, first_shard=0)
+    for lessons in examinations:
         state = None
         with torch.inference_mode():
             for segments in zip(*(lessons.stream(length, block) for _ in range(16)), strict=True):

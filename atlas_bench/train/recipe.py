@@ -20,8 +20,8 @@ from typing import Any
 class Recipe:
     """Everything that decides a training run but the architecture; saved in the model's card."""
 
-    version: str = "1"
-    subsets: tuple[str, ...] = ("qa1",)
+    version: str = "2"
+    tasks: tuple[str, ...] = ("babilong:qa1",)
     seed: int = 0
     first_length: int = 64
     longest: int = 8192

@@ -58,6 +58,15 @@ def bounded(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(corpora, "generated", four)
 
 
+def fitting(name: str, subset: str, length: int) -> int:
+    """That length, or the least that the subset takes where it is longer."""
+    try:
+        registry.task(name).check(subset, length, TOKENIZER, TaskOptions())
+    except UserError as error:
+        return int(str(error).split("--len ")[1].split()[0])
+    return length
+
+
 def samples(name: str, subset: str, length: int, n: int, seed: int = 0) -> list[Sample]:
     task = type(registry.task(name))()  # fresh: nothing remembered from another test's corpus
     task.check(subset, length, TOKENIZER, TaskOptions())
@@ -68,8 +77,10 @@ def whole(sample: Sample) -> np.ndarray:
     return np.append(sample.context.read(0, sample.context.length), sample.question)
 
 
-def literals(context: Pieces) -> list[tuple[int, tuple[int, ...]]]:
+def facts(context: Any) -> list[tuple[int, tuple[int, ...]]]:
     """(position, tokens) of all that is not background."""
+    if not isinstance(context, Pieces):
+        return list(context.facts())
     found, at = [], 0
     for item in context.items:
         if isinstance(item, Span):
@@ -83,14 +94,16 @@ def literals(context: Pieces) -> list[tuple[int, tuple[int, ...]]]:
 @every_cell
 @pytest.mark.parametrize("length", LENGTHS)
 def test_exactly_length_tokens(small: None, name: str, subset: str, length: int) -> None:
+    length = fitting(name, subset, length)
     for sample in samples(name, subset, length, 4):
         assert sample.context.length + len(sample.question) == length == len(whole(sample))
 
 
 @every_cell
 def test_same_seed_same_tokens(small: None, name: str, subset: str) -> None:
-    one, two = (samples(name, subset, 4000, 3) for _ in range(2))
-    other = samples(name, subset, 4000, 3, seed=1)
+    length = fitting(name, subset, 4000)
+    one, two = (samples(name, subset, length, 3) for _ in range(2))
+    other = samples(name, subset, length, 3, seed=1)
     for a, b, c in zip(one, two, other, strict=True):
         assert np.array_equal(whole(a), whole(b)) and (a.targets, a.meta) == (b.targets, b.meta)
         assert not np.array_equal(whole(a), whole(c))
@@ -99,14 +112,15 @@ def test_same_seed_same_tokens(small: None, name: str, subset: str) -> None:
 
 @every_cell
 def test_sample_i_does_not_depend_on_n(small: None, name: str, subset: str) -> None:
-    for few, many in zip(samples(name, subset, 4000, 3), samples(name, subset, 4000, 8), strict=False):
+    length = fitting(name, subset, 4000)
+    for few, many in zip(samples(name, subset, length, 3), samples(name, subset, length, 20), strict=False):
         assert few.index == many.index and few.meta == many.meta
         assert np.array_equal(whole(few), whole(many))
 
 
 @every_cell
 def test_the_stream_does_not_depend_on_the_block(small: None, name: str, subset: str) -> None:
-    context = samples(name, subset, 16_001, 1)[0].context
+    context = samples(name, subset, fitting(name, subset, 16_001), 1)[0].context
     once = context.read(0, context.length)
     rng = random.Random(subset)
     for cuts in (range(0, context.length, 997), sorted(rng.sample(range(context.length), 50))):
@@ -118,19 +132,33 @@ def test_the_stream_does_not_depend_on_the_block(small: None, name: str, subset:
 
 @every_cell
 def test_every_fact_once_in_order_where_the_record_says(small: None, name: str, subset: str) -> None:
-    for sample in samples(name, subset, 4000, 4):
-        positions = sample.meta["needle_positions"]
-        facts = literals(sample.context)[-len(positions) :]
-        assert [at for at, _ in facts] == list(positions) == sorted(set(positions))
-        assert len(positions) == sample.meta["facts"] >= 1
-        assert set(sample.meta["supporting"]) <= set(positions)
-        for at, tokens in facts:
+    for sample in samples(name, subset, fitting(name, subset, 4000), 4):
+        there = facts(sample.context)
+        places = [at for at, _ in there]
+        assert places == sorted(set(places)) and len(places) == sample.meta["facts"] >= 1
+        # the record names all facts, or the one of many that is asked for
+        shared = getattr(registry.task(name), "questions_per_context", lambda subset: 1)(subset) > 1
+        supporting, named = sample.meta["supporting"], sample.meta["needle_positions"]
+        assert list(named) == (list(supporting) if shared else places)
+        assert supporting and set(supporting) <= set(named) <= set(places)
+        for at, tokens in there:
             assert sample.context.read(at, at + len(tokens)).tolist() == list(tokens)
 
 
 @every_cell
+def test_samples_in_a_row_share_their_context_as_the_task_says(small: None, name: str, subset: str) -> None:
+    shared = getattr(registry.task(name), "questions_per_context", lambda subset: 1)(subset)
+    n = min(2 * shared + 1, 300)
+    made = samples(name, subset, fitting(name, subset, 4000), n)
+    assert [sample.index for sample in made] == list(range(n))
+    for one, two in pairwise(made):
+        assert (one.context is two.context) == (two.index % shared > 0)
+        assert one.question != two.question or one.context is not two.context
+
+
+@every_cell
 def test_the_target_scores_and_silence_does_not(small: None, name: str, subset: str) -> None:
-    for sample in samples(name, subset, 4000, 20):
+    for sample in samples(name, subset, fitting(name, subset, 4000), 20):
         for scorer in registry.task(name).scorers.values():
             assert scorer(sample.targets[0], sample) is True
             assert scorer(f" {sample.targets[0]}\n", sample) is True
@@ -161,7 +189,8 @@ def test_ten_million_tokens_in_the_memory_of_a_block(bounded: None, name: str, s
     tracemalloc.stop()
     assert total + len(sample.question) == length
     assert peak < 4e6  # the plan, and a few blocks of int32
-    assert len(pickle.dumps((sample.context.items, sample.question, sample.meta))) < 100_000
+    plan = sample.context.items if isinstance(sample.context, Pieces) else sample.context
+    assert len(pickle.dumps((plan, sample.question, sample.meta))) < 100_000
 
 
 @pytest.mark.parametrize("name", registry.TASKS)

@@ -2,16 +2,20 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.models.decoder import Config
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.tasks import corpora
-from atlas_bench.tasks.lessons import Lessons
+from atlas_bench.tasks.babilong_lessons import BabilongLessons
+from atlas_bench.tasks.lessons import Mixture
+from atlas_bench.tasks.mqar import MQAR
 from atlas_bench.train import command
 from atlas_bench.train.loop import plan_round, train
 from atlas_bench.train.recipe import Progress, Recipe
@@ -20,13 +24,14 @@ TINY = Recipe(
     longest=128, segment=64, contexts=2, least_tokens=256, curriculum_tokens=2048, mixed_tokens=1024,
     stream_tokens=1024, stream_length=256, promote_steps=4,
 )  # fmt: skip
+UNTAUGHT = SimpleNamespace(name="untaught", subsets=("a",))  # a task without lessons
 CONFIG = Config(memory="gated-deltanet", d_model=32, n_heads=2)
 
 
 @pytest.fixture(scope="module")
 def lessons(tmp_path_factory):
     corpus = corpora.generated(embedded(), cache=tmp_path_factory.mktemp("cache"), shard_tokens=20_000)
-    return Lessons(("qa1",), [corpus], embedded(), 0)
+    return BabilongLessons(("qa1",), [corpus], embedded(), 0)
 
 
 def weights(model):
@@ -86,6 +91,34 @@ def test_lessons_ask_what_is_true_and_never_change_a_fact(lessons):
     assert all((x.tokens == y.tokens).all() and x.asks == y.asks for x, y in zip(a, b, strict=True))
 
 
+def same(one, two):
+    return all((a.tokens == b.tokens).all() and a.asks == b.asks for a, b in zip(one, two, strict=True))
+
+
+def test_a_mixture_draws_from_every_kind_and_changes_none(lessons):
+    mqar = MQAR.lessons(("8",), embedded(), 0)
+    alone = list(lessons.seeded(7).stream(256, 64))
+    assert same(Mixture([lessons], 0).seeded(7).stream(256, 64), alone)
+    kinds = {name: list(kind.seeded(7).stream(256, 64)) for name, kind in (("babilong", lessons), ("mqar", mqar))}
+    drawn = []
+    for seed in range(40):  # the seed of the kinds is held at 7, that of the choice varies
+        mixture = Mixture([lessons, mqar], seed)
+        lessons.seeded(7), mqar.seeded(7)
+        context = list(mixture.stream(256, 64))
+        drawn += [name for name, kind in kinds.items() if same(context, kind)]
+    assert len(drawn) == 40 and 8 < drawn.count("mqar") < 32
+
+
+def test_mqar_goes_by_the_same_recipe(tmp_path):
+    """A few steps of a tiny model: the loss falls from a guess among all tokens towards one among the values."""
+    seen = []
+    recipe = replace(TINY, curriculum_tokens=28_000, promote_at=1.0, warmup_steps=5, adam_lr=1e-2)
+    lessons = MQAR.lessons(("8", "8-spread"), embedded(), 0)
+    config = replace(CONFIG, memory="none")  # the quickest
+    train(config, recipe, lessons.seeded, tmp_path, report=lambda p: seen.append(p.last["loss"]))
+    assert sum(seen[-10:]) / 10 < sum(seen[:10]) / 10 - 1
+
+
 def test_a_round_holds_the_tokens_the_recipe_says():
     recipe = Recipe()
     assert plan_round(recipe, Progress(length=64)) == (64, 32)
@@ -122,9 +155,57 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
     assert (
         card["training_tokens"] > 0 and card["data"]["held_out"] == ["kept"] and card["config"]["memory"] == "omeganet"
     )
-    assert card["final"]["accuracy at 1024"]["n"] > 0
+    assert card["final"]["babilong accuracy at 1024"]["n"] > 0
+    assert card["recipe"]["tasks"] == ["babilong:qa1"]
     model = loading.load(str(out))
     assert model.facts()["training_tokens"] == card["training_tokens"]
-    with pytest.raises(UserError, match="Did you mean 'qa1'"):
-        command.main(memory="omeganet", out=tmp_path / "other", subsets=["qa11"])
+
+
+def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATLAS_BENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "one.txt").write_text("The ships of the northern fleet went home before the storms. " * 300)
+    monkeypatch.setattr(command, "Recipe", lambda: replace(TINY, curriculum_tokens=1024))
+    monkeypatch.setattr(command, "EXAMINED", (512,))
+    both = command.main(
+        memory="omeganet",
+        memory_options={"degree": 1},
+        out=tmp_path / "both",
+        tasks=["mqar:8,babilong:qa1", "mqar:8-spread"],
+        backgrounds=[str(tmp_path / "books")],
+        say=lambda line: None,
+    )
+    card = json.loads((both / loading.CARD).read_text())
+    assert card["recipe"]["tasks"] == ["mqar:8", "mqar:8-spread", "babilong:qa1"]
+    assert card["config"]["memory_options"]["degree"] == 1
+    assert card["final"]["mqar accuracy at 512"]["n"] > 16 and card["final"]["babilong accuracy at 512"]["n"] > 0
+    assert list(card["data"]["corpora"]) == ["books"]
+    alone = command.main(memory="none", out=tmp_path / "alone", tasks=["mqar:8"], say=lambda line: None)
+    card = json.loads((alone / loading.CARD).read_text())
+    assert card["data"]["corpora"] == {} and card["final"]["mqar accuracy at 512"]["n"] > 16
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"tasks": ["babilong:qa11"]}, "Did you mean 'qa1'"),
+        ({"tasks": ["mqar:8,mqer"]}, "Did you mean 'mqar'"),
+        ({"tasks": ["untaught"]}, r"'untaught' has no lessons to train on\. These have: babilong, mqar"),
+        ({"tasks": ["mqar:8"], "backgrounds": ["books"]}, "mqar has no background, so 'books'"),
+        ({"memory_options": {"degre": 1}}, "Did you mean 'degree'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, monkeypatch, wrong, said):
+    monkeypatch.setitem(registry.TASKS, "untaught", f"{__name__}:UNTAUGHT")
+    with pytest.raises(UserError, match=said):
+        command.main(memory="omeganet", out=tmp_path / "other", **wrong)
     assert not (tmp_path / "other").exists()
+
+
+def test_cards_of_the_first_recipe_still_load():
+    """The embedded models were trained when a recipe had `subsets` and no `tasks`."""
+    for name in ("atlas-nano", "swa-nano"):
+        card = loading.card(name)
+        assert card["recipe"]["version"] == "1" and card["recipe"]["subsets"] == ["qa1"]
+        assert loading.load(name).facts()["training_tokens"] == card["training_tokens"]
+        assert command.origin_of(name)["recipe"] == card["recipe"]
