@@ -1,4 +1,4 @@
-"""Softmax attention that streams exactly: over a sliding window, or over everything."""
+"""Softmax attention that streams exactly: over a sliding window, a segment, or everything."""
 
 from __future__ import annotations
 
@@ -41,8 +41,13 @@ class SlidingWindowAttention(_Attention):
         empty = self.bias.new_zeros(batch, self.window, self.n_heads, self.head_dim)
         return {"k": empty, "v": empty}
 
-    def forward(self, x: Tensor, state: State, *, output: bool = True) -> tuple[Tensor, State]:
-        """[B, T, D] -> ([B, T, D], state); output=False where only the state is wanted."""
+    def forward(
+        self, x: Tensor, state: State, *, output: bool = True, prefix: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """[B, T, D] -> ([B, T, D], state); output=False where only the state is wanted.
+
+        prefix  [N, D], tokens that every query sees besides its window, at no distance
+        """
         length, window = x.shape[1], self.window
         if not output and length > window:
             x = x[:, -window:]  # older tokens leave the window before anything reads them
@@ -56,8 +61,12 @@ class SlidingWindowAttention(_Attention):
         k, v = (self._blocks(F.pad(y.flatten(2), (0, 0, 0, pad))) for y in (k, v))
         # A block of queries sees its own block of keys and the one before it.
         scores = torch.cat([q @ k[:, :-1].mT, q @ k[:, 1:].mT], -1) + self._mask()
+        if prefix is not None:
+            scores = torch.cat([scores, q @ self._heads(self.key(prefix)).permute(1, 2, 0)], -1)
         weights = torch.softmax(scores, -1)
-        y = weights[..., :window] @ v[:, :-1] + weights[..., window:] @ v[:, 1:]
+        y = weights[..., :window] @ v[:, :-1] + weights[..., window : 2 * window] @ v[:, 1:]
+        if prefix is not None:
+            y = y + weights[..., 2 * window :] @ self._heads(self.value(prefix)).transpose(0, 1)
         y = y.transpose(2, 3).reshape(batch, length + pad, -1)
         return self.out(y[:, :length]), state
 
@@ -70,6 +79,59 @@ class SlidingWindowAttention(_Attention):
         inside = (self.distance >= 0) & (self.distance < self.window)
         bias = self.bias[:, self.distance.clamp(0, self.window - 1)]
         return bias.masked_fill(~inside, -torch.inf)
+
+
+class SegmentAttention(_Attention):
+    """Each token attends to the tokens of its segment up to itself, to what was recalled at them, and to a prefix.
+
+    y_i = softmax over [p || h_1 .. h_i || x_1 .. x_i], Titans eq. (22), (23). A learnt bias per head and distance
+    stands for position, one for h and one for x. State: keys and values [B, 2, segment, H, K] of h and x, zeros
+    behind the newest; count [B] of tokens held, the same in all rows.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, segment: int):
+        super().__init__(d_model, n_heads)
+        self.segment = segment
+        self.bias = nn.Parameter(torch.zeros(n_heads, 2, segment))  # of h and x, by distance 0 .. segment-1
+
+    def start(self, batch: int) -> State:
+        empty = self.bias.new_zeros(batch, 2, self.segment, self.n_heads, self.head_dim)
+        return {"k": empty, "v": empty, "count": torch.zeros(batch, dtype=torch.int64, device=empty.device)}
+
+    def forward(self, x: Tensor, h: Tensor, state: State, *, prefix: Tensor | None = None) -> tuple[Tensor, State]:
+        """x, h [B, T, D] -> ([B, T, D], state), T no further than the segment's end, where the state is empty again.
+
+        prefix  [N, D], tokens that every query sees, at no distance
+        """
+        batch, length, _ = x.shape
+        count = int(state["count"][0])
+        end = count + length
+        both = torch.stack([h, x], 1)
+        k = torch.cat([state["k"][:, :, :count], self._heads(self.key(both))], 2)  # [B, 2, end, H, K]
+        v = torch.cat([state["v"][:, :, :count], self._heads(self.value(both))], 2)
+        if end == self.segment:
+            state = self.start(batch)
+        else:
+            room = (0, 0, 0, 0, 0, self.segment - end)
+            state = {"k": F.pad(k, room), "v": F.pad(v, room), "count": state["count"] + length}
+        k, v, bias = k.flatten(1, 2), v.flatten(1, 2), self._bias(count, end)
+        if prefix is not None:
+            k, v = (
+                torch.cat([self._heads(linear(prefix)).expand(batch, -1, -1, -1), y], 1)
+                for linear, y in ((self.key, k), (self.value, v))
+            )
+            bias = F.pad(bias, (len(prefix), 0))
+        q = self._heads(self.query(x)).transpose(1, 2) * self.head_dim**-0.5
+        weights = torch.softmax(q @ k.permute(0, 2, 3, 1) + bias, -1)
+        y = weights @ v.transpose(1, 2)
+        return self.out(y.transpose(1, 2).flatten(2)), state
+
+    def _bias(self, count: int, end: int) -> Tensor:
+        """[H, T, 2 end], queries count .. end-1: -inf at what comes later."""
+        position = torch.arange(end, device=self.bias.device)
+        distance = position[count:, None] - position
+        bias = self.bias[:, :, distance.clamp_min(0)].masked_fill(distance < 0, -torch.inf)
+        return bias.transpose(1, 2).flatten(2)
 
 
 class FullAttention(_Attention):

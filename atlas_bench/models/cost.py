@@ -12,26 +12,39 @@ def feed_flops(config: Config, length: int) -> int:
     """Matrix-product operations (2 per multiply-add) that reading `length` tokens executes.
 
     Counted is what runs, not what a full forward pass would: the last layer computes no more than the state
-    needs (no memory read, no MLP), keys and values of closed tokens are never formed, and events, being one
-    token in thousands, are left out. Norms, softmax and activations are not counted.
+    needs (no MLP, no read but what attention's state or the next write is made of), keys and values of closed tokens
+    are never formed, and events, being one token in thousands, are left out, as is what runs once a block (keys of
+    persistent tokens, the last window's). Norms, softmax and activations are not counted. In placement "mac", segments
+    fed whole.
     """
-    d, window = config.d_model, config.attention_window
-    span = 2 * window if window else length / 2  # keys that each query is multiplied with
-    attention = 2 * d * d * 4 + 2 * 2 * d * span
-    variant = registry.memory(config.memory)
-    if variant is None:
-        memory = 0
-        last = 0 if window else 2 * d * d * 2  # keys and values; of a window, its own last tokens only
+    d, window, segment = config.d_model, config.attention_window, config.segment
+    project = 2 * d * d
+    if config.placement == "mac":  # keys and values of what is recalled and of the tokens; the prefix's in each segment
+        attention = 6 * project + 2 * 2 * d * (2 * segment + config.n_persistent)
+        attention += 2 * project * config.n_persistent / segment
     else:
+        span = 2 * window if window else length / 2  # keys that each query is multiplied with
+        attention = 4 * project + 2 * 2 * d * (span + config.n_persistent)
+    gates = read = 0
+    variant = registry.memory(config.memory)
+    if variant is not None:
         with torch.device("meta"):
             built = variant(d, config.n_heads, d // config.n_heads, **config.memory_options)
-        gates = 2 * d * config.n_heads * len(variant.gates)
-        memory = 2 * d * d * 2 + gates + built.read_flops()
-        last = attention + gates
+        gates = 2 * d * config.n_heads * len(built.gates)
+        read = 2 * project + built.read_flops()
+    keys = 2 * project if config.full_attention else 0  # of a window, its own last tokens only
+    mixers, last = {  # of every layer, and as much of it as the last layer runs
+        "behind": (attention + read + gates, attention + gates if variant else keys),
+        "lmm": (read + gates, gates),
+        "mal": (read + gates + attention, read + gates),
+        "mag": (attention + read + gates, gates),
+        "mac": (read + attention + gates + read, read + attention + gates),
+    }[config.placement]
     mlp = 2 * 2 * d * config.mlp_ratio * d
-    return int(length * ((config.n_layers - 1) * (attention + memory + mlp) + last))
+    return int(length * ((config.n_layers - 1) * (mixers + mlp) + last))
 
 
 def cache_bytes(config: Config, length: int) -> int:
-    """Bytes of the key-value cache that full attention keeps of `length` tokens, in float32."""
-    return 2 * 4 * config.n_layers * config.d_model * length
+    """Bytes of the keys and values that attention keeps of `length` tokens, in float32."""
+    tokens = {"lmm": 0, "mac": 2 * config.segment}.get(config.placement, config.attention_window or length)
+    return 2 * 4 * config.n_layers * config.d_model * tokens

@@ -1,6 +1,8 @@
 """The backbone into which every memory plugs: [attention, memory, MLP] x n_layers.
 
 x = x + attention(norm(x));  x = x + memory(norm(x));  x = x + W_down relu(W_up norm(x))^2
+
+or attention and memory joined in another way: placement.py.
 """
 
 from __future__ import annotations
@@ -12,19 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atlas_bench import registry
-from atlas_bench.models.attention import FullAttention, SlidingWindowAttention
+from atlas_bench.errors import UserError, unknown
+from atlas_bench.models.placement import PLACEMENTS, LayerState, norm
 
-State = list[dict[str, dict[str, Tensor]]]  # per layer: {"attention": .., "memory": ..}, tensors [B, ...]
+State = list[LayerState]  # one per layer
 
 
 @dataclass(frozen=True)
 class Config:
     """An architecture; saved beside the weights.
 
-    attention_window  tokens; 0 for full attention
+    attention_window  tokens; 0 for full attention, which only placement "behind" has
     memory            a name of `atlas-bench list memories`
     memory_options    keyword arguments of the memory's class
+    placement         how attention and memory are joined: a name of placement.PLACEMENTS
+    n_persistent      learnt tokens per layer that are always in sight; 0 for none
+    segment           tokens that attention spans in placement "mac"
     """
 
     memory: str = "none"
@@ -35,40 +40,38 @@ class Config:
     n_heads: int = 4
     attention_window: int = 16
     mlp_ratio: int = 2
+    placement: str = "behind"
+    n_persistent: int = 0
+    segment: int = 64
+
+    def __post_init__(self):
+        if self.placement not in PLACEMENTS:
+            raise unknown("placement", self.placement, PLACEMENTS)
+        if self.memory == "none" and self.placement != "behind":
+            raise UserError(
+                f"placement '{self.placement}' needs a memory, and memory is 'none'. "
+                f"Choose one of `atlas-bench list memories`, or placement 'behind'."
+            )
+        if self.n_persistent < 0 or self.segment < 1:
+            raise UserError(
+                f"n_persistent {self.n_persistent} and segment {self.segment} are token counts: "
+                f"give 0 or more persistent tokens, and segments of 1 or more."
+            )
+        if not self.attention_window and (
+            self.placement in ("mal", "mag") or (self.full_attention and self.n_persistent)
+        ):
+            raise UserError(
+                f"attention_window 0 is full attention, which placement '{self.placement}' with "
+                f"{self.n_persistent} persistent tokens does not have. Give a window of 1 or more tokens."
+            )
+
+    @property
+    def full_attention(self) -> bool:
+        """Whether attention spans the whole stream, so that the state grows with it."""
+        return not self.attention_window and self.placement == "behind"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class Block(nn.Module):
-    def __init__(self, config: Config):
-        super().__init__()
-        d, heads = config.d_model, config.n_heads
-        window = config.attention_window
-        self.attention = SlidingWindowAttention(d, heads, window) if window else FullAttention(d, heads)
-        variant = registry.memory(config.memory)
-        self.memory = variant(d, heads, d // heads, **config.memory_options) if variant else None
-        self.up = nn.Linear(d, config.mlp_ratio * d, bias=False)
-        self.down = nn.Linear(config.mlp_ratio * d, d, bias=False)
-        nn.init.zeros_(self.down.weight)
-
-    def start(self, batch: int) -> dict[str, dict[str, Tensor]]:
-        state = {"attention": self.attention.start(batch)}
-        if self.memory is not None:
-            state["memory"] = self.memory.start(batch)
-        return state
-
-    def forward(self, x: Tensor, state: dict, *, output: bool = True) -> tuple[Tensor, dict]:
-        """output=False computes only what the next state needs."""
-        new = {}
-        y, new["attention"] = self.attention(norm(x), state["attention"], output=output or self.memory is not None)
-        if self.memory is not None:
-            x = x + y
-            y, new["memory"] = self.memory(norm(x), state["memory"], output=output)
-        if not output:
-            return x, new
-        x = x + y
-        return x + self.down(F.relu(self.up(norm(x))).square()), new
 
 
 class Decoder(nn.Module):
@@ -79,7 +82,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(PLACEMENTS[config.placement](config) for _ in range(config.n_layers))
 
     def start(self, batch: int) -> State:
         """State at the beginning of `batch` streams."""
@@ -111,8 +114,3 @@ class Decoder(nn.Module):
         """Mean write gate of the last call, over layers; 0 without memories."""
         rates = [block.memory.write_rate for block in self.blocks if block.memory is not None]
         return torch.stack(rates).mean() if rates else torch.zeros(())
-
-
-def norm(x: Tensor) -> Tensor:
-    """Root-mean-square norm without weights: the next projection can learn them."""
-    return F.rms_norm(x, (x.shape[-1],), eps=1e-6)

@@ -29,7 +29,7 @@ class LanguageModel:
     def supports(self, length: int) -> str | None:
         """Why full attention cannot read that many tokens here; None for everything else."""
         config = self.model.config
-        if config.attention_window:
+        if not config.full_attention:
             return None
         cache, hours = (
             cost.cache_bytes(config, length),

@@ -8,12 +8,14 @@ from atlas_bench import registry
 from atlas_bench.models import cost
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.lm import LanguageModel
+from atlas_bench.models.placement import PLACEMENTS
 from atlas_bench.models.tokenizer import embedded
 
 CONFIGS = {
     **{name: Config(memory=name, d_model=32, n_heads=2) for name in registry.MEMORIES},
     "full attention": Config(attention_window=0, d_model=32, n_heads=2),
     "wide window": Config(attention_window=64, d_model=32, n_heads=2),
+    **{name: Config(memory="titans", placement=name, n_persistent=3, d_model=32, n_heads=2) for name in PLACEMENTS},
 }
 
 
@@ -22,7 +24,7 @@ def make(config, dtype=torch.float64, gate_bias=-3.0):
     decoder = Decoder(config).to(dtype)
     with torch.no_grad():
         for name, parameter in decoder.named_parameters():
-            if name.endswith(("out.weight", "down.weight", "w1", "bias")):
+            if name.endswith(("out.weight", "down.weight", "w1", "bias", "norm.weight")):
                 parameter.normal_(std=0.3)
             if "gate.write" in name:
                 parameter.normal_(std=0.3) if "weight" in name else parameter.fill_(gate_bias)
@@ -97,7 +99,7 @@ def test_streams_of_a_batch_do_not_touch(model, tokens):
 
 def test_state_is_constant_but_for_full_attention(model, tokens):
     short, long = (model.state_bytes(feed(model, tokens[:, :n], [n])) for n in (100, 300))
-    assert (short == long) == bool(model.model.config.attention_window)
+    assert (short == long) != model.model.config.full_attention
 
 
 def test_full_attention_says_what_ten_million_tokens_would_take():
