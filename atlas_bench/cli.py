@@ -73,6 +73,7 @@ def run(
     checkpoint_every: Annotated[str, typer.Option(help="Tokens of a stream between checkpoints.")] = "1M",
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds a cell may take.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")] = None,
+    code: Annotated[list[Path], typer.Option(help="Memory file (.py) of a model folder; is run; repeatable.")] = [],  # noqa: B006
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of a model's failure.")] = False,
 ) -> None:
@@ -80,7 +81,7 @@ def run(
 
     Exit code: 0, 1 where a cell failed, 2 for a mistake in the command, 130 after Ctrl-C.
     """
-    from atlas_bench import plan, runner
+    from atlas_bench import plan, registry, runner
     from atlas_bench.models import loading
     from atlas_bench.progress import Progress
     from atlas_bench.results import store
@@ -105,6 +106,8 @@ def run(
         debug=debug,
     )
     store.check_writable(out)
+    for file in code:
+        registry.name_file(file)
     models = {name: loading.load(name, threads=threads) for name in dict.fromkeys(model)}
     plan.check(cells, models)  # the last thing that can be the user's mistake; from here on files are written
     try:
@@ -128,8 +131,81 @@ def _print(records: list[Any], as_json: bool) -> None:
     table.render(records, Console(file=sys.stdout))
 
 
+@app.command()
+def compare(
+    contenders: Annotated[list[str], typer.Argument(metavar="BASELINE OTHER..", help="titans, ./my_memory.py, ..")],
+    task: Annotated[str, typer.Option(metavar="TASK[:SUBSET][,..]", help="mqar:32,babilong:qa1")],
+    length: Annotated[str, typer.Option("--len", metavar="L[,L..]", help="16K, 4Ki, 10M, 1K..64K")],
+    train: Annotated[str | None, typer.Option(metavar="TOKENS", help="Train memories first: 20M for each.")] = None,
+    init: Annotated[str | None, typer.Option(help="A model that all trainings begin from.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Questions in each cell.")] = 200,
+    seed: Annotated[int, typer.Option(help="Decides weights, lessons and questions.")] = 0,
+    data: Annotated[str, typer.Option(help="generated, hub, or a folder of bAbI files")] = "generated",
+    background: Annotated[
+        str, typer.Option(help="generated, pg19, or a folder of .txt files; of lessons and questions")
+    ] = "generated",
+    out: Annotated[Path, typer.Option(help="Folder of models and records.")] = Path("compare"),
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at once, one thread each.")] = 2,
+    code: Annotated[list[Path], typer.Option(help="Memory file (.py) of a model folder; is run; repeatable.")] = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Compare memories or models on the same questions; the same command again runs only what is missing.
+
+    A contender is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
+    alone (transformer, swa), or a trained model (atlas-nano, a folder). Without --train all are trained models.
+
+    Exit code: 0, 1 where something failed, 2 for a mistake in the command, 130 after Ctrl-C.
+    """
+    import json
+
+    from atlas_bench import compare as command
+    from atlas_bench.progress import Progress
+    from atlas_bench.results.compare_table import lines
+    from atlas_bench.units import parse_length, parse_lengths
+
+    try:
+        comparison, well = command.main(
+            contenders, task=task, lengths=parse_lengths(length), out=out, init=init, samples=samples, seed=seed,
+            tokens=parse_length(train) if train else None, data=data, background=background, jobs=jobs, code=code,
+            progress=Progress(quiet=quiet),
+        )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        typer.echo(str(stop) or "stopped. The same command goes on from the last checkpoints.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(json.dumps(comparison, indent=2) if as_json else "\n".join(lines(comparison)))
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    memory: Annotated[str, typer.Argument(metavar="MEMORY", help="./my_memory.py or a name, :option=value,..")],
+) -> None:
+    """Check that a memory is causal, streams exactly, stays of one size, ..; exit code 1 where it does not.
+
+    A .py file is executed.
+    """
+    import textwrap
+
+    from atlas_bench import registry
+    from atlas_bench import verify as contracts
+
+    name, options = registry.typed_memory(memory)
+    variant = registry.memory(name)
+    if variant is None:
+        raise UserError(f"memory '{name}' is no memory: there is nothing to verify. See `atlas-bench list memories`.")
+    broken = 0
+    for contract, sentence in contracts.verify(variant, options):
+        text = textwrap.fill(sentence or "ok", 79, initial_indent=f"{contract:<16}", subsequent_indent=" " * 16)
+        typer.echo(text)
+        broken += sentence is not None
+    if broken:
+        raise typer.Exit(1)
+
+
 @app.command("list")
-def list_(what: Annotated[Literal["tasks", "models", "memories"], typer.Argument()]) -> None:
+def list_(what: Annotated[Literal["tasks", "models", "memories", "sizes"], typer.Argument()]) -> None:
     """The names a command takes."""
     from atlas_bench import registry
 
@@ -139,20 +215,24 @@ def list_(what: Annotated[Literal["tasks", "models", "memories"], typer.Argument
         lines = loading.names()
     elif what == "memories":
         lines = list(registry.MEMORIES)
+    elif what == "sizes":
+        from atlas_bench.models import sizes
+
+        lines = [f"{name}: {sizes.line(name)}" for name in sizes.SIZES]
     else:
         lines = [f"{name}: {', '.join(registry.task(name).subsets)}" for name in registry.TASKS]
     typer.echo("\n".join(lines))
 
 
 @app.command()
-def describe(name: Annotated[str, typer.Argument(help="A task, model, memory or model folder.")]) -> None:
-    """What a task asks, what a model is made of, what a memory computes."""
+def describe(name: Annotated[str, typer.Argument(help="A task, model, memory, size or model folder.")]) -> None:
+    """What a task asks, what a model is made of, what a memory computes, what a size costs with each memory."""
     import inspect
     import json
 
     from atlas_bench import registry
     from atlas_bench.errors import unknown
-    from atlas_bench.models import loading
+    from atlas_bench.models import loading, sizes
 
     if name in registry.TASKS:
         typer.echo(registry.task(name).describe())
@@ -161,20 +241,40 @@ def describe(name: Annotated[str, typer.Argument(help="A task, model, memory or 
     elif name in registry.MEMORIES:
         variant = registry.memory(name)  # a memory's file opens with its equation
         typer.echo(inspect.getdoc(inspect.getmodule(variant)) if variant else "No memory: attention alone.")
+    elif name in sizes.SIZES:
+        typer.echo(sizes.table(name))
     elif name in loading.names() or Path(name).expanduser().is_dir():
         typer.echo(json.dumps(loading.card(name), indent=2))
     else:
-        known = [*registry.TASKS, *loading.names(), *registry.MEMORIES]
-        raise unknown("task, model or memory", name, known)
+        known = [*registry.TASKS, *loading.names(), *registry.MEMORIES, *sizes.SIZES]
+        raise unknown("task, model, memory or size", name, known)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Name or folder of a trained model.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write; new or empty.")],
+) -> None:
+    """Write a model for transformers: config.json, model.safetensors and the tokenizer."""
+    from transformers.utils import logging
+
+    from atlas_bench.models import causal_lm
+
+    logging.disable_progress_bar()  # one file of a few megabytes
+    causal_lm.export(model, folder)
+    typer.echo(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
 @app.command()
 def train(
-    memory: Annotated[str, typer.Option(help="See `list memories`; none for attention alone.")],
+    memory: Annotated[str, typer.Option(help="See `list memories`; :option=value,..; or a .py file, which is run.")],
     out: Annotated[Path, typer.Option(help="Folder of the model; the same command goes on there.")],
     init: Annotated[str | None, typer.Option(help="A model to begin from, by name or folder.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Training budget: 20M.")] = None,
-    subset: Annotated[list[str] | None, typer.Option(help="What to learn, qa1 by default; repeatable.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK[:SUBSET][,..]", help="What to learn; repeatable [babilong:qa1]."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides weights and data.")] = 0,
     background: Annotated[
         list[str] | None, typer.Option(help="generated, pg19, or a folder of .txt files; repeatable.")
@@ -185,14 +285,24 @@ def train(
     ] = None,
     attention_window: Annotated[int, typer.Option(min=0, help="Tokens; 0 for full attention.")] = 16,
     layers: Annotated[int, typer.Option(min=1, help="Of attention, memory and MLP.")] = 2,
+    placement: Annotated[str, typer.Option(help="behind, lmm, mal, mag or mac: docs/placements.md.")] = "behind",
+    persistent: Annotated[int, typer.Option(min=0, help="Learnt tokens of each layer, always in sight.")] = 0,
+    segment: Annotated[int, typer.Option(min=1, help="Tokens that attention spans in placement mac.")] = 16,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a model by the one fixed recipe; the same command resumes."""
+    from atlas_bench import registry
     from atlas_bench.train import command
     from atlas_bench.units import parse_length
 
-    command.main(
-        memory=memory, out=out, init=init, tokens=parse_length(tokens) if tokens else None,
-        subsets=subset or ["qa1"], seed=seed, backgrounds=background or ["generated"],
-        hold_out=hold_out or [], attention_window=attention_window, layers=layers, threads=threads,
-    )  # fmt: skip
+    name, options = registry.typed_memory(memory)
+    try:
+        command.main(
+            memory=name, memory_options=options, out=out, init=init, tokens=parse_length(tokens) if tokens else None,
+            tasks=task or ["babilong:qa1"], seed=seed, backgrounds=background or [],
+            hold_out=hold_out or [], attention_window=attention_window, layers=layers, placement=placement,
+            persistent=persistent, segment=segment, threads=threads,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo("stopped. The same command goes on from the last checkpoint.", err=True)
+        raise typer.Exit(130) from None

@@ -109,9 +109,13 @@ def weights_hash(folder: Path) -> str:
 
 
 def save(folder: Path, model: Any, about: Mapping[str, Any]) -> None:
-    """Writes a model folder: weights and card."""
+    """Writes a model folder: weights and card, and the source of a memory that is a user's file."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
+    if (source := registry.source_of(model.config.memory)) is not None:
+        file = model.config.memory.partition("@")[0]
+        (folder / file).write_bytes(source)
+        about = {"memory_file": {"name": file, "sha256": hashlib.sha256(source).hexdigest()}, **about}
     save_file({name: x.contiguous() for name, x in model.state_dict().items()}, folder / WEIGHTS)
     (folder / CARD).write_text(json.dumps({"config": model.config.to_dict(), **about}, indent=2) + "\n")

@@ -42,29 +42,68 @@ def mcnemar_exact(b: int, c: int) -> float:
     return float(binomtest(int(b), int(b + c), 0.5).pvalue)
 
 
+def sign_flip(differences: Sequence[int]) -> float:
+    """Two-sided exact p of the paired randomisation test; 1 where all differences are 0.
+
+    differences  whole numbers, one per independent unit: questions that only a has right minus those only b has
+
+    P[|sum s_i d_i| >= |sum d_i|] over all signs s_i = +-1 (Fisher 1935), by convolution. With one question per
+    unit it is McNemar's exact test; with several it is still exact where that test's independence fails.
+    """
+    import numpy as np
+
+    sizes = [abs(int(d)) for d in differences if d]
+    total, reach = abs(sum(int(d) for d in differences)), sum(sizes)
+    chances = np.zeros(2 * reach + 1)  # of every sum, reach standing for 0
+    chances[reach] = 1.0
+    for size in sizes:
+        chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
+    return float(min(1.0, chances[: reach - total + 1].sum() + chances[reach + total :].sum())) if total else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for all of them being looked at, in their order.
+
+    max over the j smaller or equal ones of (m - j) p_(j), j = 0 .., at most 1   (Holm 1979)
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
 def paired_bootstrap(
-    a: Sequence[float], b: Sequence[float], seed: int = 0, resamples: int = 10_000
+    a: Sequence[float],
+    b: Sequence[float],
+    seed: int = 0,
+    resamples: int = 10_000,
+    *,
+    clusters: Sequence[int] | None = None,
 ) -> tuple[float, float, float]:
     """(difference, low, high): mean(a) - mean(b) and its 95 % percentile interval over the samples.
 
     a, b       scores in [0, 1] of the same samples in the same order
     resamples  draws with replacement of whole pairs (Efron 1979)
+    clusters   each sample's independent unit: whole units are drawn, with all the samples of each
 
-    One pair cannot be resampled into a spread: its interval is (-1, 1). Raises ValueError for unequal
+    One unit cannot be resampled into a spread: its interval is (-1, 1). Raises ValueError for unequal
     or no samples.
     """
-    if len(a) != len(b) or not len(a):
+    if len(a) != len(b) or not len(a) or (clusters is not None and len(clusters) != len(a)):
         raise ValueError(f"paired_bootstrap needs the same samples twice, not {len(a)} and {len(b)}")
     import numpy as np
 
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     mean = float(difference.mean())
-    if len(difference) == 1:
+    _, unit = np.unique(np.arange(len(a)) if clusters is None else clusters, return_inverse=True)
+    sums, sizes = np.bincount(unit, difference), np.bincount(unit)
+    if len(sums) == 1:
         return mean, -1.0, 1.0
     from scipy.stats import bootstrap
 
     interval = bootstrap(
-        (difference,), np.mean, n_resamples=resamples, batch=max(1, 1_000_000 // len(difference)),
-        vectorized=True, method="percentile", rng=np.random.default_rng(seed),
+        (sums, sizes), lambda x, n, axis=-1: x.sum(axis) / n.sum(axis), n_resamples=resamples, paired=True,
+        batch=max(1, 1_000_000 // len(sums)), vectorized=True, method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return mean, float(interval.low), float(interval.high)

@@ -34,7 +34,7 @@ def render(records: Iterable[Record], console: Console) -> None:
         return
     console.print(_table(cells, ascii_only), highlight=False)
     for line in _notes(cells):
-        text = textwrap.fill(_safe(line, ascii_only), max(20, console.width - 1), subsequent_indent="    ")
+        text = textwrap.fill(printable(line, ascii_only), max(20, console.width - 1), subsequent_indent="    ")
         console.print(text, markup=False, highlight=False, emoji=False)
 
 
@@ -83,7 +83,7 @@ def _table(cells: Sequence[Record], ascii_only: bool) -> Any:
     tags = _tags(cells)
     for record, tag in zip(cells, tags, strict=True):
         for row in _rows(record, tag):
-            table.add_row(*(Text(_safe(cell, ascii_only)) for cell in row))
+            table.add_row(*(Text(printable(cell, ascii_only)) for cell in row))
     return table
 
 
@@ -170,7 +170,7 @@ def _rate(speed: float | None) -> str:
     return f"{speed:.0f}" if speed >= 10 else f"{speed:.1f}"
 
 
-def _safe(text: str, ascii_only: bool) -> str:
+def printable(text: str, ascii_only: bool) -> str:
     """Printable text: a model's name or message may hold escape codes that would steer the terminal."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown.encode("ascii", "backslashreplace").decode() if ascii_only else shown

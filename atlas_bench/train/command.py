@@ -39,6 +39,9 @@ def main(
     hold_out: Sequence[str] = (),
     attention_window: int = 16,
     layers: int = 2,
+    placement: str = "behind",
+    persistent: int = 0,
+    segment: int = 16,
     threads: int | None = None,
     say=print,
 ) -> Path:
@@ -54,6 +57,9 @@ def main(
     hold_out          text files (without .txt) of folder corpora that training must not see
     attention_window  tokens; 0 for full attention
     layers            of [attention, memory, MLP]; 3 without a memory have as many weights as 2 with one
+    placement         how attention and memory are joined, models/placement.py
+    persistent        learnt tokens of each layer, always in sight
+    segment           tokens that attention spans in placement "mac"
     """
     wanted = taught(tasks)
     reading = any(getattr(registry.task(name), "reads_text", True) for name in wanted)
@@ -70,19 +76,24 @@ def main(
         memory_options=registry.memory_options(memory, memory_options),
         attention_window=attention_window,
         n_layers=layers,
+        placement=placement,
+        n_persistent=persistent,
+        segment=segment,
     )
     named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
     recipe = replace(Recipe(), seed=seed, tasks=named)
     if tokens is not None:
         recipe = recipe.within(tokens)
-    if init:  # what has learnt to bind need not begin with a sentence or two
+    origin = origin_of(init) if init else None
+    if origin and set(wanted) <= families(
+        origin["recipe"]
+    ):  # what has learnt to bind need not begin with a sentence or two
         recipe = replace(recipe, first_length=WARM_LENGTH)
-    if not attention_window:  # a cache that grows is not passed on: those tokens are spent on whole contexts
+    if config.full_attention:  # a cache that grows is not passed on: those tokens are spent on whole contexts
         recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
     tokenizer = embedded()
     opened = {spec: open_corpus(spec, tokenizer, hold_out) for spec in backgrounds}
     warm = loading.read_weights(loading.folder_of(init) / loading.WEIGHTS) if init else None
-    origin = origin_of(init) if init else None
     texts = [opened[spec] for spec in backgrounds]
     kinds = {name: registry.task(name).lessons(subsets, tokenizer, seed, texts) for name, subsets in wanted.items()}
     lessons = Mixture(list(kinds.values()), seed)
@@ -127,6 +138,11 @@ def origin_of(init: str) -> dict[str, Any]:
         "history": card.get("history"),
         "weights_hash": loading.weights_hash(loading.folder_of(init)),
     }
+
+
+def families(recipe: Mapping[str, Any] | None) -> set[str]:
+    """The tasks that a card's recipe taught; version 1 knew BABILong alone."""
+    return {task.partition(":")[0] for task in (recipe or {}).get("tasks", ["babilong"])}
 
 
 def describe_run(

@@ -169,7 +169,8 @@ def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimize
     """Muon for the matrices of the blocks; AdamW for embeddings, gates, vectors and fast-weight beginnings."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
-        matrix = parameter.dim() == 2 and name.startswith("blocks") and ".gate." not in name and "bias" not in name
+        plain = not any(part in name for part in (".gate.", "bias", "persistent"))
+        matrix = parameter.dim() == 2 and name.startswith("blocks") and plain
         (matrices if matrix else others).append(parameter)
     return [
         torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.0),

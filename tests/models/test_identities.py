@@ -80,7 +80,7 @@ def test_titans_without_momentum_on_a_matrix_is_the_frozen_gradient_delta_rule(c
     memory.rule = type(memory.rule)(**{**vars(memory.rule), "bounded": False})
     fix(memory, "momentum", 0.0), fix(memory, "forget", 0.0)
     q, k, v, gates = parts(memory, x)
-    M = x.new_zeros(x.shape[0], memory.n_heads, k.shape[-1], v.shape[-1])
+    M = anchor = x.new_zeros(x.shape[0], memory.n_heads, k.shape[-1], v.shape[-1])
     outputs = []
     for t in range(LENGTH):
         anchor = M if t % chunk_size == 0 else anchor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import comb, isclose, sqrt
 from statistics import NormalDist
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results.stats import discordant, mcnemar_exact, paired_bootstrap, wilson
+from atlas_bench.results.stats import discordant, holm, mcnemar_exact, paired_bootstrap, sign_flip, wilson
 
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -102,3 +103,46 @@ def test_bootstrap_edges():
     for a, b in (([], []), ([1], [1, 0])):
         with pytest.raises(ValueError, match="same samples"):
             paired_bootstrap(a, b)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-4, 4), max_size=9))
+def test_sign_flip_counts_all_signs(differences):
+    sums = [abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
+            for signs in product((-1, 1), repeat=len(differences))]  # fmt: skip
+    expected = np.mean([total >= abs(sum(differences)) for total in sums])
+    assert sign_flip(differences) == pytest.approx(expected)
+    assert sign_flip([-d for d in differences]) == sign_flip(differences)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 20))
+def test_sign_flip_of_single_questions_is_mcnemar(b, c, ties):
+    assert sign_flip([1] * b + [-1] * c + [0] * ties) == pytest.approx(mcnemar_exact(b, c))
+
+
+def test_holm_known_values():
+    assert holm([]) == []
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_never_lowers_and_keeps_the_order(p_values):
+    adjusted = holm(p_values)
+    assert all(p <= q <= min(1, len(p_values) * p) + 1e-12 for p, q in zip(p_values, adjusted, strict=True))
+    ordered = [q for _, q in sorted(zip(p_values, adjusted, strict=True))]
+    assert ordered == sorted(ordered)
+
+
+def test_bootstrap_draws_whole_clusters():
+    """Ten copies of each question say no more than one: the interval is that of the units."""
+    rng = np.random.default_rng(0)
+    a, b = rng.random(40) < 0.7, rng.random(40) < 0.5
+    once = paired_bootstrap(a, b, 3, 2000)
+    units = np.repeat(np.arange(40), 10)
+    assert paired_bootstrap(np.repeat(a, 10), np.repeat(b, 10), 3, 2000, clusters=units) == pytest.approx(once)
+    blind = paired_bootstrap(np.repeat(a, 10), np.repeat(b, 10), 3, 2000)
+    assert blind[2] - blind[1] < (once[2] - once[1]) / 2
+    assert paired_bootstrap([1, 0, 1], [0, 0, 0], clusters=[7, 7, 7]) == (pytest.approx(2 / 3), -1.0, 1.0)

@@ -129,7 +129,9 @@ def _chunk(
     products = rule.map.products(
         k,
         state,
-        lambda predicted, size: rule.error(predicted, v) / size()[..., None] if rule.bounded else rule.error(predicted, v),
+        lambda predicted, size: (
+            rule.error(predicted, v) / size()[..., None] if rule.bounded else rule.error(predicted, v)
+        ),
     )
     momentum = surprise_of(rule.map.layers[0]) in state
     new, directions = {}, {}

@@ -40,10 +40,10 @@ def anchored(rule: Rule, q: Tensor, k: Tensor, v: Tensor, gates: Gates, state: S
             mass_s = mass_s + w * (mass_u - mass_s)
         if (t + 1) % rule.every == 0:
             held, mass_held = (U, mass_u) if rule.every == 1 else (S, mass_s)
-        O = held if rule.orthogonalise is None else {name: rule.orthogonalise(x) for name, x in held.items()}
+        steps = held if rule.orthogonalise is None else {name: rule.orthogonalise(x) for name, x in held.items()}
         keep = 1 - w * (1 - a)
         kept, mass = keep * kept, keep * mass + w * l * mass_held
-        moved = {name: keep * x - w * l * O[name] for name, x in moved.items()}
+        moved = {name: keep * x - w * l * steps[name] for name, x in moved.items()}
         scale = 1 / (mass / rule.most(gates)).clamp_min(1) if rule.bounded else 1
         M = {name: kept * anchor[name] + scale * x for name, x in moved.items()}
         y = rule.map.read(q[:, t, :, None], lambda name, z: z @ M[name])  # noqa: B023

@@ -1,8 +1,8 @@
 """DeepTransformer, SWDT and Dot: the family with features whose kernel is the exponential.
 
-    DeepTransformer   M_t = M_{t-1} - grad l(M; phi*(k_t), v_t),                     l = -<M(phi*(k)), v>     ATLAS eq. (25)
+    DeepTransformer   M_t = M_{t-1} - grad l(M; phi*(k_t), v_t),  l = -<M(phi*(k)), v>             ATLAS eq. (25)
     SWDT              the same, summed over a window of c tokens
-    Dot               M_t = M_{t-1} - grad sum_{i=t-c+1..t} g_i^(t) || M(phi*(k_i)) - v_i ||^2                ATLAS eq. (27)
+    Dot               M_t = M_{t-1} - grad sum_{i=t-c+1..t} g_i^(t) || M(phi*(k_i)) - v_i ||^2     ATLAS eq. (27)
 
 phi*(q).phi*(k) = exp(q.k), eq. (23). phi* is infinite; here its Taylor series up to `degree`, all monomials, with
 learnable coefficients that start at 1/i!. On a matrix the first is then softmax attention without its denominator,

@@ -55,7 +55,7 @@ class InnerOptimizer(Memory):
         n_heads: int,
         head_dim: int,
         *,
-        map: str = "matrix",  # noqa: A002 - the word of both papers
+        map: str = "matrix",
         expansion: int = 1,
         features: nn.Module | None = None,
         omega_window: int = 1,

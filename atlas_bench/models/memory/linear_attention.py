@@ -1,6 +1,6 @@
 """Linear attention: every pair is added, none is corrected.
 
-    M_t = M_{t-1} + w_t k_t v_t^T,   y_t = q_t M_t                                     ATLAS eq. (45), M as [K, V]
+    M_t = M_{t-1} + w_t k_t v_t^T,   y_t = q_t M_t                                     ATLAS App. B, M as [K, V]
 
 The family's dot-product bias l = -<M(k), v> on a matrix, one gradient step per token. Nothing normalises the
 sum and there is no feature map; at w = 1 it is causal attention without the softmax.

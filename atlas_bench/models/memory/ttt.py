@@ -1,6 +1,6 @@
 """TTT layers: a map trained at test time by plain gradient steps, frozen for a mini-batch.
 
-    W_t = W_{t-1} - l_t grad l(W_{t'}; x_t),   l = || f(k_t; W) - v_t ||^2             arXiv 2407.04620 eq. (1), (4), (6)
+    W_t = W_{t-1} - l_t grad l(W_{t'}; x_t),   l = || f(k_t; W) - v_t ||^2      arXiv 2407.04620 eq. (1), (4), (6)
 
 t' is the end of the last mini-batch, chunk_size = 16 tokens as published. TTT-Linear: f(x) = x W; TTT-MLP:
 f(x) = x + W1 silu(W2 x), expansion 4. Left out of the published layer: the layer norm inside f and the residual

@@ -50,6 +50,8 @@ def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -
     """Raise UserError, before hours of training, where a memory cannot be built with these options."""
     try:
         variant(32, 2, 16, **options)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"memory '{spec}' cannot be built: {told(error, inspect.getfile(variant))}.") from None
 

@@ -1,0 +1,110 @@
+"""`atlas-bench compare`: train who is not trained yet, ask all of them the same, compare the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from atlas_bench import contenders, plan, registry, runner
+from atlas_bench.errors import UserError
+from atlas_bench.models import loading
+from atlas_bench.progress import Progress
+from atlas_bench.results import store
+from atlas_bench.results.compare import Comparison
+from atlas_bench.results.compare import compare as compare_records
+from atlas_bench.results.record import Record
+from atlas_bench.types import TaskOptions
+
+
+def main(
+    words: Sequence[str], *, task: str, lengths: Sequence[int], out: Path, tokens: int | None = None,
+    init: str | None = None, samples: int = 200, seed: int = 0, data: str = "generated",
+    background: str = "generated", jobs: int = 2, code: Sequence[Path] = (), progress: Progress,
+) -> tuple[Comparison, bool]:  # fmt: skip
+    """(the comparison, whether nothing failed); records go to out/*.jsonl, models to out/models.
+
+    words       contenders as contenders.py knows them, the baseline first
+    tokens      training budget of each contender, shared evenly by the tasks; None trains nobody
+    background  of the questions, and of training where it is not the generated one
+
+    Raises UserError for every mistake before anything is trained or written, KeyboardInterrupt on Ctrl-C.
+    """
+    for file in code:
+        registry.name_file(file)
+    entrants = contenders.resolve(words, train=tokens is not None)
+    wanted: dict[str, list[str]] = {}
+    for name, subset in plan.parse_tasks(task):
+        wanted.setdefault(name, []).append(subset)
+    cells = {
+        name: plan.make(
+            [(name, subset) for subset in subsets], lengths=lengths, models=[each.label for each in entrants],
+            seeds=[seed], samples=samples, options=_options(name, wanted, data, background),
+        )
+        for name, subsets in wanted.items()
+    }  # fmt: skip
+    planned = []
+    if tokens is not None:
+        planned = _trainings(
+            entrants, wanted, tokens, out / "models", seed=seed, init=init,
+            backgrounds=[] if background == "generated" else [background],
+        )  # fmt: skip
+    elif init:
+        raise UserError(f"--init {init} is where training begins. Add --train TOKENS, or leave it out.")
+    store.check_writable(out)
+    ready = {each.label: loading.load(each.model) for each in entrants if each.model}
+    reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
+    for name in wanted:
+        plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
+    reasons = contenders.train_all(planned, jobs=jobs, say=progress.note)
+    records = []
+    for name in wanted:
+        folders = {each.contender.label: each.folder for each in planned if each.task == name}
+        models = ready | {
+            label: loading.load(str(folder)) for label, folder in folders.items() if (label, name) not in reasons
+        }
+        settings = _settings(samples)
+        runnable = [cell for cell in cells[name] if cell.model in models]
+        records += runner.run(runnable, models, out, settings, progress)
+        records += [_failed(cell, reasons[cell.model, name]) for cell in cells[name] if cell.model not in models]
+    comparison = compare_records(records, [each.label for each in entrants])
+    comparison["training"] = None
+    if tokens is not None:
+        shared = f", shared evenly by {', '.join(wanted)}: one model each" if len(wanted) > 1 else ""
+        begun = f"from the weights of {init}" if init else "from nothing"
+        comparison["training"] = f"Trained by one recipe {begun}: {tokens:,} tokens a contender{shared}; seed {seed}."
+    return comparison, all(record.status != "failed" for record in records)
+
+
+def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.Training]:
+    for name in wanted:
+        if not hasattr(registry.task(name), "lessons"):
+            teaching = [other for other in registry.TASKS if hasattr(registry.task(other), "lessons")]
+            raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
+    if tokens < len(wanted):
+        raise UserError(f"--train {tokens} is less than a token for each of {len(wanted)} tasks. Give 20M or so.")
+    planned = contenders.trainings(entrants, wanted, tokens, folder, **options)
+    if not planned:
+        raise UserError("all contenders are trained models, so --train would do nothing. Leave it out.")
+    return planned
+
+
+def _options(name: str, wanted, data: str, background: str) -> TaskOptions:
+    """The data choices, for tasks that have any; a choice that no task reads is refused by the task itself."""
+    reads = [each for each in wanted if getattr(registry.task(each), "reads_text", True)]
+    return TaskOptions(data=data, background=background) if name in reads or not reads else TaskOptions()
+
+
+def _settings(samples: int) -> runner.Settings:
+    streams = min(8, samples)
+    return runner.Settings(block=max(256, 4096 // streams), batch=streams)
+
+
+def _failed(cell: plan.Cell, reason: str) -> Record:
+    """What stands for a cell whose model could not be trained; not kept on disk, for no cell has run."""
+    task = registry.task(cell.task)
+    return Record(
+        status="failed", reason=f"training failed: {reason}", task=cell.task, task_version=task.version,
+        subset=cell.subset, length=cell.length, model=cell.model, seed=cell.seed, samples=cell.samples,
+        options=asdict(cell.options), headline=next(iter(task.scorers), None), chance=task.chance(cell.subset),
+    )  # fmt: skip

@@ -1,0 +1,176 @@
+"""Who is compared: the words of a command as trained models, or as memories to train by the one recipe.
+
+titans  atlas:degree=1  ./my_memory.py     memories, with --train
+transformer  swa                           attention alone, full or over a window; with --train
+atlas-nano  some/folder                    trained models, as `run` takes them; `atlas` without --train
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atlas_bench import registry
+from atlas_bench.errors import UserError, unknown
+from atlas_bench.models import loading
+
+WINDOW = 16  # tokens of attention beside a memory, and of "swa"
+ATTENTION = {"transformer": 0, "swa": WINDOW}  # no memory -> attention window, 0 for full attention
+ATTENTION_LAYERS = 3  # have as many weights as 2 with a memory
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One word of the command.
+
+    label  its name in records and tables
+    model  name or folder of a trained model; None for one that is to be trained
+    flags  the architecture, as `train` takes it
+    key    everything that decides the architecture, a file's version included
+    """
+
+    label: str
+    model: str | None = None
+    flags: tuple[str, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One model to be trained: a contender's, on one task's lessons."""
+
+    contender: Contender
+    task: str
+    folder: Path
+    words: tuple[str, ...]  # of the command line
+
+
+def resolve(words: Sequence[str], *, train: bool) -> list[Contender]:
+    """The contenders of the command line, in order; files that it names are executed.
+
+    Raises UserError for fewer than two, one named twice, an unknown one, or a memory that nobody has trained.
+    """
+    found = [_trainable(word) or _trained(word) if train else _trained(word) for word in words]
+    labels = [contender.label for contender in found]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise UserError(f"contender '{twice[0]}' is named twice. Name each once; the first is the baseline.")
+    if len(found) < 2:
+        raise UserError("one contender cannot be compared. Name the baseline and at least one other.")
+    return found
+
+
+def trainings(
+    contenders: Sequence[Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path,
+    *, seed: int = 0, init: str | None = None, backgrounds: Sequence[str] = (),
+) -> list[Training]:  # fmt: skip
+    """One training for every contender without a model and every task; a budget is shared evenly by the tasks.
+
+    wanted  task -> subsets that its lessons are of
+    tokens  budget of one contender
+    folder  gets one model folder per training, named after all that decides it
+    """
+    budget = tokens // len(wanted)
+    origin = loading.weights_hash(loading.folder_of(init)) if init else None
+    planned = []
+    for contender in contenders:
+        for task, subsets in wanted.items():
+            texts = backgrounds if getattr(registry.task(task), "reads_text", True) else ()
+            tasks = ",".join(f"{task}:{subset}" if subset else task for subset in subsets)
+            decided = json.dumps([contender.key, tasks, budget, seed, origin, list(texts)])
+            digest = hashlib.sha256(decided.encode()).hexdigest()[:8]
+            out = folder / f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', contender.label)}-{task}-{digest}"
+            words = ["train", *contender.flags, "--task", tasks, "--tokens", str(budget), "--seed", str(seed)]
+            words += ["--out", str(out), "--threads", "1", *(["--init", init] if init else [])]
+            words += [word for text in texts for word in ("--background", text)]
+            if contender.model is None:
+                planned.append(Training(contender, task, out, tuple(words)))
+    return planned
+
+
+def train_all(planned: Sequence[Training], *, jobs: int, say: Callable[[str], Any]) -> dict[tuple[str, str], str]:
+    """Train what is not trained yet, `jobs` at once; (label, task) -> reason of those that failed.
+
+    A training that was stopped goes on from its checkpoint. Ctrl-C ends those that run, then raises.
+    """
+    running: list[subprocess.Popen] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            reasons = list(pool.map(lambda training: _train(training, say, running), planned))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            raise
+    found = zip(planned, reasons, strict=True)
+    return {(training.contender.label, training.task): reason for training, reason in found if reason}
+
+
+def _trainable(word: str) -> Contender | None:
+    """The contender of a word that `train` can make a model of, else None."""
+    if word in ATTENTION:
+        flags = ("--memory", "none", "--attention-window", str(ATTENTION[word]), "--layers", str(ATTENTION_LAYERS))
+        return Contender(word, flags=flags, key=" ".join(flags))
+    name, given = registry.parse_memory(word)
+    if not _is_memory(name):
+        return None
+    name, options = registry.typed_memory(word)
+    written = ",".join(f"{option}={value}" for option, value in given.items())
+    label = name.partition("@")[0] + (f":{written}" if written else "")
+    return Contender(label, flags=("--memory", word), key=f"{name} {json.dumps(options, sort_keys=True)}")
+
+
+def _trained(word: str) -> Contender:
+    """The contender of a word that is a trained model."""
+    name, _ = registry.parse_memory(word)
+    if word in loading.names():
+        return Contender(word, model=word)
+    if f"{word}-nano" in loading.names():
+        return Contender(f"{word}-nano", model=f"{word}-nano")
+    if _is_memory(name):
+        raise UserError(f"memory '{word}' has no trained model. Add --train TOKENS, such as --train 20M.")
+    if not Path(word).expanduser().is_dir():
+        raise unknown("contender", word, [*loading.names(), *filter(_is_memory, registry.MEMORIES), *ATTENTION])
+    loading.folder_of(word)
+    return Contender(word, model=word)
+
+
+def _is_memory(name: str) -> bool:
+    return name.endswith(".py") or registry.MEMORIES.get(name) is not None
+
+
+def _train(training: Training, say: Callable[[str], Any], running: list[subprocess.Popen]) -> str:
+    """Run one training; '' or why it failed."""
+    title = f"{training.contender.label} {training.task}"
+    if (training.folder / loading.CARD).exists():  # the last thing that training writes
+        say(f"{title}: already trained, {training.folder}")
+        return ""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "atlas_bench", *training.words], text=True, stdout=subprocess.PIPE,
+            stderr=errors, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        running.append(process)
+        with process:
+            for line in process.stdout:
+                say(f"{title}: {line.rstrip()}")
+        errors.seek(0)
+        said = [line.strip() for line in errors if line.strip()]
+    if process.returncode in (-signal.SIGTERM, 130):
+        return "stopped"
+    reason = ""
+    if process.returncode:
+        reason = said[-1].removeprefix("error: ") if said else f"it ended with code {process.returncode}"
+        say(f"{title}: training failed, {reason}")
+    return reason

@@ -1,0 +1,167 @@
+"""Contenders against the first of them, from records alone: paired, corrected, with what each of them costs.
+
+    comparison = compare(records, ["titans", "atlas"])     # plain data: lists, dicts, numbers
+
+The samples of a cell are the same for all models (equal plan_hash), so a difference is taken question by
+question. Questions on one context are not independent: their context is then what is drawn and tested.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from atlas_bench.results.record import Record
+from atlas_bench.results.stats import discordant, holm, mcnemar_exact, paired_bootstrap, sign_flip, wilson
+from atlas_bench.units import format_length
+
+LEVEL = 0.05  # of the corrected p below which two contenders are told apart
+UNEQUAL = 0.05  # share by which a cost may differ from the baseline's without a warning
+COSTS = {"parameters": "parameters", "state_bytes": "bytes of state", "training_tokens": "training tokens"}
+
+Comparison = dict[str, Any]
+
+
+def compare(records: Iterable[Record], contenders: Sequence[str] | None = None) -> Comparison:
+    """{"baseline", "contenders", "comparisons", "rows", "costs", "warnings"} as plain data, fit for JSON.
+
+    records     of any cells; of several for one contender and cell the last counts
+    contenders  models in order, the baseline first; by default as they come in the records
+    rows        one per cell and contender: status, score, and "versus" (None for the baseline): difference to
+                the baseline with interval, p, Holm-corrected p and verdict, or a "note" why there is none
+    """
+    cells: dict[tuple, dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        options = json.dumps(record.options, sort_keys=True)
+        cells[record.task, record.subset, record.length, record.seed, options][record.model] = record
+    order = list(contenders or dict.fromkeys(name for models in cells.values() for name in models))
+    rows = []
+    for key in sorted(cells):
+        found = {name: cells[key][name] for name in order if name in cells[key]}
+        rows += [_row(record, found.get(order[0])) for record in found.values()]
+    tested = [row["versus"] for row in rows if row["versus"] and "p" in row["versus"]]
+    for versus, p in zip(tested, holm([versus["p"] for versus in tested]), strict=True):
+        better = "better" if versus["difference"] > 0 else "worse"
+        versus |= {"p_holm": p, "verdict": better if p < LEVEL else "not separable"}
+    costs = _costs(cells.values(), order)
+    return {
+        "baseline": order[0] if order else None,
+        "contenders": order,
+        "comparisons": len(tested),
+        "rows": rows,
+        "costs": costs,
+        "warnings": _warnings(cells.values(), order),
+    }
+
+
+def _row(record: Record, baseline: Record | None) -> dict[str, Any]:
+    score = record.scores.get(record.headline or "")
+    named = ("task", "subset", "length", "seed", "model", "status", "reason", "chance")
+    row = {name: getattr(record, name) for name in named} | {"scorer": record.headline, "contexts": None}
+    row |= {"correct": None, "n": None, "accuracy": None, "low": None, "high": None, "versus": None}
+    if record.status == "ok" and score and score["n"]:
+        low, high = wilson(score["correct"], score["n"])
+        row |= {**score, "accuracy": score["correct"] / score["n"], "low": low, "high": high}
+        row["contexts"] = len({_unit(answer) for answer in record.answers})
+    if baseline is not record:
+        row["versus"] = _versus(record, baseline)
+    return row
+
+
+def _versus(record: Record, baseline: Record | None) -> dict[str, Any]:
+    """The paired difference to the baseline, or a note why there is none."""
+    if baseline is None:
+        return {"note": "not comparable: the baseline has no record of this cell"}
+    if record.status != "ok" or baseline.status != "ok":
+        same = record.status == baseline.status
+        return {"note": f"both {record.status}" if same else f"{baseline.status} -> {record.status}"}
+    scorer = record.headline or ""
+    for what, ours, theirs in (
+        ("scored by", _scorer(record), _scorer(baseline)),
+        ("of task version", record.task_version, baseline.task_version),
+        ("asked other samples: plan", record.plan_hash, baseline.plan_hash),
+    ):
+        if ours != theirs:
+            return {"note": f"not comparable: {what} {ours}, the baseline {theirs}"}
+    before = {answer["index"]: answer for answer in baseline.answers}
+    pairs = [(answer, before[answer["index"]]) for answer in record.answers if answer["index"] in before]
+    if not pairs:
+        return {"note": "not comparable: no sample in common"}
+    a, b = ([bool(answer["correct"][scorer]) for answer in side] for side in zip(*pairs, strict=True))
+    units = [_unit(answer) for answer, _ in pairs]
+    difference, low, high = paired_bootstrap(a, b, clusters=units)
+    here, there = discordant(a, b)
+    shared = len(set(units)) < len(units)
+    nets: Counter[int] = Counter()
+    for unit, right, wrong in zip(units, a, b, strict=True):
+        nets[unit] += right - wrong
+    return {
+        "n": len(pairs),
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "only_contender": here,
+        "only_baseline": there,
+        "contexts": len(set(units)),
+        "test": "sign flips of contexts" if shared else "McNemar",
+        "p": sign_flip(list(nets.values())) if shared else mcnemar_exact(here, there),
+    }
+
+
+def _scorer(record: Record) -> str:
+    return f"{record.headline} {record.scorer_version.get(record.headline or '')}"
+
+
+def _unit(answer: dict[str, Any]) -> int:
+    """The context of an answer: its own where it shares none."""
+    return answer.get("context", answer["index"])
+
+
+def _costs(cells: Iterable[dict[str, Record]], order: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per contender and task, of the longest cell that it finished."""
+    longest: dict[tuple[str, str], Record] = {}
+    for models in cells:
+        for name, record in models.items():
+            best = longest.get((name, record.task))
+            if record.status == "ok" and (best is None or record.length >= best.length):
+                longest[name, record.task] = record
+    named = ("model", "task", "length", "parameters", "state_bytes", "training_tokens", "tokens_per_second")
+    found = sorted(longest, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key[1]))
+    return [{name: getattr(longest[key], name) for name in named} for key in found if key[0] in order]
+
+
+def _warnings(cells: Iterable[dict[str, Record]], order: Sequence[str]) -> list[str]:
+    """A sentence for every cost that is not the baseline's, of the longest cell that both finished."""
+    latest: dict[tuple[str, str, str], tuple[int, int, int]] = {}
+    for models in cells:
+        baseline = models.get(order[0])
+        for name in order[1:]:
+            record = models.get(name)
+            if record is None or baseline is None or {record.status, baseline.status} != {"ok"}:
+                continue
+            for cost in COSTS:
+                ours, theirs = getattr(record, cost), getattr(baseline, cost)
+                if ours is not None and theirs is not None:
+                    latest[name, cost, record.task] = max(
+                        latest.get((name, cost, record.task), (0, 0, 0)), (record.length, ours, theirs)
+                    )
+    sentences: dict[str, list[str]] = defaultdict(list)
+    for (name, cost, task), (length, ours, theirs) in latest.items():
+        if abs(ours - theirs) > UNEQUAL * theirs:
+            at = f" at {format_length(length)}" if cost == "state_bytes" else ""
+            sentences[f"{name}: {ours:,} {COSTS[cost]}{at}, {_share(ours, theirs)} {order[0]}'s {theirs:,}"].append(
+                task
+            )
+    tasks = {task for *_, task in latest}
+    return [
+        f"{said} on {', '.join(found)}." if len(found) < len(tasks) else f"{said}." for said, found in sentences.items()
+    ]
+
+
+def _share(ours: int, theirs: int) -> str:
+    """'12 % more than', '3.5 times'."""
+    if not theirs or ours >= 2 * theirs:
+        return f"{ours / theirs:.1f} times" if theirs else "against"
+    return f"{100 * abs(ours / theirs - 1):.0f} % {'more' if ours > theirs else 'less'} than"

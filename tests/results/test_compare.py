@@ -1,0 +1,146 @@
+"""The comparison against numbers worked out by hand, and what it refuses to compare."""
+
+from __future__ import annotations
+
+import json
+from math import comb
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlas_bench.results.compare import compare
+from atlas_bench.results.compare_table import lines
+from atlas_bench.results.record import answer_row
+from tests.results.conftest import FACTS
+
+
+@pytest.fixture
+def cell(make):
+    """A record of a model with the given verdicts, question by question."""
+
+    def record(model: str, verdicts, contexts=None, **changes):
+        answers = [
+            answer_row(i, question="q", targets=["a"], answer="a", correct={"s": verdict})
+            for i, verdict in enumerate(verdicts)
+        ]
+        for i, context in enumerate(contexts or ()):
+            answers[i]["context"] = context
+        score = {"scores": {"s": {"correct": sum(verdicts), "n": len(verdicts)}}, "scorer_version": {"s": "1"}}
+        facts = {"length": 16_000, "headline": "s", "samples": len(verdicts), "answers": answers, **score}
+        return make(model=model, **{**facts, **changes})
+
+    return record
+
+
+def versus(comparison, model="b"):
+    (row,) = [row for row in comparison["rows"] if row["model"] == model]
+    return row["versus"]
+
+
+def test_the_numbers_are_those_worked_out_by_hand(cell):
+    """10 questions both right, 9 only the contender, 1 only the baseline, 20 neither."""
+    a = [True] * 10 + [False] * 9 + [True] + [False] * 20
+    b = [True] * 10 + [True] * 9 + [False] + [False] * 20
+    comparison = compare([cell("a", a), cell("b", b)])
+    found = versus(comparison)
+    p = 2 * (comb(10, 0) + comb(10, 1)) / 2**10
+    assert found["difference"] == pytest.approx(8 / 40) and found["low"] < 0.2 < found["high"]
+    assert (found["only_contender"], found["only_baseline"], found["test"]) == (9, 1, "McNemar")
+    assert found["p"] == pytest.approx(p) and found["p_holm"] == pytest.approx(p) and found["verdict"] == "better"
+    assert comparison["baseline"] == "a" and versus(comparison, "a") is None
+    text = "\n".join(lines(comparison))
+    assert "b                47.5   40  32.9-62.5  +20.0" in text and " 0.021  better" in text
+    assert json.loads(json.dumps(comparison)) == comparison
+
+
+def test_many_comparisons_raise_the_bar(cell):
+    """The same p = 0.021 three times over is 0.064 after Holm."""
+    a, b = [False] * 9 + [True] + [False] * 30, [True] * 9 + [False] + [False] * 30
+    records = [cell(name, side, length=length) for length in (1, 2, 3) for name, side in (("a", a), ("b", b))]
+    comparison = compare(records)
+    found = [row["versus"] for row in comparison["rows"] if row["versus"]]
+    assert comparison["comparisons"] == 3
+    assert [v["p_holm"] for v in found] == pytest.approx([3 * 22 / 1024] * 3)
+    assert {v["verdict"] for v in found} == {"not separable"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), min_size=2, max_size=30))
+def test_turning_the_contenders_round_turns_the_signs(triples):
+    from atlas_bench.results.record import Record
+
+    def record(model, side):
+        rows = [
+            answer_row(i, question="", targets=[], answer="", correct={"s": triple[side]}) | {"context": triple[2]}
+            for i, triple in enumerate(triples)
+        ]
+        score = {"correct": sum(triple[side] for triple in triples), "n": len(triples)}
+        return Record(**{**FACTS, "model": model, "answers": rows, "headline": "s", "scores": {"s": score}})
+
+    records = [record("a", 0), record("b", 1)]
+    one, other = versus(compare(records, ["a", "b"])), versus(compare(records, ["b", "a"]), "a")
+    assert one["difference"] == pytest.approx(-other["difference"]) and one["p"] == pytest.approx(other["p"])
+    assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
+    turned = {"better": "worse", "worse": "better", "not separable": "not separable"}
+    assert one["verdict"] == turned[other["verdict"]]
+
+
+def test_questions_of_one_context_count_as_one_unit(cell):
+    """Four contexts of eight questions, all won: 2 of 16 sign patterns are as extreme, whatever McNemar says."""
+    contexts = [8 * (i // 8) for i in range(32)]
+    found = compare([cell("a", [False] * 32, contexts), cell("b", [True] * 32, contexts)])
+    assert versus(found)["test"] == "sign flips of contexts" and versus(found)["p"] == pytest.approx(2 / 16)
+    assert versus(found)["contexts"] == 4 and versus(found)["verdict"] == "not separable"
+    text = "\n".join(lines(found))
+    assert "Only 4 contexts: no difference could reach p < 0.05" in text and "is too narrow" in text.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"plan_hash": "77ab"}, "not comparable: asked other samples: plan 77ab, the baseline 3f1c"),
+        ({"task_version": "2"}, "not comparable: of task version 2, the baseline 1"),
+        ({"scorer_version": {"s": "2"}}, "not comparable: scored by s 2, the baseline s 1"),
+        ({"status": "unsupported", "reason": "too long"}, "ok -> unsupported"),
+    ],
+)
+def test_what_is_not_the_same_is_not_compared(cell, changes, said):
+    comparison = compare([cell("a", [True, False]), cell("b", [True, True], **changes)])
+    assert versus(comparison) == {"note": said}
+    assert said in " ".join(" ".join(lines(comparison)).split())
+
+
+def test_only_questions_that_both_answered_are_paired(cell, make):
+    whole, part = cell("a", [True, True, False, False]), cell("b", [True, False])
+    found = versus(compare([whole, part]))
+    assert found["n"] == 2 and found["difference"] == -0.5
+    later = cell("b", [True] * 4)
+    for row in later.answers:
+        row["index"] += 4
+    assert versus(compare([whole, later])) == {"note": "not comparable: no sample in common"}
+    assert versus(compare([part], ["a", "b"])) == {"note": "not comparable: the baseline has no record of this cell"}
+
+
+def test_costs_that_differ_are_told_once(cell):
+    a = [cell("a", [True] * 8, length=n, parameters=1000, state_bytes=100, training_tokens=50) for n in (1000, 2000)]
+    b = [cell("b", [True] * 8, length=n, parameters=1040, state_bytes=n, training_tokens=40) for n in (1000, 2000)]
+    comparison = compare(a + b)
+    assert comparison["warnings"] == [
+        "b: 2,000 bytes of state at 2K, 20.0 times a's 100.",
+        "b: 40 training tokens, 20 % less than a's 50.",
+    ]
+    assert [(cost["model"], cost["length"], cost["state_bytes"]) for cost in comparison["costs"]] == [
+        ("a", 2000, 100), ("b", 2000, 2000),
+    ]  # fmt: skip
+    text = lines(comparison)
+    assert max(map(len, text)) <= 79 and sum(line.startswith("unequal:") for line in text) == 2
+
+
+def test_a_failure_and_a_long_name_fit_the_page(cell, failed):
+    name = "gated-deltanet:some_option=1,other=2"
+    lost = failed("failed", "training failed: \x1b[31mit ran out of luck " * 5, model="b", length=16_000)
+    text = lines(compare([cell("a", [True] * 6), cell(name, [True] * 6), lost]))
+    assert max(map(len, text)) <= 79 and name in text and "\x1b" not in "\n".join(text)
+    assert any(line.startswith("b               failed: ok -> failed. training failed:") for line in text)
+    assert lines(compare([]))[0].startswith("Baseline: None")

@@ -1,0 +1,135 @@
+"""`compare` as a user types it: what it trains, what it says, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from atlas_bench import contenders
+from atlas_bench.cli import app
+from atlas_bench.models import loading
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
+BROKEN = EXAMPLE.read_text().replace(
+    "        error = k", "        raise ArithmeticError('no such rule')\n        error = k"
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with two memory files, one of which ends every training."""
+    monkeypatch.chdir(tmp_path)
+    quick = EXAMPLE.read_text().replace('"write": -0.6', '"write": -3.5')  # few tokens are written
+    (tmp_path / "my_memory.py").write_text(quick)
+    (tmp_path / "broken.py").write_text(BROKEN)
+    return tmp_path
+
+
+def call(*words: str):
+    return CliRunner().invoke(app, list(words))
+
+
+def test_a_file_is_trained_asked_and_compared_and_a_failure_stops_nobody(here):
+    words = ["compare", "atlas-nano", "./my_memory.py", "./broken.py", "--task", "mqar:8", "--len", "256,512"]
+    words += ["--train", "1K", "--samples", "48", "--seed", "9", "--json"]  # a seed whose first contexts are short
+    first = call(*words)
+    assert first.exit_code == 1, first.output
+    comparison = json.loads(first.stdout)
+    assert comparison["baseline"] == "atlas-nano" and comparison["comparisons"] == 2
+    rows = {(row["model"], row["length"]): row for row in comparison["rows"]}
+    assert [row["status"] for row in rows.values()] == ["ok", "ok", "failed"] * 2
+    mine = rows["my_memory.py", 512]
+    assert mine["n"] == 48 and mine["contexts"] == 6 and mine["versus"]["test"] == "sign flips of contexts"
+    assert rows["broken.py", 256]["reason"] == "training failed: ArithmeticError: no such rule"
+    assert rows["broken.py", 256]["versus"] == {"note": "ok -> failed"}
+    assert any("training tokens" in warning for warning in comparison["warnings"])
+    (folder,) = here.glob("compare/models/my_memory.py-mqar-*")
+    assert loading.card(str(folder))["config"]["memory"].startswith("my_memory.py@")
+    second = call(*words[:-1])  # as text
+    assert "my_memory.py mqar: already trained" in second.stderr and second.stderr.count("not run again") == 4
+    assert "mqar:8, 256" in second.stdout and max(map(len, second.stdout.splitlines())) <= 80
+    assert "Trained by one recipe from nothing: 1,000 tokens a contender; seed 9." in second.stdout
+
+
+def test_ctrl_c_ends_the_trainings_and_says_how_to_go_on(here):
+    words = ["compare", "titans", "./my_memory.py", "--task", "mqar:8", "--len", "256", "--train", "20M"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "atlas_bench", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:  # until a step is trained
+        if "my_memory.py mqar: curriculum" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and not out and "Traceback" not in err and "failed" not in err
+    assert "The same command goes on" in err
+
+
+def test_embedded_models_are_compared_without_training(here):
+    words = ["compare", "gated-deltanet", "swa", "--task", "babilong:qa1", "--len", "1K", "--samples", "8"]
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    assert "gated-deltanet-nano" in result.stdout and "swa-nano" in result.stdout
+    assert "baseline" in result.stdout and not (here / "compare" / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["titans"], ["one contender cannot be compared"]),
+        (["titans", "titans-nano"], ["'titans-nano' is named twice"]),
+        (["titan", "atlas"], ["unknown contender 'titan'", "Did you mean 'titans'"]),
+        (["atlas", "./my_memory.py"], ["'./my_memory.py' has no trained model", "--train"]),
+        (["atlas", "./nowhere.py", "--train", "1K"], ["'nowhere.py' cannot be read"]),
+        (["atlas:degre=1", "titans", "--train", "1K"], ["'degre'", "Did you mean 'degree'"]),
+        (["atlas:chunk_size=0", "titans", "--train", "1K"], ["chunk_size 0"]),
+        (["atlas", "titans", "--train", "10Q"], ["'10Q'"]),
+        (["atlas", "titans", "--train", "1", "--task", "mqar:8,babilong:qa1"], ["--train 1 is less than a token"]),
+        (["atlas", "titans", "--init", "titans-nano"], ["--init titans-nano", "Add --train"]),
+        (["atlas", "titans", "--train", "1K", "--init", "titans-nan"], ["'titans-nan'", "Did you mean 'titans-nano'"]),
+        (["atlas-nano", "titans-nano", "--train", "1K"], ["--train would do nothing"]),
+        (["atlas", "titans", "--task", "mqarr"], ["unknown task 'mqarr'", "Did you mean 'mqar'"]),
+        (["atlas", "titans", "--len", "10"], ["10"]),
+        (["atlas", "titans", "--task", "mqar:8", "--background", "pg19"], ["pg19"]),
+        (["atlas", "titans", "--out", "my_memory.py"], ["'my_memory.py'", "Choose another"]),
+    ],
+)
+def test_bad_input_is_one_message_and_writes_nothing(here, words, said):
+    before = sorted(here.rglob("*"))
+    usual = {"--task": "babilong:qa1", "--len": "1K"}
+    given = [word for flag in usual if flag not in words for word in (flag, usual[flag])]
+    result = call("compare", *words, *given)
+    assert result.exit_code == 2 and not result.stdout, result.output
+    assert sorted(here.rglob("*")) == before
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert all(part in result.stderr for part in said), result.stderr
+
+
+def test_a_budget_is_shared_by_the_tasks_and_a_folder_tells_what_it_was_trained_on(here):
+    wanted = {"mqar": ["8", "32"], "babilong": ["qa1"]}
+
+    def plan(*words, tokens=1_000_000, **options):
+        return contenders.trainings(
+            contenders.resolve(words, train=True), wanted, tokens, here / "models", **options
+        )  # fmt: skip
+
+    planned = plan("transformer", "atlas:degree=1", "titans-nano", seed=3, init="titans-nano", backgrounds=["books"])
+    assert [(each.contender.label, each.task) for each in planned] == [
+        (label, task) for label in ("transformer", "atlas:degree=1") for task in wanted
+    ]
+    words = " ".join(planned[0].words)
+    assert words.startswith("train --memory none --attention-window 0 --layers 3 --task mqar:8,mqar:32 --tokens 500000")
+    assert "--seed 3" in words and "--init titans-nano" in words and "--background" not in words
+    assert planned[1].words[-2:] == ("--background", "books")
+    mine = [each.folder for each in plan("titans", "./my_memory.py")]
+    assert mine == [each.folder for each in plan("titans", "./my_memory.py")]
+    (here / "my_memory.py").write_text(EXAMPLE.read_text() + "\n# another version\n")
+    edited = [each.folder for each in plan("titans", "./my_memory.py")]
+    assert edited[:2] == mine[:2] and not set(edited[2:]) & set(mine[2:])
+    assert not {each.folder for each in plan("titans", "./my_memory.py", tokens=2_000_000)} & set(edited)
