@@ -25,7 +25,7 @@ def main(
     """(the comparison, whether nothing failed); records go to out/*.jsonl, models to out/models.
 
     words       contenders as contenders.py knows them, the baseline first
-    tokens      training budget of each contender, shared evenly by the tasks; None trains nobody
+    tokens      budget of each training, one for every contender and task; None trains nobody
     background  of the questions, and of training where it is not the generated one
 
     Raises UserError for every mistake before anything is trained or written, KeyboardInterrupt on Ctrl-C.
@@ -70,9 +70,9 @@ def main(
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None
     if tokens is not None:
-        shared = f", shared evenly by {', '.join(wanted)}: one model each" if len(wanted) > 1 else ""
+        each = f", one for each of {', '.join(wanted)}" if len(wanted) > 1 else ""
         begun = f"from the weights of {init}" if init else "from nothing"
-        comparison["training"] = f"Trained by one recipe {begun}: {tokens:,} tokens a contender{shared}; seed {seed}."
+        comparison["training"] = f"Trained by one recipe {begun}: {tokens:,} tokens a model{each}; seed {seed}."
     return comparison, all(record.status != "failed" for record in records)
 
 
@@ -81,8 +81,6 @@ def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.T
         if not hasattr(registry.task(name), "lessons"):
             teaching = [other for other in registry.TASKS if hasattr(registry.task(other), "lessons")]
             raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
-    if tokens < len(wanted):
-        raise UserError(f"--train {tokens} is less than a token for each of {len(wanted)} tasks. Give 20M or so.")
     planned = contenders.trainings(entrants, wanted, tokens, folder, **options)
     if not planned:
         raise UserError("all contenders are trained models, so --train would do nothing. Leave it out.")

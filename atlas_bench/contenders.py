@@ -75,23 +75,22 @@ def trainings(
     contenders: Sequence[Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path,
     *, seed: int = 0, init: str | None = None, backgrounds: Sequence[str] = (),
 ) -> list[Training]:  # fmt: skip
-    """One training for every contender without a model and every task; a budget is shared evenly by the tasks.
+    """One training for every contender without a model and every task.
 
     wanted  task -> subsets that its lessons are of
-    tokens  budget of one contender
+    tokens  budget of one training
     folder  gets one model folder per training, named after all that decides it
     """
-    budget = tokens // len(wanted)
     origin = loading.weights_hash(loading.folder_of(init)) if init else None
     planned = []
     for contender in contenders:
         for task, subsets in wanted.items():
             texts = backgrounds if getattr(registry.task(task), "reads_text", True) else ()
             tasks = ",".join(f"{task}:{subset}" if subset else task for subset in subsets)
-            decided = json.dumps([contender.key, tasks, budget, seed, origin, list(texts)])
+            decided = json.dumps([contender.key, tasks, tokens, seed, origin, list(texts)])
             digest = hashlib.sha256(decided.encode()).hexdigest()[:8]
             out = folder / f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', contender.label)}-{task}-{digest}"
-            words = ["train", *contender.flags, "--task", tasks, "--tokens", str(budget), "--seed", str(seed)]
+            words = ["train", *contender.flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
             words += ["--out", str(out), "--threads", "1", *(["--init", init] if init else [])]
             words += [word for text in texts for word in ("--background", text)]
             if contender.model is None:

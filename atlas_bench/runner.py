@@ -178,7 +178,7 @@ class _Sitting:
         for tokens in _blocks(group, self.point.position, common, size):
             if self.point.position + tokens.shape[1] - self.saved > self.settings.checkpoint_tokens:
                 self._save()
-            state = self.model.feed(self.point.state, tokens)
+            state = self._feed(self.point.state, tokens, self.point.position)
             self.point = replace(self.point, state=state, position=self.point.position + tokens.shape[1])
             self._tick()
 
@@ -187,8 +187,10 @@ class _Sitting:
         rows, heaviest, tokens_read = [], self.point.state_bytes or 0, self.point.tokens
         for i, sharing in enumerate(contexts):
             state, length = self.model.row(self.point.state, i), sharing[0].context.length
-            for tokens in _blocks(sharing[:1], self.point.position, length, self.settings.block):
-                state = self.model.feed(state, tokens)
+            position = self.point.position
+            for tokens in _blocks(sharing[:1], position, length, self.settings.block):
+                state = self._feed(state, tokens, position)
+                position += tokens.shape[1]
             heaviest = max(heaviest, self.model.state_bytes(state))
             tokens_read += length + sum(len(sample.question) for sample in sharing)
             for sample in sharing:  # answer() leaves the state as it is
@@ -209,6 +211,21 @@ class _Sitting:
             tokens=tokens_read,
         )
         self._tick()
+
+    def _feed(self, state: Any, tokens: np.ndarray, position: int) -> Any:
+        """The state after the tokens that begin at `position`; FloatingPointError where it is not finite."""
+        new = self.model.feed(state, tokens)
+        finite = getattr(self.model, "finite", None)
+        if finite is None or finite(new):
+            return new
+        good, bad = 0, tokens.shape[1]  # tokens of the block after which it still is, and no longer is
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if finite(self.model.feed(state, tokens[:, :middle])) else (good, middle)
+        raise FloatingPointError(
+            f"the state is not finite after token {position + bad:,} (block {position // self.settings.block + 1}); "
+            "the memory diverged, and an answer from it would mean nothing"
+        )
 
     def _tick(self) -> None:
         rows = self.point.rows

@@ -111,7 +111,7 @@ def test_bad_input_is_one_message_and_writes_nothing(here, words, said):
     assert all(part in result.stderr for part in said), result.stderr
 
 
-def test_a_budget_is_shared_by_the_tasks_and_a_folder_tells_what_it_was_trained_on(here):
+def test_every_task_has_the_budget_and_a_folder_tells_what_it_was_trained_on(here):
     wanted = {"mqar": ["8", "32"], "babilong": ["qa1"]}
 
     def plan(*words, tokens=1_000_000, **options):
@@ -124,7 +124,7 @@ def test_a_budget_is_shared_by_the_tasks_and_a_folder_tells_what_it_was_trained_
         (label, task) for label in ("transformer", "atlas:degree=1") for task in wanted
     ]
     words = " ".join(planned[0].words)
-    assert words.startswith("train --memory none --attention-window 0 --layers 3 --task mqar:8,mqar:32 --tokens 500000")
+    assert words.startswith("train --memory none --attention-window 0 --layers 3 --task mqar:8,mqar:32 --tokens 1000000")
     assert "--seed 3" in words and "--init titans-nano" in words and "--background" not in words
     assert planned[1].words[-2:] == ("--background", "books")
     mine = [each.folder for each in plan("titans", "./my_memory.py")]

@@ -254,6 +254,20 @@ def test_what_goes_wrong_in_a_model_is_a_status(tmp_path, error, status, reason)
     assert again.status == "ok" and not again.resumed
 
 
+class Diverging(Hasher):
+    """A model whose state is not finite from its 5,001st token on."""
+
+    def finite(self, state):
+        return int(state[0, 1]) <= 5000
+
+
+@pytest.mark.parametrize("block", [700, 4096])
+def test_a_state_that_is_not_finite_fails_at_its_very_token(tmp_path, block):
+    (record,) = go(tmp_path, Diverging(), cells=[cell(8000, samples=2)], block=block)
+    assert record.status == "failed" and not record.scores
+    assert f"not finite after token 5,001 (block {5000 // block + 1})" in record.reason
+
+
 def test_unsupported_says_why_and_reads_nothing(tmp_path):
     model = Hasher()
     (record,) = go(tmp_path, model, cells=[cell(60_000)])
