@@ -71,7 +71,7 @@ def main(
     comparison["training"] = None
     if tokens is not None:
         each = f", one for each of {', '.join(wanted)}" if len(wanted) > 1 else ""
-        begun = f"from the weights of {init}" if init else "from nothing"
+        begun = contenders.beginning(init, wanted)
         comparison["training"] = f"Trained by one recipe {begun}: {tokens:,} tokens a model{each}; seed {seed}."
     return comparison, all(record.status != "failed" for record in records)
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,23 +79,38 @@ def trainings(
 
     wanted  task -> subsets that its lessons are of
     tokens  budget of one training
+    init    model whose weights begin the trainings on tasks that it was taught itself; others begin from nothing
     folder  gets one model folder per training, named after all that decides it
     """
-    origin = loading.weights_hash(loading.folder_of(init)) if init else None
+    known = loading.taught(loading.card(init)) if init else set()
     planned = []
     for contender in contenders:
         for task, subsets in wanted.items():
+            begun = init if task in known else None
+            origin = loading.weights_hash(loading.folder_of(begun)) if begun else None
             texts = backgrounds if getattr(registry.task(task), "reads_text", True) else ()
             tasks = ",".join(f"{task}:{subset}" if subset else task for subset in subsets)
             decided = json.dumps([contender.key, tasks, tokens, seed, origin, list(texts)])
             digest = hashlib.sha256(decided.encode()).hexdigest()[:8]
             out = folder / f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', contender.label)}-{task}-{digest}"
             words = ["train", *contender.flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
-            words += ["--out", str(out), "--threads", "1", *(["--init", init] if init else [])]
+            words += ["--out", str(out), "--threads", "1", *(["--init", begun] if begun else [])]
             words += [word for text in texts for word in ("--background", text)]
             if contender.model is None:
                 planned.append(Training(contender, task, out, tuple(words)))
     return planned
+
+
+def beginning(init: str | None, wanted: Iterable[str]) -> str:
+    """In words, where training on each task begins."""
+    known = loading.taught(loading.card(init)) if init else set()
+    warm = [task for task in wanted if task in known]
+    cold = [task for task in wanted if task not in known]
+    if not warm:
+        return "from nothing" + (f", since {init} was not taught {' or '.join(cold)}" if init else "")
+    return f"from the weights of {init}" + (
+        f" ({', '.join(cold)} from nothing: it was not taught that)" if cold else ""
+    )
 
 
 def train_all(planned: Sequence[Training], *, jobs: int, say: Callable[[str], Any]) -> dict[tuple[str, str], str]:

@@ -43,6 +43,11 @@ def card(name: str) -> dict[str, Any]:
         raise UserError(f"model card {path} is not JSON ({error}). Train again, or restore the file.") from None
 
 
+def taught(about: Mapping[str, Any]) -> set[str]:
+    """The tasks that a card's recipe trained on; version 1 knew BABILong alone."""
+    return {task.partition(":")[0] for task in (about.get("recipe") or {}).get("tasks", ["babilong"])}
+
+
 def load(name: str, *, threads: int | None = None) -> Any:
     """The types.Model of that name: a control, an embedded model, or a folder written by `train`.
 

@@ -85,9 +85,8 @@ def main(
     if tokens is not None:
         recipe = recipe.within(tokens)
     origin = origin_of(init) if init else None
-    if origin and set(wanted) <= families(
-        origin["recipe"]
-    ):  # what has learnt to bind need not begin with a sentence or two
+    known = loading.taught(origin) if origin else set()
+    if set(wanted) <= known:  # what has learnt to bind need not begin with a sentence or two
         recipe = replace(recipe, first_length=WARM_LENGTH)
     if config.full_attention:  # a cache that grows is not passed on: those tokens are spent on whole contexts
         recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
@@ -138,11 +137,6 @@ def origin_of(init: str) -> dict[str, Any]:
         "history": card.get("history"),
         "weights_hash": loading.weights_hash(loading.folder_of(init)),
     }
-
-
-def families(recipe: Mapping[str, Any] | None) -> set[str]:
-    """The tasks that a card's recipe taught; version 1 knew BABILong alone."""
-    return {task.partition(":")[0] for task in (recipe or {}).get("tasks", ["babilong"])}
 
 
 def describe_run(

@@ -36,7 +36,7 @@ class Recipe:
     stream_tokens: int = 2_000_000
     stream_length: int = 65_536
     muon_lr: float = 0.01
-    adam_lr: float = 2e-3
+    adam_lr: float = 6e-3
     long_rate: float = 0.3  # share of the rates from contexts of 512 tokens on
     stream_rate: float = 0.05  # share of the rates at the end of `mixed`, and for all of `stream`
     warmup_steps: int = 50

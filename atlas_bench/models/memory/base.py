@@ -27,7 +27,7 @@ from torch import Tensor, nn
 State = dict[str, Tensor]
 
 EVENT_BLOCK = 64  # tokens looked at together for open gates; changes no result
-DENSE = 8  # events in one block from which a closed form over the chunk is cheaper than a loop
+DENSE = 8  # events in one block from which write_chunk() is cheaper than the event loop
 
 
 class Memory(nn.Module):
@@ -43,6 +43,7 @@ class Memory(nn.Module):
     # name -> initial bias of its hard sigmoid; 0 is half open, -3 shut, 3 fully open
     gates: Mapping[str, float] = {"write": -0.6}
     chunk_size = 1  # tokens between two anchors of the inner gradient; see inner_optimizer.py
+    dense = DENSE
 
     def __init__(
         self,
@@ -59,6 +60,8 @@ class Memory(nn.Module):
         inner = n_heads * head_dim
         self.query = nn.Linear(d_model, inner, bias=False)
         self.key = nn.Linear(d_model, inner, bias=False)
+        with torch.no_grad():  # a key met again finds what was stored under it, before anything is learnt
+            self.query.weight.copy_(self.key.weight)
         self.value = nn.Linear(d_model, inner, bias=False)
         self.gate = nn.ModuleDict({name: nn.Linear(d_model, n_heads) for name in self.gates})
         for name, bias in self.gates.items():
@@ -168,7 +171,7 @@ class Memory(nn.Module):
             k, v = self._pairs(seen[:, start : stop + self.omega_window - 1])
             part = {name: gate[:, start:stop] for name, gate in gates.items()}
             here = None if q is None else q[:, start:stop]
-            if chunkwise and count > DENSE:
+            if chunkwise and count > self.dense:
                 y, state = self.write_chunk(state, here, k, v, part)
             else:
                 y, state = self._events(state, here, k, v, part, int(count))

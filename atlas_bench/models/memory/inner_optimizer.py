@@ -29,9 +29,12 @@ from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
 from atlas_bench.kernels.newton_schulz.naive import newton_schulz
 from atlas_bench.kernels.omega.chunk import omega
-from atlas_bench.models.memory.base import Memory, State
+from atlas_bench.models.memory.base import DENSE, Memory, State
 
 LAG_BIAS = -2.5  # of the window gates: 0.08 open at first
+# Events in a block of 64 from which taking all its tokens in turn costs less than each row's own events (measured
+# in training); with Newton-Schulz nothing is cheaper than leaving tokens out.
+ABREAST, ABREAST_MUON = 36, 60
 
 
 class InnerOptimizer(Memory):
@@ -74,16 +77,18 @@ class InnerOptimizer(Memory):
                 f"muon_every is {muon_every} and chunk_size {chunk_size}: orthogonalising happens inside a chunk. "
                 f"Give a chunk_size that is a multiple of muon_every."
             )
-        linear = map == "matrix" and self.bias == "dot"  # the gradient does not depend on the memory: no anchor
-        self.chunk_size = 1 if linear else chunk_size
+        sums = map == "matrix" and self.bias == "dot"  # the gradient does not depend on the memory: no anchor
+        self.chunk_size = 1 if sums else chunk_size
         self.rule = Rule(
             MAPS[map],
             bias=self.bias,
             chunk_size=self.chunk_size,
             orthogonalise=muon_step if muon else None,
             every=muon_every,
-            bounded=not linear,
+            bounded=not sums,
         )
+        self.linear = map == "matrix" and not muon and "momentum" not in self.gates
+        self.dense = DENSE if self.linear else ABREAST_MUON if muon else ABREAST
         width = getattr(self.features, "width", head_dim)
         for name, (rows, columns) in self.rule.map.shapes(width, head_dim, expansion * head_dim).items():
             if name != "M":  # a matrix starts empty, an MLP where training puts it
@@ -139,12 +144,13 @@ class InnerOptimizer(Memory):
     # Closed forms ---------------------------------------------------------------------------------
 
     def has_closed_form(self) -> bool:
-        """A matrix without momentum or Muon: its steps are a triangular solve (l2) or a sum (dot)."""
-        plain = self.rule.orthogonalise is None and "momentum" not in self.gates
-        return self.rule.map is MAPS["matrix"] and plain and self.chunk_size == 1
+        return self.chunk_size == 1
 
     def write_chunk(self, state, q, k, v, gates):
+        """A triangular solve or a sum where the memory is linear; else token after token, all rows abreast."""
         terms = self.terms(gates)
+        if not self.linear:
+            return chunk.anchored(self.rule, q, k, v, terms, state)
         if self.bias == "dot":
             rule = replace(self.rule, chunk_size=64)  # a knob of speed alone
             return chunk.anchored(rule, q, k, v, terms, state)
