@@ -14,6 +14,7 @@ from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison
 from atlas_bench.results.compare import compare as compare_records
 from atlas_bench.results.record import Record
+from atlas_bench.train.recipe import Recipe
 from atlas_bench.types import TaskOptions
 
 
@@ -33,9 +34,7 @@ def main(
     for file in code:
         registry.name_file(file)
     entrants = contenders.resolve(words, train=tokens is not None)
-    wanted: dict[str, list[str]] = {}
-    for name, subset in plan.parse_tasks(task):
-        wanted.setdefault(name, []).append(subset)
+    wanted = plan.subsets(task)
     cells = {
         name: plan.make(
             [(name, subset) for subset in subsets], lengths=lengths, models=[each.label for each in entrants],
@@ -63,9 +62,8 @@ def main(
         models = ready | {
             label: loading.load(str(folder)) for label, folder in folders.items() if (label, name) not in reasons
         }
-        settings = _settings(samples)
         runnable = [cell for cell in cells[name] if cell.model in models]
-        records += runner.run(runnable, models, out, settings, progress)
+        records += runner.run(runnable, models, out, runner.settings_for(samples), progress)
         records += [_failed(cell, reasons[cell.model, name]) for cell in cells[name] if cell.model not in models]
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None
@@ -77,10 +75,8 @@ def main(
 
 
 def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.Training]:
-    for name in wanted:
-        if not hasattr(registry.task(name), "lessons"):
-            teaching = [other for other in registry.TASKS if hasattr(registry.task(other), "lessons")]
-            raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
+    plan.check_lessons(wanted)
+    Recipe().within(tokens)  # tells a budget that is too small
     planned = contenders.trainings(entrants, wanted, tokens, folder, **options)
     if not planned:
         raise UserError("all contenders are trained models, so --train would do nothing. Leave it out.")
@@ -91,11 +87,6 @@ def _options(name: str, wanted, data: str, background: str) -> TaskOptions:
     """The data choices, for tasks that have any; a choice that no task reads is refused by the task itself."""
     reads = [each for each in wanted if getattr(registry.task(each), "reads_text", True)]
     return TaskOptions(data=data, background=background) if name in reads or not reads else TaskOptions()
-
-
-def _settings(samples: int) -> runner.Settings:
-    streams = min(8, samples)
-    return runner.Settings(block=max(256, 4096 // streams), batch=streams)
 
 
 def _failed(cell: plan.Cell, reason: str) -> Record:

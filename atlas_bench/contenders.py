@@ -17,13 +17,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import registry
+from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.models import loading
+from atlas_bench.train.recipe import Recipe
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
 ATTENTION = {"transformer": 0, "swa": WINDOW}  # no memory -> attention window, 0 for full attention
@@ -37,13 +38,15 @@ class Contender:
     label  its name in records and tables
     model  name or folder of a trained model; None for one that is to be trained
     flags  the architecture, as `train` takes it
-    key    everything that decides the architecture, a file's version included
+    key    everything that decides the architecture, a file's version included; of a trained model, its folder
+    file   name of a memory that is a user's file, 'my_memory.py@1f2e3d4c'
     """
 
     label: str
     model: str | None = None
     flags: tuple[str, ...] = ()
     key: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,17 @@ def resolve(words: Sequence[str], *, train: bool) -> list[Contender]:
     Raises UserError for fewer than two, one named twice, an unknown one, or a memory that nobody has trained.
     """
     found = [_trainable(word) or _trained(word) if train else _trained(word) for word in words]
-    labels = [contender.label for contender in found]
-    twice = [label for label in labels if labels.count(label) > 1]
-    if twice:
-        raise UserError(f"contender '{twice[0]}' is named twice. Name each once; the first is the baseline.")
+    first: dict[str, str] = {}  # key -> word
+    for word, contender in zip(words, found, strict=True):
+        if contender.key in first:
+            raise UserError(
+                f"contender '{contender.label}' is named twice, as '{first[contender.key]}' and '{word}'. "
+                "Name each once; the first is the baseline."
+            )
+        first[contender.key] = word
     if len(found) < 2:
         raise UserError("one contender cannot be compared. Name the baseline and at least one other.")
-    return found
+    return _told_apart(words, found)
 
 
 def trainings(
@@ -90,11 +97,23 @@ def trainings(
             origin = loading.weights_hash(loading.folder_of(begun)) if begun else None
             texts = backgrounds if getattr(registry.task(task), "reads_text", True) else ()
             tasks = ",".join(f"{task}:{subset}" if subset else task for subset in subsets)
-            decided = json.dumps([contender.key, tasks, tokens, seed, origin, list(texts)])
+            program = [__version__, asdict(Recipe())]
+            decided = json.dumps([contender.key, tasks, tokens, seed, origin, list(texts), program])
             digest = hashlib.sha256(decided.encode()).hexdigest()[:8]
             out = folder / f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', contender.label)}-{task}-{digest}"
-            words = ["train", *contender.flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
-            words += ["--out", str(out), "--threads", "1", *(["--init", begun] if begun else [])]
+            flags = contender.flags
+            if contender.file:  # the copy that _train() writes: the user may edit his own meanwhile
+                flags = ("--memory", f"{out}/{flags[1]}")
+            words = ["train", *flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
+            words += [
+                "--out",
+                str(out),
+                "--threads",
+                "1",
+                "--paced",
+                "--no-examine",
+                *(["--init", begun] if begun else []),
+            ]
             words += [word for text in texts for word in ("--background", text)]
             if contender.model is None:
                 planned.append(Training(contender, task, out, tuple(words)))
@@ -141,27 +160,49 @@ def _trainable(word: str) -> Contender | None:
         return None
     name, options = registry.typed_memory(word)
     written = ",".join(f"{option}={value}" for option, value in given.items())
-    label = name.partition("@")[0] + (f":{written}" if written else "")
-    return Contender(label, flags=("--memory", word), key=f"{name} {json.dumps(options, sort_keys=True)}")
+    written = f":{written}" if written else ""
+    file = name if registry.source_of(name) is not None else ""
+    key = f"{name} {json.dumps(options, sort_keys=True)}"
+    return Contender(name.partition("@")[0] + written, flags=("--memory", name + written), key=key, file=file)
 
 
 def _trained(word: str) -> Contender:
     """The contender of a word that is a trained model."""
     name, _ = registry.parse_memory(word)
     if word in loading.names():
-        return Contender(word, model=word)
+        return Contender(word, model=word, key=word)
     if f"{word}-nano" in loading.names():
-        return Contender(f"{word}-nano", model=f"{word}-nano")
+        return Contender(f"{word}-nano", model=f"{word}-nano", key=f"{word}-nano")
     if _is_memory(name):
         raise UserError(f"memory '{word}' has no trained model. Add --train TOKENS, such as --train 20M.")
     if not Path(word).expanduser().is_dir():
         raise unknown("contender", word, [*loading.names(), *filter(_is_memory, registry.MEMORIES), *ATTENTION])
-    loading.folder_of(word)
-    return Contender(word, model=word)
+    return Contender(word, model=word, key=str(loading.folder_of(word).resolve()))
+
+
+def _told_apart(words: Sequence[str], found: Sequence[Contender]) -> list[Contender]:
+    """Contenders whose labels differ: versions of one file by the folders they lie in, else by their digits."""
+    labels = [contender.label for contender in found]
+    shared = [label for label in labels if labels.count(label) > 1]
+    for other in (_with_folder, _with_version):
+        labels = [
+            other(word, each) if each.label in shared else each.label for word, each in zip(words, found, strict=True)
+        ]
+        if len(set(labels)) == len(labels):
+            break
+    return [replace(contender, label=label) for contender, label in zip(found, labels, strict=True)]
+
+
+def _with_folder(word: str, contender: Contender) -> str:
+    return f"{Path(registry.parse_memory(word)[0]).expanduser().resolve().parent.name}/{contender.label}"
+
+
+def _with_version(word: str, contender: Contender) -> str:
+    return contender.flags[1]
 
 
 def _is_memory(name: str) -> bool:
-    return name.endswith(".py") or registry.MEMORIES.get(name) is not None
+    return registry.is_file(name) or registry.MEMORIES.get(name) is not None
 
 
 def _train(training: Training, say: Callable[[str], Any], running: list[subprocess.Popen]) -> str:
@@ -170,6 +211,9 @@ def _train(training: Training, say: Callable[[str], Any], running: list[subproce
     if (training.folder / loading.CARD).exists():  # the last thing that training writes
         say(f"{title}: already trained, {training.folder}")
         return ""
+    if file := training.contender.file:
+        training.folder.mkdir(parents=True, exist_ok=True)
+        (training.folder / file.partition("@")[0]).write_bytes(registry.source_of(file))
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "atlas_bench", *training.words], text=True, stdout=subprocess.PIPE,

@@ -60,6 +60,22 @@ def parse_tasks(text: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pair for part in text.split(",") for pair in parse_task(part)))
 
 
+def subsets(text: str) -> dict[str, list[str]]:
+    """Task -> its subsets, of comma-separated tasks."""
+    wanted: dict[str, list[str]] = {}
+    for name, subset in parse_tasks(text):
+        wanted.setdefault(name, []).append(subset)
+    return wanted
+
+
+def check_lessons(tasks: Iterable[str]) -> None:
+    """Raise UserError for a task that cannot teach."""
+    for name in tasks:
+        if not hasattr(registry.task(name), "lessons"):
+            teaching = [other for other in registry.TASKS if hasattr(registry.task(other), "lessons")]
+            raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
+
+
 def make(
     wanted: Iterable[tuple[str, str]],
     *,

@@ -43,6 +43,7 @@ MODELS = {
     "constant": "atlas_bench.models.constant:Constant",
 }
 
+FILE = r".*\.py(@[0-9a-f]+)?"  # a user's memory file, with or without its version
 _FILES: dict[str, tuple[type, bytes]] = {}  # name_file's: name -> class, source
 
 
@@ -62,11 +63,16 @@ def memory(name: str) -> Any:
     """The memory class of that name, None for "none"; a user's file must have been named before."""
     if name in _FILES:
         return _FILES[name][0]
-    if ".py@" in name or name.endswith(".py"):
+    if is_file(name):
         raise _not_named(name)
     if name not in MEMORIES:
         raise unknown("memory", name, MEMORIES)
     return _load(MEMORIES[name]) if MEMORIES[name] else None
+
+
+def is_file(name: str) -> bool:
+    """Whether a memory's name is that of a user's file, 'my_memory.py', 'my_memory.py@1f2e3d4c', or a path to one."""
+    return re.fullmatch(FILE, name, re.DOTALL) is not None
 
 
 def name_file(path: str | Path) -> str:
@@ -74,9 +80,12 @@ def name_file(path: str | Path) -> str:
 
     Only for a path that the user has typed: nothing that is read from disk may call this. The name holds the
     first digits of the source's sha256, so that a model is never loaded with another version of its memory.
-    Raises UserError for a file that is absent, does not run, or does not define exactly one memory.
+    A path that ends in such digits, './my_memory.py@1f2e3d4c', takes no other version.
+    Raises UserError for a file that is absent, is of another version, does not run, or does not define exactly
+    one memory.
     """
-    name, variant, source = _load("atlas_bench.models.memory.user_file:load")(Path(path).expanduser())
+    file, version = re.fullmatch(r"(.*?)(?:@([0-9a-f]+))?", str(path), re.DOTALL).groups()
+    name, variant, source = _load("atlas_bench.models.memory.user_file:load")(Path(file).expanduser(), version)
     _FILES[name] = variant, source
     return name
 
@@ -91,7 +100,7 @@ def parse_memory(spec: str) -> tuple[str, dict[str, Any]]:
 
     Values are Python literals, true, false, or text. Nothing is looked up or executed.
     """
-    name, options = re.fullmatch(r"(.*?\.py|[^:]*)(?::(.*))?", spec, re.DOTALL).groups()
+    name, options = re.fullmatch(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(?::(.*))?", spec, re.DOTALL).groups()
     parsed: dict[str, Any] = {}
     for part in filter(None, (options or "").split(",")):
         key, equals, value = (x.strip() for x in part.partition("="))
@@ -101,14 +110,20 @@ def parse_memory(spec: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), parsed
 
 
-def typed_memory(spec: str) -> tuple[str, dict[str, Any]]:
-    """(name, all options) of a memory that the user has typed: a file is executed, every mistake a UserError."""
+def typed_memory(spec: str, *, feed: bool = True) -> tuple[str, dict[str, Any]]:
+    """(name, all options) of a memory that the user has typed: a file is executed, every mistake a UserError.
+
+    feed  also run the memory on a few tokens; `verify` does that itself, and says more
+    """
     name, given = parse_memory(spec)
-    if name.endswith(".py"):
+    if is_file(name):
         name = name_file(name)
     options = memory_options(name, given)
     if memory(name) is not None:
-        _load("atlas_bench.models.memory.user_file:check_builds")(spec, memory(name), options)
+        memory_file = "atlas_bench.models.memory.user_file"
+        built = _load(f"{memory_file}:check_builds")(spec, memory(name), options)
+        if feed:
+            _load(f"{memory_file}:check_runs")(spec, built)
     return name, options
 
 

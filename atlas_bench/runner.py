@@ -48,6 +48,15 @@ class Settings:
     debug: bool = False
 
 
+def settings_for(samples: int, *, batch: int | None = None, block: int | None = None, **others: Any) -> Settings:
+    """Settings of a run of so many samples: at most 8 streams side by side, and 4096 tokens over all of them.
+
+    Fewer tokens leave the second core idle, more leave the cache.
+    """
+    streams = min(batch or 8, samples)
+    return Settings(block=block or max(256, 4096 // streams), batch=streams, **others)
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, after the checkpoint was saved; the message says where and how to go on."""
 
@@ -282,7 +291,6 @@ class _Sitting:
             answers=rows,
             plan_hash=hashlib.sha256("\n".join(point.plans).encode()).hexdigest()[:16] if rows else None,
             **point.sources,
-            kernel=self.model.facts().get("kernel"),  # asked again: what really ran
             state_bytes=point.state_bytes,
             tokens_read=read if ran else None,
             seconds=round(point.seconds, 3) if ran else None,

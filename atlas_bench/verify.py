@@ -4,40 +4,51 @@
     causal(build)                            # None
     for contract, sentence in verify(Titans): ...
 
-Each builds its own memory, small and in float64, with gates open on about a tenth of random tokens.
+Each builds its own memory, small and in float64, whose write gates let half of random tokens in, a tenth of them
+on average. What depends on which tokens are open is checked on a sparse stream as well, some of its blocks wholly
+closed, as a trained memory meets it.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.models.memory.base import Memory, State
-from atlas_bench.models.memory.user_file import told
+from atlas_bench.kernels.anchored import naive
+from atlas_bench.models.memory.base import EVENT_BLOCK, Memory, State
+from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
+from atlas_bench.models.memory.user_file import NO_WRITE_GATE, told
 
 WIDTH, HEADS, HEAD = 32, 2, 16
 ROWS, LENGTH = 3, 300
 EXACT = 1e-9  # float64 sums in another order
 CLOSED = 1e-8  # a closed form against the rule token by token
 CUTS = (1, 2, 7, 64, 127, 129, 255)
+SPARSE = -6.0  # write bias that opens a gate on 3 % of random tokens
+QUIET = slice(64, 192)  # two blocks of a sparse stream that no gate lets in
+NO_CLOSED_FORM = "none: step() token by token"  # what closed_form() says where there is nothing to compare
 
 Build = Callable[..., Memory]
 
 
 def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str | None]]:
-    """(contract, None or what is broken) of every contract; after a memory that does not run there are no more."""
+    """(contract, None or what is broken) of every contract; after a memory that does not run there are no more.
+
+    The closed form's may also be NO_CLOSED_FORM.
+    """
     build = builder(variant, options)
     for name, contract in CONTRACTS.items():
         try:
             sentence = contract(build)
         except Exception as error:
-            sentence = _said(error, variant)
+            sentence = told(error, inspect.getfile(variant))
         yield name, sentence
         if contract is runs and sentence:
             return
@@ -46,7 +57,7 @@ def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> I
 def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Build:
     """A function that makes equal memories of the variant, none of whose weights is zero.
 
-    write_bias  of the write gate: -3 opens it on a tenth of random tokens, 5 on all
+    write_bias  of the write gate: -3 opens it on half of random tokens, by a tenth on average; 5 wholly on all
     gate_std    of the weights of all other gates
     """
 
@@ -75,6 +86,44 @@ def tokens(rows: int = ROWS, length: int = LENGTH, width: int = WIDTH, seed: int
     return torch.randn(rows, length, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def sparse_tokens() -> Tensor:
+    """tokens() of which no gate lets QUIET in, and few of the others where its bias is SPARSE; [B, T, D]."""
+    x = tokens()
+    x[:, QUIET] *= 0.01  # next to nothing is added to the bias
+    return x
+
+
+def open_tokens(memory: Memory, x: Tensor) -> list[int]:
+    """Of each block of 64, the most tokens that any row and head lets in."""
+    is_open = memory._gates(x)["write"].detach() > 0
+    blocks = F.pad(is_open, (0, 0, 0, -x.shape[1] % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK))
+    return blocks.sum(2).amax((0, 2)).tolist()
+
+
+def token_by_token(memory: Memory, x: Tensor) -> tuple[Tensor, State]:
+    """Outputs and state of x [B, T, D] by the rule alone: no event loop, no closed form, no skipping.
+
+    write() and read(), or kernels/anchored/naive.py for a row of the family whose chunk_size is above 1.
+    """
+    window, size = memory.omega_window, memory.chunk_size
+    gates = memory._gates(x)
+    k, v = memory._pairs(F.pad(x, (0, 0, window - 1, 0)))
+    q, state = memory._address(memory.query(x)), memory.init_state(x.shape[0])
+    if size > 1:
+        y, _ = naive.anchored(memory.rule, q, k, v, memory.terms(gates), state)
+        whole = x.shape[1] // size * size  # the state is that of the last anchor
+        terms = memory.terms({name: gate[:, :whole] for name, gate in gates.items()})
+        _, state = naive.anchored(memory.rule, q[:, :whole], k, v, terms, state)
+        return memory.out(y.flatten(2)), state
+    outputs = []
+    for t in range(x.shape[1]):
+        here = slice(t, t + window)
+        at = {name: gate[:, t] for name, gate in gates.items()}
+        state = memory.write(state, k[:, here].transpose(1, 2), v[:, here].transpose(1, 2), at)
+        outputs.append(memory.read(state, q[:, t : t + 1].transpose(1, 2)).transpose(1, 2))
+    return memory.out(torch.cat(outputs, 1).flatten(2)), state
+
+
 def stream(memory: Memory, x: Tensor, splits: Sequence[int], **options: Any) -> tuple[Tensor, State]:
     """Outputs and state after x [B, T, D] was fed in blocks of the lengths `splits`, which add up to T."""
     state, outputs = None, []
@@ -91,8 +140,16 @@ def stream(memory: Memory, x: Tensor, splits: Sequence[int], **options: Any) -> 
 def runs(build: Build) -> str | None:
     """It is built, its methods take and give the shapes the base expects, and it reads a stream."""
     memory, x = build(), tokens()
+    if "write" not in memory.gate:
+        return NO_WRITE_GATE
     if build.variant.forward is Memory.forward and (sentence := _methods(memory, x)):
         return sentence
+    parameters = inspect.signature(memory.forward).parameters.values()
+    if not any(p.name == "output" or p.kind is p.VAR_KEYWORD for p in parameters):
+        return "forward() takes no output=: write `def forward(self, x, state=None, *, output=True)`"
+    for said, given in {"forward(x)": memory(x), "forward(x, output=False)": memory(x, output=False)}.items():
+        if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Tensor) and _is_state(given[1])):
+            return f"{said} gives {_names(given)}, not (output [B, T, D], state), a tensor and a dict of tensors"
     y, state = memory(x)
     if y.shape != x.shape:
         return f"output has shape {tuple(y.shape)}, not {tuple(x.shape)}"
@@ -103,10 +160,17 @@ def runs(build: Build) -> str | None:
 @torch.no_grad()
 def split(build: Build) -> str | None:
     """Any split of the stream into blocks gives the same outputs and state."""
-    memory, x = build(), tokens()
+    memory, x = build(write_bias=SPARSE), sparse_tokens()
+    if not 0 == min(counts := open_tokens(memory, x)) < max(counts) < 32:
+        listed = ", ".join(map(str, counts))
+        return f"its write gate at bias {SPARSE:g} opens on {listed} tokens of blocks of 64: nothing can be checked"
+    return _split(build(), tokens()) or _split(memory, x)
+
+
+def _split(memory: Memory, x: Tensor) -> str | None:
     y, state = memory(x)
-    if build.variant.forward is Memory.forward and not 0 < memory.write_rate < 1:
-        return f"its write gate is open by {float(memory.write_rate):g} on average: nothing can be checked"
+    if not 0 < (rate := float(memory._gates(x)["write"].mean())) < 1:
+        return f"its write gate is open by {rate:g} on average: nothing can be checked"
     for splits in [*([cut, LENGTH - cut] for cut in CUTS), [7, 13, 150, 130], [1] * LENGTH]:
         y2, state2 = stream(memory, x, splits)
         blocks = {2: f"a split at token {splits[0]}", LENGTH: "feeding token by token"}
@@ -119,7 +183,10 @@ def split(build: Build) -> str | None:
 @torch.no_grad()
 def causal(build: Build) -> str | None:
     """No output depends on a later token."""
-    memory, x = build(), tokens()
+    return _causal(build(), tokens()) or _causal(build(write_bias=SPARSE), sparse_tokens())
+
+
+def _causal(memory: Memory, x: Tensor) -> str | None:
     y, _ = memory(x)
     for t in (LENGTH - 1, 200, 64, 40, 1):
         changed = x.clone()
@@ -160,8 +227,6 @@ def constant_state(build: Build) -> str | None:
 def closed_gate(build: Build) -> str | None:
     """A token whose write gate is 0 changes nothing of the memory, bit for bit."""
     memory, x = build(), tokens()
-    if "write" not in memory.gate:
-        return "it has no write gate: `gates` must name 'write'"
     _, before = memory(x)
     memory.gate["write"].weight.zero_()
     memory.gate["write"].bias.fill_(-4.0)
@@ -208,22 +273,37 @@ def gradients(build: Build) -> str | None:
     return f"the gradient of '{wild[0]}' is not finite" if wild else None
 
 
-def write_chunk(build: Build) -> str | None:
-    """write_chunk, where there is one, equals write and read token by token, forward and in gradients."""
-    if not build().has_closed_form():
-        return None
+def closed_form(build: Build) -> str | None:
+    """The closed form over a chunk equals the rule token by token, forward and in gradients; or NO_CLOSED_FORM.
+
+    Of a row of the family with chunk_size above 1, what is compared is the closed form of kernels/anchored.
+    """
+    anchored = build.variant.forward is InnerOptimizer.forward and build().chunk_size > 1
+    if not (anchored or build().has_closed_form()):
+        return NO_CLOSED_FORM
     plain = type(build.variant.__name__, (build.variant,), {"has_closed_form": lambda self: False})
-    results = []
-    for variant in (build.variant, plain):
-        memory, x = build(write_bias=0.6, variant=variant), tokens().requires_grad_()
-        y, state = memory(x)
-        (y * tokens(seed=2)).sum().backward()
-        results.append((y, state, {name: p.grad for name, p in memory.named_parameters()} | {"x": x.grad}))
-    (y, state, gradient), (y2, state2, gradient2) = results
-    broken = _output_gap(y, y2, CLOSED) or _state_gap(state, state2, CLOSED)
-    if not broken and (gap := _state_gap(gradient, gradient2, 1e-6)):
-        broken = gap.replace("the state", "the gradient of")
-    return f"write_chunk differs from write: it changes {broken}" if broken else None
+    for write_bias, x in ((0.6, tokens()), (SPARSE, sparse_tokens())):
+        memory = build(write_bias=write_bias)
+        memory.dense = 0  # write_chunk() even for one open token
+        y, state, gradient = _with_gradients(memory, memory, x)
+        memory = build(write_bias=write_bias, variant=build.variant if anchored else plain)
+        rule = partial(token_by_token, memory) if anchored else memory
+        y2, state2, gradient2 = _with_gradients(rule, memory, x)
+        state = {name: s for name, s in state.items() if name in state2}  # without the open chunk's tokens
+        broken = _output_gap(y, y2, CLOSED) or _state_gap(state, state2, CLOSED)
+        if not broken and (gap := _state_gap(gradient, gradient2, 1e-6)):
+            broken = gap.replace("the state", "the gradient of")
+        if broken:
+            return f"the closed form differs from token by token: it changes {broken}"
+    return None
+
+
+def _with_gradients(read: Callable[[Tensor], tuple[Tensor, State]], memory: Memory, x: Tensor):
+    """Outputs and state of x, and the gradients of a weighted sum of outputs."""
+    x = x.clone().requires_grad_()
+    y, state = read(x)
+    (y * tokens(seed=2)).sum().backward()
+    return y, state, {n: p.grad for n, p in memory.named_parameters() if p.grad is not None} | {"x": x.grad}
 
 
 @torch.no_grad()
@@ -269,6 +349,7 @@ def finite_on(build: Build, length: int, *, write_bias: float) -> str | None:
     return None
 
 
+# contract -> what is broken, None, or NO_CLOSED_FORM
 CONTRACTS: dict[str, Callable[[Build], str | None]] = {
     "runs": runs,
     "any split": split,
@@ -279,7 +360,7 @@ CONTRACTS: dict[str, Callable[[Build], str | None]] = {
     "output=False": silent,
     "train and eval": modes,
     "gradients": gradients,
-    "write_chunk": write_chunk,
+    "closed form": closed_form,
     "saved state": saved_state,
     "finite": finite,
 }
@@ -291,7 +372,7 @@ CONTRACTS: dict[str, Callable[[Build], str | None]] = {
 def _methods(memory: Memory, x: Tensor) -> str | None:
     """init_state, step and read alone, so that a wrong shape is told where it is made."""
     state = memory.init_state(ROWS)
-    if not isinstance(state, dict) or not all(isinstance(s, Tensor) for s in state.values()):
+    if not _is_state(state):
         return f"init_state() gives {type(state).__name__}, not a dict of names and tensors"
     for name, s in state.items():
         if s.shape[:2] != (ROWS, HEADS):
@@ -340,13 +421,12 @@ def _state_gap(a: State, b: State, tolerance: float = EXACT) -> str | None:
     return None
 
 
-def _names(state: Any) -> str:
-    return ", ".join(map(repr, state)) or "nothing" if isinstance(state, dict) else type(state).__name__
+def _is_state(state: Any) -> bool:
+    return isinstance(state, dict) and all(isinstance(s, Tensor) for s in state.values())
 
 
-def _said(error: Exception, variant: type[Memory]) -> str:
-    """An exception as a sentence: a method of the base that should have been overridden, or where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, NotImplementedError) and frames[-1].filename == inspect.getfile(Memory):
-        return f"{frames[-1].name}() is missing"
-    return told(error, inspect.getfile(variant))
+def _names(given: Any) -> str:
+    """The names in a state; of anything else its type, such as '(Tensor, list)'."""
+    if isinstance(given, dict):
+        return ", ".join(map(repr, given)) or "nothing"
+    return f"({', '.join(type(each).__name__ for each in given)})" if type(given) is tuple else type(given).__name__

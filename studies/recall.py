@@ -5,8 +5,9 @@
 
 For each number of heads (128 numbers of width are shared out by them, so fewer heads are a larger state) one
 backbone is trained, with Gated DeltaNet as its memory. Every row is then put into it, gates and memory new where
-their shapes differ, and trained on OWN tokens of the same lessons in the same order. Contexts hold up to 128 pairs in
-64 to 512 tokens. Asked are 512 questions about 8, 32 and 128 pairs in 1000 tokens, through the real runner.
+their shapes differ, and trained on OWN tokens of the same lessons in the same order, paced by tokens. Contexts hold
+up to 128 pairs in 64 to 512 tokens. Asked are 512 questions about 8, 32 and 128 pairs in 1000 tokens, through the
+real runner.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ROWS = (
     "omeganet:degree=1,omega_window=1", "omeganet:degree=1", "omeganet:degree=1,omega_window=16",
     "omeganet", "omeganet:features=monomials", "omeganet:map=mlp", "surprise-omeganet",
     "ttt-linear", "ttt-mlp", "dla", "titans:map=matrix", "titans",
-    "atlas:degree=1", "atlas:omega_window=1", "atlas:muon=false", "atlas", "atlas++",
+    "atlas:degree=1", "atlas:omega_window=1", "atlas:muon=none", "atlas:muon=plain", "atlas", "atlas++",
 )  # fmt: skip
 MODELS, RECORDS = Path("runs/recall"), Path("results/recall")
 TASKS = ("mqar:128", "mqar:128-spread")
@@ -80,13 +81,13 @@ def train(row: str, heads: int) -> None:
     name, given = registry.typed_memory("gated-deltanet" if row == "backbone" else row)
     config = Config(memory=name, memory_options=given, n_heads=heads)
     recipe = Recipe(
-        tasks=TASKS, longest=512, segment=128, stream_length=512, stream_tokens=0,
+        tasks=TASKS, longest=512, segment=128, stream_length=512, stream_tokens=0, paced=row != "backbone",
         curriculum_tokens=int(0.7 * BACKBONE), mixed_tokens=int(0.3 * BACKBONE),
     )  # fmt: skip
     origin, warm = None, None
     if row != "backbone":
         recipe = replace(
-            recipe, first_length=128, least_tokens=1024, warmup_steps=20,
+            recipe, first_length=128, least_tokens=1024, warmup_steps=20, patience=0.4,
             curriculum_tokens=OWN // 2, mixed_tokens=OWN // 2,
         )  # fmt: skip
         origin = command.origin_of(str(folder("backbone", heads)))

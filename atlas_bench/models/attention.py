@@ -53,7 +53,7 @@ class SlidingWindowAttention(_Attention):
             x = x[:, -window:]  # older tokens leave the window before anything reads them
         k = torch.cat([state["k"], self._heads(self.key(x))], 1)
         v = torch.cat([state["v"], self._heads(self.value(x))], 1)
-        state = {"k": k[:, -window:], "v": v[:, -window:]}
+        state = {"k": k[:, -window:].clone(), "v": v[:, -window:].clone()}  # a view would keep the whole block alive
         if not output:
             return x, state
         batch, pad = x.shape[0], -length % window

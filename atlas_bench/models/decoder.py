@@ -42,7 +42,7 @@ class Config:
     mlp_ratio: int = 2
     placement: str = "behind"
     n_persistent: int = 0
-    segment: int = 64
+    segment: int = 16
 
     def __post_init__(self):
         if self.placement not in PLACEMENTS:

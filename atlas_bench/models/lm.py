@@ -61,10 +61,17 @@ class LanguageModel:
 
     @torch.inference_mode()
     def answer(self, state: State, question: Sequence[int], max_tokens: int) -> str:
+        """Greedy text after the question, up to a newline or max_tokens; FloatingPointError for logits not finite."""
         tokens, said = torch.tensor([list(question)]), []
         for _ in range(max_tokens):
             hidden, state = self.model(tokens, state)
-            token = int(self.model.logits(hidden[:, -1]).argmax(-1))
+            logits = self.model.logits(hidden[:, -1])
+            if not torch.isfinite(logits).all():  # argmax would take a NaN for the answer
+                raise FloatingPointError(
+                    f"the logits are not finite at token {len(said) + 1} of the answer; "
+                    "the memory or the weights diverged, and an answer from them would mean nothing"
+                )
+            token = int(logits.argmax(-1))
             if token == self.newline:
                 break
             said.append(token)
@@ -76,7 +83,7 @@ class LanguageModel:
 
     def finite(self, state: State) -> bool:
         """False once any number of the state is infinite or not a number."""
-        return all(bool(torch.isfinite(x).all()) for layer in state for part in layer.values() for x in part.values())
+        return is_finite(state)
 
     def pack(self, state: State) -> dict[str, np.ndarray]:
         return {
@@ -94,16 +101,22 @@ class LanguageModel:
         return state
 
     def facts(self) -> dict[str, Any]:
-        config = self.model.config
+        config, memory = self.model.config, self.model.blocks[0].memory
         return {
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "memory": config.memory,
             "training_tokens": self.card.get("training_tokens"),
             "weights_hash": self.card.get("weights_hash"),
-            "kernel": "torch events" if config.memory != "none" else "torch attention",
+            "kernel": "torch attention" if memory is None else memory.kernel,
+            "chunk_size": None if memory is None else memory.chunk_size,
             "feed_flops_per_token": cost.feed_flops(config, 1),
             "config": config.to_dict(),
             "device": "cpu",
             "dtype": "float32",
             "threads": torch.get_num_threads(),
         }
+
+
+def is_finite(state: State) -> bool:
+    """Whether no number of the state is infinite or not a number."""
+    return all(bool(torch.isfinite(x).all()) for layer in state for part in layer.values() for x in part.values())

@@ -42,7 +42,9 @@ def main(
     placement: str = "behind",
     persistent: int = 0,
     segment: int = 16,
+    paced: bool = False,
     threads: int | None = None,
+    examine: bool = True,
     say=print,
 ) -> Path:
     """Trains a model into the folder `out` and returns it; a folder with a checkpoint is gone on with.
@@ -60,8 +62,11 @@ def main(
     placement         how attention and memory are joined, models/placement.py
     persistent        learnt tokens of each layer, always in sight
     segment           tokens that attention spans in placement "mac"
+    paced             the same lessons whatever is learnt from them, recipe.py
+    examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
-    wanted = taught(tasks)
+    wanted = plan.subsets(",".join(tasks))
+    plan.check_lessons(wanted)
     reading = any(getattr(registry.task(name), "reads_text", True) for name in wanted)
     if not reading and (backgrounds or hold_out):
         raise UserError(
@@ -81,7 +86,7 @@ def main(
         segment=segment,
     )
     named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
-    recipe = replace(Recipe(), seed=seed, tasks=named)
+    recipe = replace(Recipe(), seed=seed, tasks=named, paced=paced)
     if tokens is not None:
         recipe = recipe.within(tokens)
     origin = origin_of(init) if init else None
@@ -98,26 +103,15 @@ def main(
     lessons = Mixture(list(kinds.values()), seed)
     model, progress = train(config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say))
     figures = {
-        f"{name} accuracy at {length}": examine(model, kind.examinations(), length)
+        f"{name} accuracy at {length}": accuracy(model, kind.examinations(), length)
         for name, kind in kinds.items()
-        for length in EXAMINED
+        for length in (EXAMINED if examine else ())
     }
     data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
     about = describe_run(recipe, progress, data, list(hold_out), origin, figures)
     loading.save(out, model, about)
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
-
-
-def taught(tasks: Iterable[str]) -> dict[str, list[str]]:
-    """Task -> its subsets, of what is written as `run` takes it; UserError for a task that cannot teach."""
-    wanted: dict[str, list[str]] = {}
-    for name, subset in plan.parse_tasks(",".join(tasks)):
-        if not hasattr(registry.task(name), "lessons"):
-            teaching = [other for other in registry.TASKS if hasattr(registry.task(other), "lessons")]
-            raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
-        wanted.setdefault(name, []).append(subset)
-    return wanted
 
 
 def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str]) -> corpora.Corpus:
@@ -153,6 +147,7 @@ def describe_run(
         "initialised_from": origin,
         "training_tokens": progress.tokens,
         "training_minutes": round(progress.seconds / 60, 1),
+        "skipped_steps": progress.skipped,
         "data": {"corpora": data, "held_out": hold_out},
         "history": progress.history,
         "final": {**progress.last, **figures},
@@ -166,7 +161,7 @@ def describe_run(
     }
 
 
-def examine(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, int]:
+def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, int]:
     """{"correct", "n"} of what is asked at the end of 16 contexts of each examination."""
     right: list[bool] = []
     block = 4096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import deque
@@ -14,10 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atlas_bench.errors import UserError
 from atlas_bench.models.decoder import Config, Decoder, State
+from atlas_bench.models.lm import is_finite
 from atlas_bench.tasks.lessons import Ask, Lessons, Segment
 from atlas_bench.train import checkpoint
 from atlas_bench.train.recipe import Progress, Recipe
+
+MAX_SKIPPED = 20  # steps in a row that may be skipped before training has diverged
 
 
 def train(
@@ -36,6 +41,8 @@ def train(
     make_lessons  lessons of one round, by a seed
     warm_start    weights to begin from; those of like name and shape are taken, the rest stays new
     until         time.time() at which to checkpoint and stop
+
+    Raises UserError for a checkpoint of another run, and where training diverges.
     """
     torch.manual_seed(recipe.seed)
     model = Decoder(config)
@@ -66,6 +73,9 @@ def train(
             progress.stage_tokens += batch * segment * len(segments)
             if figures["asked"]:
                 window.append(figures["accuracy"])
+            count_skipped(progress, figures)
+            if not is_finite(state):  # nothing can be learnt from the rest of these contexts
+                break
         progress.round += 1
         progress.seconds += time.monotonic() - began
         progress.recent = list(window)
@@ -94,8 +104,10 @@ def plan_round(recipe: Recipe, progress: Progress) -> tuple[int, int]:
 def advance(progress: Progress, recipe: Recipe, window: deque[float]) -> None:
     """Doubles the length, or goes on to the next stage, when it is time."""
     if progress.stage == "curriculum":
-        if len(window) == window.maxlen and np.mean(window) >= recipe.promote_at:
+        passed = len(window) == window.maxlen and np.mean(window) >= recipe.promote_at
+        if paced_length(recipe, progress) > progress.length if recipe.paced else passed:
             note = {"length": progress.length, "tokens": progress.tokens, "seconds": round(progress.seconds)}
+            note["accuracy"] = round(float(np.mean(window)), 3) if window else None
             progress.history.append(note)
             window.clear()
             progress.length *= 2
@@ -107,6 +119,14 @@ def advance(progress: Progress, recipe: Recipe, window: deque[float]) -> None:
         progress.stage = "done"
 
 
+def paced_length(recipe: Recipe, progress: Progress) -> int:
+    """The length of a paced curriculum: the first for `patience` of its tokens, then doubled at equal distances."""
+    doublings = (recipe.longest // recipe.first_length).bit_length() - 1
+    late = progress.stage_tokens / recipe.curriculum_tokens - recipe.patience
+    done = 0 if late < 0 else 1 + int(late / (1 - recipe.patience) * doublings)
+    return recipe.first_length << min(done, doublings)
+
+
 def step(
     model: Decoder,
     optimizers: Sequence[torch.optim.Optimizer],
@@ -114,7 +134,10 @@ def step(
     state: State | None,
     recipe: Recipe,
 ) -> tuple[dict[str, float], State]:
-    """One optimiser step on consecutive segments of every row; returns figures and the detached state."""
+    """One optimiser step on consecutive segments of every row; returns figures and the detached state.
+
+    The step is left out where a figure, the loss or the gradient's norm among them, is not finite.
+    """
     losses, right, written, read = [], [], 0.0, 0
     for rows in segments:
         tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
@@ -138,12 +161,27 @@ def step(
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        figures["gradient_norm"] = float(norm)
-        if torch.isfinite(norm):
+        figures["gradient_norm"] = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
+        if all(map(math.isfinite, figures.values())):  # one wild step would end the model
             for optimizer in optimizers:
                 optimizer.step()
     return figures, detach(state)
+
+
+def count_skipped(progress: Progress, figures: dict[str, float]) -> None:
+    """Counts a step that step() did not take; UserError for the MAX_SKIPPED-th in a row."""
+    if not all(map(math.isfinite, figures.values())):
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+    elif "gradient_norm" in figures:  # without one nothing was asked, and nothing is known of the model
+        progress.skipped_in_a_row = 0
+    if progress.skipped_in_a_row >= MAX_SKIPPED:
+        raise UserError(
+            f"training diverged: in stage '{progress.stage}', after {progress.tokens:,} tokens and {progress.step:,} "
+            f"steps, the loss or the gradient was not finite {MAX_SKIPPED} times in a row. Train into an empty folder "
+            "with another --seed; for a memory of your own, `atlas-bench verify` says whether its state and gradients "
+            "stay finite."
+        )
 
 
 def ask_all(model: Decoder, state: State, asks: Sequence[tuple[int, Ask]]) -> tuple[Tensor, Tensor]:

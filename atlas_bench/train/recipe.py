@@ -1,6 +1,7 @@
 """The one fixed recipe by which every memory is trained, so that only the memory differs.
 
-    curriculum  contexts of 64, 128, .. tokens, doubled when accuracy over the last steps passes `promote_at`
+    curriculum  contexts of 64, 128, .. tokens, doubled when accuracy over the last steps passes `promote_at`; for a
+                comparison `paced`, by tokens alone
     mixed       contexts of random length up to `longest`, while the learning rates fall
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
@@ -14,6 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from atlas_bench.errors import UserError
+
+STAGES = ("curriculum", "mixed", "stream")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Recipe:
     most_tokens: int = 16_384  # and at most so many
     promote_at: float = 0.9
     promote_steps: int = 40
+    paced: bool = False  # double lengths by tokens spent, so that the lessons are the same whatever is learnt from them
+    patience: float = 0.6  # share of the curriculum's tokens that a paced run spends on its first length
     curriculum_tokens: int = 12_000_000  # at most; the stage ends when `longest` is reached
     mixed_tokens: int = 6_000_000
     stream_tokens: int = 2_000_000
@@ -46,10 +53,16 @@ class Recipe:
     gate_noise: float = 1.0  # on write gates' logits from `mixed` on: a gate must open and close with a margin
 
     def within(self, tokens: int) -> Recipe:
-        """The same recipe on a budget: each stage keeps its share."""
-        share = tokens / (self.curriculum_tokens + self.mixed_tokens + self.stream_tokens)
-        stages = ("curriculum_tokens", "mixed_tokens", "stream_tokens")
-        return replace(self, **{stage: int(getattr(self, stage) * share) for stage in stages})
+        """The same recipe on a budget: each stage keeps its share; UserError where one is left without a token."""
+        stages = {f"{stage}_tokens": getattr(self, f"{stage}_tokens") for stage in STAGES}
+        total = sum(stages.values())
+        budgets = {name: int(own * (tokens / total)) for name, own in stages.items()}
+        if not all(budgets.values()):
+            raise UserError(
+                f"a training budget of {tokens} tokens leaves one of the stages {', '.join(STAGES)} without a token. "
+                f"Give {-(-total // min(stages.values()))} or more."
+            )
+        return replace(self, **budgets)
 
 
 @dataclass
@@ -62,6 +75,8 @@ class Progress:
     length: int = 64
     tokens: int = 0
     stage_tokens: int = 0
+    skipped: int = 0  # steps left out because the loss or a gradient was not finite,
+    skipped_in_a_row: int = 0  # and how many of them since the last step that was taken
     seconds: float = 0.0
     recent: list[float] = field(default_factory=list)  # accuracy of the last steps
     last: dict[str, float] = field(default_factory=dict)  # figures of the last step

@@ -110,3 +110,19 @@ def test_closed_tokens_leave_every_bit():
     shut = Gates(**{**vars(gates), "write": torch.zeros_like(gates.write)})
     _, after = chunk.anchored(rule, q, k, v, shut, state)
     assert all(torch.equal(state[name], after[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"chunk_size": 6, "every": 4}, "does not divide"), ({"chunk_size": 4, "every": 4}, "nothing")],
+)
+def test_rules_that_mean_nothing_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        Rule(MAPS["mlp"], orthogonalise=newton_schulz if said == "does not divide" else None, **options)
+
+
+def test_holding_a_direction_needs_momentum():
+    rule = Rule(MAPS["mlp"], chunk_size=4, orthogonalise=newton_schulz, every=4)
+    for op in (naive.anchored, chunk.anchored):
+        with pytest.raises(ValueError, match="needs momentum"):
+            op(rule, *case(rule, 9, 1, momentum=False))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from atlas_bench import registry, verify
 from atlas_bench.kernels.anchored import naive
+from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
 
 LENGTH = 40
 
@@ -76,8 +77,7 @@ def test_omeganet_with_a_window_of_one_and_no_features_is_the_gated_delta_rule_w
 @pytest.mark.parametrize("chunk_size", [1, 8])
 @torch.no_grad()
 def test_titans_without_momentum_on_a_matrix_is_the_frozen_gradient_delta_rule(chunk_size):
-    memory, x = build("titans", map="matrix", chunk_size=chunk_size), verify.tokens(length=LENGTH)
-    memory.rule = type(memory.rule)(**{**vars(memory.rule), "bounded": False})
+    memory, x = build("titans", map="matrix", chunk_size=chunk_size, bounded=False), verify.tokens(length=LENGTH)
     fix(memory, "momentum", 0.0), fix(memory, "forget", 0.0)
     q, k, v, gates = parts(memory, x)
     M = anchor = x.new_zeros(x.shape[0], memory.n_heads, k.shape[-1], v.shape[-1])
@@ -104,17 +104,20 @@ def test_atlas_with_a_window_of_one_without_muon_and_features_is_titans(chunk_si
     """At lr 1: Atlas weighs the step by it, Titans the gradient."""
     x = verify.tokens(length=LENGTH)
     titans = build("titans", expansion=1, chunk_size=chunk_size)
-    atlas = build("atlas", omega_window=1, degree=1, muon=False, chunk_size=chunk_size)
+    atlas = build("atlas", omega_window=1, degree=1, muon="none", chunk_size=chunk_size)
     fix(titans, "lr", 1.0)
     atlas.load_state_dict(titans.state_dict())
     assert (atlas(x)[0] - titans(x)[0]).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("dense", [0, 10**9], ids=["token by token", "event loop"])
 @pytest.mark.parametrize("name", ["titans", "atlas", "atlas++", "dla"])
 @torch.no_grad()
-def test_chunk_size_one_is_the_online_rule(name):
-    """The event loop, which knows no chunks, against the token loop that takes a new anchor at every token."""
+def test_chunk_size_one_is_the_online_rule(name, dense, monkeypatch):
+    """Both ways a memory is computed, against the token loop that takes a new anchor at every token."""
     memory, x = build(name), verify.tokens(length=LENGTH)
+    memory.dense = dense
+    monkeypatch.setattr(InnerOptimizer, "_events" if dense == 0 else "write_chunk", None)  # the other way is shut
     q, _, _, gates = parts(memory, x)
     halo = x.new_zeros(x.shape[0], memory.omega_window - 1, x.shape[2])
     k, v = memory._pairs(torch.cat([halo, x], 1))

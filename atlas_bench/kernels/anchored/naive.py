@@ -16,7 +16,7 @@ def anchored(rule: Rule, q: Tensor, k: Tensor, v: Tensor, gates: Gates, state: S
     q, k, v  [B, T, H, P], [B, W-1+T, H, P], [B, W-1+T, H, V]: the W-1 tokens before the first come first
     state    layer -> [B, H, I, O], and with momentum its S; the rule's own layers
     """
-    window = gates.window.shape[-1]
+    window, most = gates.window.shape[-1], rule.most(gates)
     M = {name: state[name] for name in rule.map.layers}
     S = {name: state[surprise_of(name)] for name in M} if gates.momentum is not None else None
     outputs = []
@@ -44,7 +44,7 @@ def anchored(rule: Rule, q: Tensor, k: Tensor, v: Tensor, gates: Gates, state: S
         keep = 1 - w * (1 - a)
         kept, mass = keep * kept, keep * mass + w * l * mass_held
         moved = {name: keep * x - w * l * steps[name] for name, x in moved.items()}
-        scale = 1 / (mass / rule.most(gates)).clamp_min(1) if rule.bounded else 1
+        scale = 1 / (mass / most).clamp_min(1) if rule.bounded else 1
         M = {name: kept * anchor[name] + scale * x for name, x in moved.items()}
         y = rule.map.read(q[:, t, :, None], lambda name, z: z @ M[name])  # noqa: B023
         outputs.append(y[:, :, 0])

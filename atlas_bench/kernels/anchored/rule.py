@@ -31,7 +31,7 @@ class Rule:
     chunk_size     tokens between two anchors
     orthogonalise  None, or the Newton-Schulz step [.., I, O] -> [.., I, O] that makes O of U
     every          orthogonalise every so many tokens r: O_t = NS(U_t) for r = 1, else NS(S) as of the last
-                   multiple of r; divides chunk_size
+                   multiple of r, which needs momentum; divides chunk_size
     bounded        divide each gradient by the squared norm of dM(k)/dW, so that a step of size l corrects the
                    fraction l of an error, and scale the steps from one anchor back to one step (two with
                    momentum) where their sizes add up to more. False is the rule as printed, which diverges on an MLP.
@@ -44,12 +44,23 @@ class Rule:
     every: int = 1
     bounded: bool = True
 
+    def __post_init__(self):
+        if self.chunk_size < 1 or self.every < 1 or self.chunk_size % self.every:
+            raise ValueError(f"every {self.every} does not divide chunk_size {self.chunk_size}")
+        if self.every > 1 and self.orthogonalise is None:
+            raise ValueError(f"every is {self.every}, and there is nothing to orthogonalise")
+
     def error(self, predicted: Tensor, v: Tensor) -> Tensor:
         """dl/dM(k)."""
         return predicted - v if self.bias == "l2" else -v
 
     def most(self, gates: Gates) -> float:
-        """Sizes of steps from one anchor that may add up: what a single token's step can have."""
+        """Sizes of steps from one anchor that may add up: what a single token's step can have.
+
+        Raises ValueError for `every` > 1 without momentum: there is no S to hold.
+        """
+        if gates.momentum is None and self.every > 1:
+            raise ValueError(f"every is {self.every}, which needs momentum")
         return 1.0 if gates.momentum is None else 2.0
 
 

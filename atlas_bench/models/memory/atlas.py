@@ -8,9 +8,9 @@ Atlas++ is the same with the gated map M(x) = x + W1 (silu(W2 phi(x)) * W3 phi(x
 
 The gradient is taken at M_{t-1} (chunk_size 1), or at the last chunk's end, ATLAS eq. (34) to (41). Where the
 paper is silent: the gates are hard sigmoids per head; each token's error is divided by the squared Jacobian
-norm (titans.py); silu stands for its GELU, and no layer norm follows a chunk. Newton-Schulz keeps the size of
-the surprise (muon_step in inner_optimizer.py); muon=False leaves it out, and with omega_window=1 and degree=1
-that is Titans.
+norm (titans.py); Newton-Schulz keeps the size of the surprise (muon_step in inner_optimizer.py), muon=plain is
+(32) as printed, and muon=none with omega_window=1 and degree=1 is Titans. Where it is not: silu stands for its
+GELU, no layer norm follows a chunk, and the expansion is 1 by default, not 4.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class Atlas(InnerOptimizer):
         sketch_width: int = 0,
         omega_window: int = 2,
         chunk_size: int = 1,
-        muon: bool = True,
+        muon: str = "sized",
         muon_every: int = 1,
+        bounded: bool = True,
     ):
         super().__init__(
             d_model, n_heads, head_dim, map=map, expansion=expansion, omega_window=omega_window,
             features=phi(features, degree, head_dim, sketch_width=sketch_width),
-            chunk_size=chunk_size, muon=muon, muon_every=muon_every,
+            chunk_size=chunk_size, muon=muon, muon_every=muon_every, bounded=bounded,
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ in plain torch, and that is a complete memory. The base puts one *write gate* w 
 
     state_t = state_{t-1} + w_t (step(state_{t-1}) - state_{t-1}),     w_t = hard_sigmoid(.) in [0, 1]
 
-At w = 1 this is the published rule; at w = 0 nothing whatever changes, retention included. A sigmoid
+At w = 1 this is the variant's rule; at w = 0 nothing whatever changes, retention included. A sigmoid
 gate never closes, and a leak of 1e-6 per token ends every fact within ten million; a hard gate does.
 Between open tokens ("events") the memory is constant, so a closed stretch of any length costs one
 matrix product per layer, and the per-token rule needs no approximation to be fast.
@@ -44,6 +44,7 @@ class Memory(nn.Module):
     gates: Mapping[str, float] = {"write": -0.6}
     chunk_size = 1  # tokens between two anchors of the inner gradient; see inner_optimizer.py
     dense = DENSE
+    kernel = "events"  # what computes it, as a record says
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class Memory(nn.Module):
         q = self._address(self.query(x)) if output else None
         y, state = self._sparse(state, seen, q, gates)
         if halo is not None:
-            state["halo"] = seen[:, -halo.shape[1] :]
+            state["halo"] = seen[:, -halo.shape[1] :].clone()  # a view would keep the whole block alive
         return (self.out(y.flatten(2)) if output else x), state
 
     def retrieve(self, x: Tensor, state: State) -> Tensor:

@@ -8,7 +8,8 @@ phi*(q).phi*(k) = exp(q.k), eq. (23). phi* is infinite; here its Taylor series u
 learnable coefficients that start at 1/i!. On a matrix the first is then softmax attention without its denominator,
 y_t = sum_i v_i exp(q_t.k_i), eq. (26), up to the cut of the series, and Dot at c = 1 the same with the delta rule,
 eq. (30). The papers give no closed form for a deep M and no size of phi*; map=mlp takes the same features.
-There are no gates but the write gate. Dot's steps are divided by |phi*(k)|^2, which is about e and would overshoot.
+There are no gates but the write gate and the window's. Dot's steps are divided by |phi*(k)|^2, which is about e
+and would overshoot.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ class DeepTransformer(InnerOptimizer):
         degree: int = 2,
         omega_window: int = 1,
         chunk_size: int = 1,
+        bounded: bool = True,
     ):
         super().__init__(
             d_model, n_heads, head_dim, map=map, expansion=expansion, omega_window=omega_window, chunk_size=chunk_size,
-            features=phi("taylor", degree, head_dim),
+            features=phi("taylor", degree, head_dim), bounded=bounded,
         )  # fmt: skip
 
 

@@ -30,12 +30,14 @@ class DLA(InnerOptimizer):
         expansion: int = 1,
         features: str = "powers",
         degree: int = 2,
+        sketch_width: int = 0,
         omega_window: int = 1,
         chunk_size: int = 1,
+        bounded: bool = True,
     ):
         super().__init__(
             d_model, n_heads, head_dim, map=map, expansion=expansion, omega_window=omega_window, chunk_size=chunk_size,
-            features=phi(features, degree, head_dim),
+            features=phi(features, degree, head_dim, sketch_width=sketch_width), bounded=bounded,
         )  # fmt: skip
 
 

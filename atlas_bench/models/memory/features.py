@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atlas_bench.errors import unknown
+from atlas_bench.errors import UserError, unknown
 
 
 def features(kind: str, degree: int, head_dim: int, *, sketch_width: int = 0) -> nn.Module:
@@ -30,10 +30,14 @@ def features(kind: str, degree: int, head_dim: int, *, sketch_width: int = 0) ->
     degree        p >= 1
     sketch_width  numbers for each degree from 2 on (0: head_dim)
 
-    Raises UserError for an unknown kind.
+    Raises UserError for an unknown kind, and for sizes that mean nothing to it.
     """
     if kind not in FEATURES:
         raise unknown("feature map", kind, FEATURES)
+    if degree < 1:
+        raise UserError(f"degree is {degree}. Features have a degree of 1 or more.")
+    if sketch_width and (kind != "sketch" or degree == 1):
+        raise UserError(f"sketch_width {sketch_width} is for features=sketch of degree 2 or more. Leave it out.")
     if degree == 1 and kind != "taylor":
         return nn.Identity()
     return FEATURES[kind](degree, head_dim, sketch_width or head_dim)
@@ -81,7 +85,10 @@ class Monomials(nn.Module):
 
 
 class Taylor(Monomials):
-    """Monomials with the constant in front of the series: phi(q).phi(k) = sum_{i<=p} (q.k)^i / i! at first."""
+    """Monomials with the constant in front of the series: phi(q).phi(k) = sum_{i<=p} (q.k)^i / i! at first.
+
+    The key 0, which stands before a stream begins, has no constant either: nothing is written there.
+    """
 
     unit = False
 
@@ -92,7 +99,7 @@ class Taylor(Monomials):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., P], the constant last."""
-        return torch.cat([super().forward(x), self.constant.expand(*x.shape[:-1], 1)], -1)
+        return torch.cat([super().forward(x), self.constant * (x != 0).any(-1, keepdim=True)], -1)
 
 
 class Sketch(nn.Module):

@@ -15,6 +15,7 @@ from atlas_bench.models.memory.base import Memory, State, retention
 
 class GatedDeltaNet(Memory):
     gates = {"write": -0.6, "forget": -2.5}
+    kernel = "events, omega/chunk"
 
     def init_state(self, batch: int) -> State:
         return {"M": self.key.weight.new_zeros(batch, self.n_heads, self.head_dim, self.head_dim)}

@@ -6,7 +6,8 @@
 kernels/anchored/rule.py states it in full. A row names the map M, the bias l, the features of keys and
 queries, the window W, and which gates there are: `momentum` (m), `forget` (f), `lr` (l). Papers leave their
 parametrisation unstated; here each is a hard sigmoid of x_t per head. Window gates: the newest token counts 1,
-each older one a hard sigmoid of x_t, and their sum is kept at 1 or less.
+each older one a hard sigmoid of x_t, divided by their sum. Momentum is at most 1/2: a step and all its echoes,
+l / (1 - m), are then at most two steps; with m near 1 an MLP memory grows without limit on random input.
 
 `chunk_size` is where the gradient is taken. 1, the default of most rows: at the current memory, so facts keep
 their order; open tokens are few, and only they cost. C > 1: at the memory of every C-th token, the papers'
@@ -31,6 +32,7 @@ from atlas_bench.kernels.newton_schulz.naive import newton_schulz
 from atlas_bench.kernels.omega.chunk import omega
 from atlas_bench.models.memory.base import DENSE, Memory, State
 
+MOST_MOMENTUM = 0.5
 LAG_BIAS = -2.5  # of the window gates: 0.08 open at first
 # Events in a block of 64 from which taking all its tokens in turn costs less than each row's own events (measured
 # in training); with Newton-Schulz nothing is cheaper than leaving tokens out.
@@ -45,8 +47,11 @@ class InnerOptimizer(Memory):
     features       phi, None for the identity
     omega_window   tokens W that one step descends
     chunk_size     tokens between two anchors
-    muon           make a step's directions equal by Newton-Schulz
+    muon           none; plain, the step is NewtonSchulz-5(U) as printed; sized, muon_step() below
     muon_every     every so many tokens; divides chunk_size
+    bounded        False: gradients and sums of steps as printed, which diverge on an MLP (rule.py)
+
+    Raises UserError for options that do not go together.
     """
 
     bias = "l2"
@@ -63,42 +68,56 @@ class InnerOptimizer(Memory):
         features: nn.Module | None = None,
         omega_window: int = 1,
         chunk_size: int = 1,
-        muon: bool = False,
+        muon: str = "none",
         muon_every: int = 1,
+        bounded: bool = True,
     ):
-        if map not in MAPS:
-            raise unknown("map", map, MAPS)
+        for name, value, known in (("map", map, MAPS), ("muon", muon, MUON)):
+            if value not in known:
+                raise unknown(name, value, known)
+        sizes = {
+            "expansion": expansion,
+            "omega_window": omega_window,
+            "chunk_size": chunk_size,
+            "muon_every": muon_every,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise UserError(f"{name} is {value}. Give 1 or more.")
+        if chunk_size % muon_every or (muon_every > 1 and muon == "none"):
+            raise UserError(
+                f"muon_every is {muon_every}, with chunk_size {chunk_size} and muon '{muon}': orthogonalising happens "
+                f"inside a chunk. Give a chunk_size that is a multiple of muon_every, and muon 'sized' or 'plain'."
+            )
+        sums = map == "matrix" and self.bias == "dot"  # the gradient does not depend on the memory: no anchor
+        if chunk_size > 1 and (sums or type(self).step is not InnerOptimizer.step):
+            why = "its gradient is the same wherever it is taken" if sums else "its step is not the family's"
+            raise UserError(f"chunk_size is {chunk_size}, which this memory does not have: {why}. Leave it at 1.")
         lags = {f"lag{j}": LAG_BIAS for j in range(1, omega_window)}
         super().__init__(d_model, n_heads, head_dim, omega_window=omega_window, gates={**lags, **self.gates})
         if features is not None:
             self.features = features
-        if chunk_size < 1 or muon_every < 1 or chunk_size % muon_every:
-            raise UserError(
-                f"muon_every is {muon_every} and chunk_size {chunk_size}: orthogonalising happens inside a chunk. "
-                f"Give a chunk_size that is a multiple of muon_every."
-            )
-        sums = map == "matrix" and self.bias == "dot"  # the gradient does not depend on the memory: no anchor
-        self.chunk_size = 1 if sums else chunk_size
+        self.chunk_size = chunk_size
         self.rule = Rule(
             MAPS[map],
             bias=self.bias,
-            chunk_size=self.chunk_size,
-            orthogonalise=muon_step if muon else None,
+            chunk_size=chunk_size,
+            orthogonalise=MUON[muon],
             every=muon_every,
-            bounded=not sums,
+            bounded=bounded and not sums,
         )
-        self.linear = map == "matrix" and not muon and "momentum" not in self.gates
-        self.dense = DENSE if self.linear else ABREAST_MUON if muon else ABREAST
+        self.linear = map == "matrix" and muon == "none" and "momentum" not in self.gates
+        self.dense = DENSE if self.linear else ABREAST if muon == "none" else ABREAST_MUON
         width = getattr(self.features, "width", head_dim)
-        for name, (rows, columns) in self.rule.map.shapes(width, head_dim, expansion * head_dim).items():
+        self.shapes = self.rule.map.shapes(width, head_dim, expansion * head_dim)
+        for name, (rows, columns) in self.shapes.items():
             if name != "M":  # a matrix starts empty, an MLP where training puts it
                 start = torch.zeros if name == "W1" else torch.randn
                 self.register_parameter(name.lower(), nn.Parameter(1.5 * start(n_heads, columns, rows)))
-        self.shapes = {name: (n_heads, *shape) for name, shape in self.rule.map.shapes(width, head_dim, 1).items()}
 
     def init_state(self, batch: int) -> State:
         if "M" in self.rule.map.layers:
-            state = {"M": self.query.weight.new_zeros(batch, *self.shapes["M"])}
+            state = {"M": self.query.weight.new_zeros(batch, self.n_heads, *self.shapes["M"])}
         else:
             weights = {name: getattr(self, name.lower()).mT for name in self.rule.map.layers}
             state = {name: w.expand(batch, *w.shape).contiguous() for name, w in weights.items()}
@@ -113,7 +132,8 @@ class InnerOptimizer(Memory):
         if self.lr_on == "gradient":
             window, lr = window * lr[..., None], one
         retention = 1 - gates["forget"] if "forget" in gates else one
-        return Gates(gates["write"], retention, lr, window, gates.get("momentum"))
+        momentum = gates["momentum"].clamp(max=MOST_MOMENTUM) if "momentum" in gates else None
+        return Gates(gates["write"], retention, lr, window, momentum)
 
     def step(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
         terms = self.terms(gates)
@@ -141,7 +161,13 @@ class InnerOptimizer(Memory):
         with torch.device("meta"):
             return 2 * sum(x.numel() for name, x in self.init_state(1).items() if name in self.rule.map.layers)
 
-    # Closed forms ---------------------------------------------------------------------------------
+    # Dense blocks ---------------------------------------------------------------------------------
+
+    @property
+    def kernel(self) -> str:
+        if self.chunk_size > 1:
+            return "anchored/chunk"
+        return "events, omega/chunk" if self.linear and self.bias == "l2" else "events, anchored/chunk"
 
     def has_closed_form(self) -> bool:
         return self.chunk_size == 1
@@ -154,7 +180,8 @@ class InnerOptimizer(Memory):
         if self.bias == "dot":
             rule = replace(self.rule, chunk_size=64)  # a knob of speed alone
             return chunk.anchored(rule, q, k, v, terms, state)
-        size = self.rule.map.size(k, state).unfold(1, self.omega_window, 1).flip(-1)  # [B, T, H, W]
+        size = self.rule.map.size(k, state) if self.rule.bounded else torch.ones_like(k[..., 0])
+        size = size.unfold(1, self.omega_window, 1).flip(-1)  # [B, T, H, W]
         y, M = omega(
             q,
             k,
@@ -190,7 +217,7 @@ class InnerOptimizer(Memory):
         self.write_rate = gates["write"][:, pending:].mean()
         q = self._address(self.query(seen[:, halo:])) if output else None
         y, state = self._chunks(state, seen, q, gates)
-        state["tail"] = torch.cat([tail.to(x.dtype), x], 1)[:, -tail.shape[1] :]
+        state["tail"] = torch.cat([tail.to(x.dtype), x], 1)[:, -tail.shape[1] :].clone()  # lets the block go
         state["open"] = torch.full_like(is_open, (pending + x.shape[1]) % self.chunk_size)
         return (self.out(y[:, pending:].flatten(2)) if output else x), state
 
@@ -233,3 +260,6 @@ def muon_step(surprise: Tensor) -> Tensor:
     direction = newton_schulz(surprise)
     along = (surprise * direction).sum((-2, -1), keepdim=True)
     return direction * along / direction.square().sum((-2, -1), keepdim=True).clamp_min(1e-12)
+
+
+MUON = {"none": None, "sized": muon_step, "plain": newton_schulz}

@@ -17,7 +17,9 @@ from atlas_bench.models.memory.omeganet import OmegaNet
 
 
 class SurpriseOmegaNet(OmegaNet):
-    """OmegaNet that forgets in proportion to its surprise; our own, for comparison."""
+    """OmegaNet that forgets in proportion to its surprise; our own, for comparison. It has no chunk_size but 1."""
+
+    kernel = "events"
 
     def has_closed_form(self) -> bool:
         return False

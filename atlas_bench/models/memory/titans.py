@@ -22,6 +22,9 @@ class Titans(InnerOptimizer):
     lr_on = "gradient"
 
     def __init__(
-        self, d_model: int, n_heads: int, head_dim: int, *, map: str = "mlp", expansion: int = 2, chunk_size: int = 1
-    ):
-        super().__init__(d_model, n_heads, head_dim, map=map, expansion=expansion, chunk_size=chunk_size)
+        self, d_model: int, n_heads: int, head_dim: int, *, map: str = "mlp", expansion: int = 2, chunk_size: int = 1,
+        bounded: bool = True,
+    ):  # fmt: skip
+        super().__init__(
+            d_model, n_heads, head_dim, map=map, expansion=expansion, chunk_size=chunk_size, bounded=bounded
+        )

@@ -11,15 +11,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from atlas_bench.errors import UserError
 from atlas_bench.models.memory.base import Memory
 
+NO_WRITE_GATE = "`gates` has no 'write', the gate that the base puts in front of step(); add \"write\": -0.6"
 
-def load(path: Path) -> tuple[str, type[Memory], bytes]:
+
+def load(path: Path, version: str | None = None) -> tuple[str, type[Memory], bytes]:
     """(name, class, source) of the memory that a .py file defines; the file is executed.
 
     The name is the file's with the first eight digits of its sha256: 'my_memory.py@1f2e3d4c'. Raises UserError
-    for a file that is absent, does not parse or run, or does not define exactly one memory.
+    for a file that is absent, has not the version (those digits) asked for, does not parse or run, or does not
+    define exactly one memory.
     """
     if path.suffix != ".py":
         raise UserError(f"memory file '{path}' is no .py file. Give the Python file that defines the memory.")
@@ -27,7 +32,10 @@ def load(path: Path) -> tuple[str, type[Memory], bytes]:
         source = path.read_bytes()
     except OSError as error:
         raise UserError(f"memory file '{path}' cannot be read: {error.strerror or error}. Check the path.") from None
-    name = f"{path.name}@{hashlib.sha256(source).hexdigest()[:8]}"
+    digits = hashlib.sha256(source).hexdigest()[:8]
+    if version and version != digits:
+        raise UserError(f"memory file '{path}' is version {digits}, not {version}. Restore it, or name it without '@'.")
+    name = f"{path.name}@{digits}"
     module = _execute(path, source, name)
     own = [
         value
@@ -46,22 +54,45 @@ def load(path: Path) -> tuple[str, type[Memory], bytes]:
     return name, own[0], source
 
 
-def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -> None:
-    """Raise UserError, before hours of training, where a memory cannot be built with these options."""
+def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -> Memory:
+    """A small memory of the variant; UserError where it cannot be built with these options."""
     try:
-        variant(32, 2, 16, **options)
+        return variant(32, 2, 16, **options)
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"memory '{spec}' cannot be built: {told(error, inspect.getfile(variant))}.") from None
 
 
+@torch.no_grad()
+def check_runs(spec: str, memory: Memory) -> None:
+    """Raise UserError, before hours of training, where a memory of width 32 cannot read four written tokens."""
+    if "write" not in memory.gate:
+        raise UserError(f"memory '{spec}' cannot be run: {NO_WRITE_GATE}.")
+    try:
+        memory.gate["write"].bias.fill_(3.0)  # open, or step() is never called
+        memory(torch.randn(1, 4, 32))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"memory '{spec}' cannot be run: {told(error, inspect.getfile(type(memory)))}. "
+            f"`atlas-bench verify {spec}` checks it in full."
+        ) from None
+
+
 def told(error: BaseException, path: Path | str) -> str:
-    """'KeyError: 'M' (line 12 of my_memory.py: return state["M"])': an error, with where it left the user's file."""
+    """An error, with where it left the user's file: 'KeyError: 'M' (line 12 of my_memory.py: return state["M"])'.
+
+    A method of the base that should have been overridden is 'step() is missing'.
+    """
+    traced = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, NotImplementedError) and traced[-1].filename == inspect.getfile(Memory):
+        return f"{traced[-1].name}() is missing"
     said = " ".join(str(error).split())
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     file = str(Path(path).resolve())
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    frames = [f for f in traced if f.filename == file]
     if not frames:
         return text
     return f"{text} (line {frames[-1].lineno} of {Path(path).name}: {frames[-1].line})"

@@ -1,0 +1,70 @@
+"""What the rows share beyond the contracts: refusals, the beginning of a stream, momentum, what a state keeps alive."""
+
+import pytest
+import torch
+
+from atlas_bench import registry, verify
+from atlas_bench.errors import UserError
+
+
+def build(name, **options):
+    return registry.memory(name)(32, 2, 16, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("titans", {"map": "matrx"}, "Did you mean 'matrix'"),
+        ("atlas", {"muon": "size"}, "Did you mean 'sized'"),
+        ("atlas", {"chunk_size": 6, "muon_every": 4}, "multiple of muon_every"),
+        ("atlas", {"chunk_size": 4, "muon_every": 4, "muon": "none"}, "muon 'sized' or 'plain'"),
+        ("atlas", {"expansion": 0}, "expansion is 0"),
+        ("omeganet", {"omega_window": 0}, "omega_window is 0"),
+        ("omeganet", {"degree": 0}, "degree is 0"),
+        ("omeganet", {"features": "power"}, "Did you mean 'powers'"),
+        ("omeganet", {"sketch_width": 8}, "features=sketch"),
+        ("dla", {"map": "matrix", "chunk_size": 16}, "gradient is the same"),
+        ("surprise-omeganet", {"chunk_size": 16}, "step is not the family's"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(name, options, said):
+    with pytest.raises(UserError, match=said):
+        build(name, **options)
+
+
+@torch.no_grad()
+def test_nothing_is_written_before_the_stream_begins():
+    """A window of 4 reaches back before the first token, where zeros stand; their features must be zeros too."""
+    memory, x = verify.builder(registry.memory("dot"), {"omega_window": 4})(write_bias=5.0), verify.tokens(length=6)
+    gates = {name: torch.nn.functional.hardsigmoid(linear(x)) for name, linear in memory.gate.items()}
+    (k, v), q = memory._pairs(x), memory._address(memory.query(x))
+    terms, M, outputs = memory.terms(gates), memory.init_state(x.shape[0])["M"], []
+    for t in range(x.shape[1]):
+        step = torch.zeros_like(M)
+        for j in range(min(t, 3) + 1):  # only tokens that exist
+            error = torch.einsum("bhk,bhkv->bhv", k[:, t - j], M) - v[:, t - j]
+            scale = terms.window[:, t, :, j] / k[:, t - j].square().sum(-1).clamp_min(1)
+            step = step + torch.einsum("bhk,bhv->bhkv", k[:, t - j], scale[..., None] * error)
+        M = M - terms.write[:, t, :, None, None] * step
+        outputs.append(torch.einsum("bhk,bhkv->bhv", q[:, t], M))
+    assert (memory(x)[0] - memory.out(torch.stack(outputs, 1).flatten(2))).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize(("name", "options"), [("titans", {}), ("titans", {"map": "matrix"}), ("atlas", {})])
+@torch.no_grad()
+def test_momentum_does_not_run_away(name, options):
+    """Every gate open, none forgetting: with momentum up to 1 the state passed 1e4 within 2,000 tokens."""
+    memory = verify.builder(registry.memory(name), options)(dtype=torch.float32, width=16, head=8, write_bias=3.0)
+    for gate, bias in (("forget", -4.0), ("momentum", 4.0), ("lr", 4.0)):
+        memory.gate[gate].weight.zero_()
+        memory.gate[gate].bias.fill_(bias)
+    _, state = memory(verify.tokens(1, 2000, 16).float(), output=False)
+    assert max(float(state[name].abs().max()) for name in memory.init_state(1)) < 20
+
+
+@pytest.mark.parametrize("name", ["atlas", "ttt-linear", "gated-deltanet"])
+@torch.no_grad()
+def test_a_state_does_not_keep_its_block_alive(name):
+    memory = build(name)
+    _, state = memory(torch.randn(1, 5000, 32))
+    assert all(x.untyped_storage().nbytes() == x.numel() * x.element_size() for x in state.values())
