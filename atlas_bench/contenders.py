@@ -90,33 +90,25 @@ def trainings(
     folder  gets one model folder per training, named after all that decides it
     """
     known = loading.taught(loading.card(init)) if init else set()
+    program = [__version__, asdict(replace(Recipe(), paced=True))]
     planned = []
-    for contender in contenders:
+    for contender in (each for each in contenders if each.model is None):
         for task, subsets in wanted.items():
             begun = init if task in known else None
             origin = loading.weights_hash(loading.folder_of(begun)) if begun else None
             texts = backgrounds if getattr(registry.task(task), "reads_text", True) else ()
             tasks = ",".join(f"{task}:{subset}" if subset else task for subset in subsets)
-            program = [__version__, asdict(Recipe())]
             decided = json.dumps([contender.key, tasks, tokens, seed, origin, list(texts), program])
             digest = hashlib.sha256(decided.encode()).hexdigest()[:8]
-            out = folder / f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', contender.label)}-{task}-{digest}"
-            flags = contender.flags
-            if contender.file:  # the copy that _train() writes: the user may edit his own meanwhile
-                flags = ("--memory", f"{out}/{flags[1]}")
+            name = contender.flags[1] if contender.file else contender.label  # a file's label depends on the others
+            out = folder / f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', name)}-{task}-{digest}"
+            # of a file, the copy that _train() writes: the user may edit his own meanwhile
+            flags = ("--memory", f"{out}/{name}") if contender.file else contender.flags
             words = ["train", *flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
-            words += [
-                "--out",
-                str(out),
-                "--threads",
-                "1",
-                "--paced",
-                "--no-examine",
-                *(["--init", begun] if begun else []),
-            ]
+            words += ["--out", str(out), "--threads", "1", "--paced", "--no-examine"]
+            words += ["--init", begun] if begun else []
             words += [word for text in texts for word in ("--background", text)]
-            if contender.model is None:
-                planned.append(Training(contender, task, out, tuple(words)))
+            planned.append(Training(contender, task, out, tuple(words)))
     return planned
 
 
@@ -215,8 +207,8 @@ def _train(training: Training, say: Callable[[str], Any], running: list[subproce
         training.folder.mkdir(parents=True, exist_ok=True)
         (training.folder / file.partition("@")[0]).write_bytes(registry.source_of(file))
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "atlas_bench", *training.words], text=True, stdout=subprocess.PIPE,
+        process = subprocess.Popen(  # -P: a file of the working folder, such as copy.py, is no module
+            [sys.executable, "-P", "-m", "atlas_bench", *training.words], text=True, stdout=subprocess.PIPE,
             stderr=errors, env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         running.append(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,23 +12,27 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from atlas_bench import contenders
+from atlas_bench import contenders, registry
 from atlas_bench.cli import app
+from atlas_bench.errors import UserError
 from atlas_bench.models import loading
+from atlas_bench.train.recipe import Recipe
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
-BROKEN = EXAMPLE.read_text().replace(
-    "        error = k", "        raise ArithmeticError('no such rule')\n        error = k"
+BROKEN = EXAMPLE.read_text().replace(  # the check before training runs without gradients
+    "        error = k",
+    "        if k.requires_grad:\n            raise ArithmeticError('no such rule')\n        error = k",
 )
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working folder with two memory files, one of which ends every training."""
+    """A working folder with memory files: one good, one that ends every training, one that cannot run."""
     monkeypatch.chdir(tmp_path)
     quick = EXAMPLE.read_text().replace('"write": -0.6', '"write": -3.5')  # few tokens are written
     (tmp_path / "my_memory.py").write_text(quick)
     (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "copy.py").write_text(quick.replace('error = k @ state["M"]', 'error = k @ state["W"]'))
     return tmp_path
 
 
@@ -49,8 +54,10 @@ def test_a_file_is_trained_asked_and_compared_and_a_failure_stops_nobody(here):
     assert rows["broken.py", 256]["reason"] == "training failed: ArithmeticError: no such rule"
     assert rows["broken.py", 256]["versus"] == {"note": "ok -> failed"}
     assert any("training tokens" in warning for warning in comparison["warnings"])
-    (folder,) = here.glob("compare/models/my_memory.py-mqar-*")
-    assert loading.card(str(folder))["config"]["memory"].startswith("my_memory.py@")
+    (folder,) = here.glob("compare/models/my_memory.py-*-mqar-*")
+    card = loading.card(str(folder))
+    assert card["config"]["memory"].startswith("my_memory.py@")
+    assert not any("accuracy at" in figure for figure in card["final"])  # compare asks its own questions
     second = call(*words[:-1])  # as text
     assert "my_memory.py mqar: already trained" in second.stderr and second.stderr.count("not run again") == 4
     assert "mqar:8, 256" in second.stdout and max(map(len, second.stdout.splitlines())) <= 80
@@ -60,7 +67,7 @@ def test_a_file_is_trained_asked_and_compared_and_a_failure_stops_nobody(here):
 def test_ctrl_c_ends_the_trainings_and_says_how_to_go_on(here):
     words = ["compare", "titans", "./my_memory.py", "--task", "mqar:8", "--len", "256", "--train", "20M"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "atlas_bench", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-m", "atlas_bench", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for line in process.stderr:  # until a step is trained
         if "my_memory.py mqar: curriculum" in line:
@@ -83,14 +90,16 @@ def test_embedded_models_are_compared_without_training(here):
     ("words", "said"),
     [
         (["titans"], ["one contender cannot be compared"]),
-        (["titans", "titans-nano"], ["'titans-nano' is named twice"]),
+        (["titans", "titans-nano"], ["'titans-nano' is named twice, as 'titans' and 'titans-nano'"]),
+        (["atlas", "atlas:degree=2", "--train", "1K"], ["named twice, as 'atlas' and 'atlas:degree=2'"]),
+        (["./my_memory.py", "./copy.py", "--train", "1K"], ["'./copy.py' cannot be run: KeyError: 'W'", "verify"]),
         (["titan", "atlas"], ["unknown contender 'titan'", "Did you mean 'titans'"]),
         (["atlas", "./my_memory.py"], ["'./my_memory.py' has no trained model", "--train"]),
         (["atlas", "./nowhere.py", "--train", "1K"], ["'nowhere.py' cannot be read"]),
         (["atlas:degre=1", "titans", "--train", "1K"], ["'degre'", "Did you mean 'degree'"]),
-        (["atlas:chunk_size=0", "titans", "--train", "1K"], ["chunk_size 0"]),
+        (["atlas:chunk_size=0", "titans", "--train", "1K"], ["chunk_size is 0"]),
         (["atlas", "titans", "--train", "10Q"], ["'10Q'"]),
-        (["atlas", "titans", "--train", "1", "--task", "mqar:8,babilong:qa1"], ["--train 1 is less than a token"]),
+        (["atlas", "titans", "--train", "1"], ["budget of 1 tokens", "Give 10 or more"]),
         (["atlas", "titans", "--init", "titans-nano"], ["--init titans-nano", "Add --train"]),
         (["atlas", "titans", "--train", "1K", "--init", "titans-nan"], ["'titans-nan'", "Did you mean 'titans-nano'"]),
         (["atlas-nano", "titans-nano", "--train", "1K"], ["--train would do nothing"]),
@@ -135,3 +144,54 @@ def test_every_task_has_the_budget_and_a_folder_tells_what_it_was_trained_on(her
     edited = [each.folder for each in plan("titans", "./my_memory.py")]
     assert edited[:2] == mine[:2] and not set(edited[2:]) & set(mine[2:])
     assert not {each.folder for each in plan("titans", "./my_memory.py", tokens=2_000_000)} & set(edited)
+
+
+def test_another_recipe_or_version_of_the_program_is_another_training(here, monkeypatch):
+    def folders():
+        contending = contenders.resolve(["titans", "./my_memory.py"], train=True)
+        return [each.folder for each in contenders.trainings(contending, {"mqar": ["8"]}, 1000, here)]
+
+    before = folders()
+    assert folders() == before
+    for name, other in (("Recipe", lambda: Recipe(muon_lr=0.02)), ("__version__", "0.0.1")):
+        with monkeypatch.context() as patch:
+            patch.setattr(contenders, name, other)
+            assert not set(folders()) & set(before)
+
+
+def test_a_file_edited_meanwhile_is_trained_as_it_was(here):
+    contending = contenders.resolve(["titans", "./my_memory.py:most_caution=0.5"], train=True)
+    _, mine = contenders.trainings(contending, {"mqar": ["8"]}, 1000, here / "models", seed=9)
+    source = (here / "my_memory.py").read_bytes()
+    (here / "my_memory.py").write_text("raise AssertionError('another version')\n")
+    said = []
+    assert contenders.train_all([mine], jobs=1, say=said.append) == {}, said
+    config = loading.card(str(mine.folder))["config"]
+    assert config["memory"] == contending[1].file and config["memory_options"] == {"most_caution": 0.5}
+    assert (mine.folder / "my_memory.py").read_bytes() == source
+
+
+def test_a_training_that_finds_another_version_of_its_file_is_one_message(here):
+    name = registry.name_file("my_memory.py")
+    result = call("train", "--memory", "./my_memory.py@00000000:most_caution=0.5", "--out", "model")
+    digits = name.partition("@")[2]
+    assert result.exit_code == 2 and not (here / "model").exists()
+    assert result.stderr.startswith(f"error: memory file 'my_memory.py' is version {digits}, not 00000000.")
+    assert result.stderr.count("\n") == 1
+    assert registry.name_file(f"./my_memory.py@{digits}") == name
+
+
+def test_two_versions_of_a_file_are_told_apart(here):
+    def labels(*words):
+        return [each.label for each in contenders.resolve(words, train=True)]
+
+    for number, folder in enumerate(("a", "b", "x/a")):
+        (here / folder).mkdir(parents=True)
+        (here / folder / "my_memory.py").write_text(EXAMPLE.read_text() + f"# {number}\n")
+    assert labels("a/my_memory.py", "titans", "b/my_memory.py") == ["a/my_memory.py", "titans", "b/my_memory.py"]
+    assert labels("a/my_memory.py", "a/my_memory.py:most_caution=0.5")[0] == "my_memory.py"
+    mine = labels("a/my_memory.py:most_caution=0.5", "x/a/my_memory.py:most_caution=0.5")
+    assert len(set(mine)) == 2 and all(re.fullmatch("my_memory.py@[0-9a-f]{8}:most_caution=0.5", each) for each in mine)
+    (here / "b" / "my_memory.py").write_bytes((here / "a" / "my_memory.py").read_bytes())
+    with pytest.raises(UserError, match=r"'my_memory.py' is named twice, as 'a/my_memory.py' and 'b/my_memory.py'"):
+        labels("a/my_memory.py", "b/my_memory.py")

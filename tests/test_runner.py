@@ -254,6 +254,13 @@ def test_what_goes_wrong_in_a_model_is_a_status(tmp_path, error, status, reason)
     assert again.status == "ok" and not again.resumed
 
 
+def test_the_block_is_4096_tokens_over_all_streams_unless_given():
+    assert runner.settings_for(100) == runner.Settings(block=512, batch=8)
+    assert runner.settings_for(2) == runner.Settings(block=2048, batch=2)
+    assert runner.settings_for(100, batch=64, timeout=3.0) == runner.Settings(block=256, batch=64, timeout=3.0)
+    assert runner.settings_for(100, batch=2, block=7) == runner.Settings(block=7, batch=2)
+
+
 class Diverging(Hasher):
     """A model whose state is not finite from its 5,001st token on."""
 

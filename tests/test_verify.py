@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from atlas_bench import registry, verify
 from atlas_bench.cli import app
 from atlas_bench.errors import UserError
+from atlas_bench.kernels.anchored import chunk
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
 RIGHT = """
@@ -52,7 +53,9 @@ def broken(path: str, contract: str) -> str | None:
 def test_the_example_keeps_every_contract_and_is_short():
     result = call("verify", f"{EXAMPLE}:most_caution=0.5")
     assert result.exit_code == 0, result.output
-    assert [line.split()[-1] for line in result.stdout.splitlines()] == ["ok"] * len(verify.CONTRACTS)
+    said = {line[:16].strip(): line[16:] for line in result.stdout.splitlines()}
+    assert said.pop("closed form") == "none: step() token by token"
+    assert said == {name: "ok" for name in verify.CONTRACTS if name != "closed form"}
     assert len(EXAMPLE.read_text().splitlines()) < 60
 
 
@@ -100,6 +103,11 @@ SHAPES = "state grows: 'M' is (6, 16, 16) before a step() and (6, 17, 16) after"
         ("self.key.weight.new_zeros(", "torch.zeros(", "'M' is torch.float32 and the weights torch.float64"),
         ("new_zeros(batch, self.n_heads,", "new_zeros(batch,", "does not begin with (3, 2), [B, H]"),
         ("    def step", OWN_INIT, "TypeError"),
+        (
+            "    def init_state",
+            "    gates = {'lr': 2.0}\n\n    def init_state",
+            "`gates` has no 'write', the gate that",
+        ),
     ],
 )
 def test_a_wrong_method_is_the_one_sentence_of_runs(file, old, new, said):
@@ -114,6 +122,28 @@ FORWARD = """
         y, new = super().forward(x, state and {{"M": state["M"]}}, output=output)
         {line}
 """
+FORGETS = """
+    def forward(self, x, state=None):
+        return super().forward(x, state)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (FORWARD.format(line="return y"), "forward(x) gives Tensor, not a pair of the output [B, T, D] and the state"),
+        (FORWARD.format(line="return y, list(new.values())"), "forward(x) gives (Tensor, list), not a pair"),
+        (FORWARD.format(line="return (y, new) if output else y"), "forward(x, output=False) gives Tensor, not"),
+        (FORWARD.format(line="return None, new"), "output is NoneType, not a tensor"),
+        (FORGETS, "forward() takes no output=: write `def forward(self, x, state=None, *, output=True)`"),
+    ],
+)
+def test_a_wrong_forward_is_the_one_sentence_of_runs(file, method, said):
+    ((contract, sentence),) = verify.verify(registry.memory(registry.name_file(file(RIGHT + method))))
+    assert contract == "runs" and sentence.startswith(said)
+
+
+CLOSED = "x.shape[1] > 128 and not self._gates(x)['write'][:, 64:128].any()"  # never so of a dense stream
 GROWS = "return y, {**new, 'past': x if state is None else torch.cat([state['past'], x], 1)}"
 
 
@@ -125,6 +155,8 @@ GROWS = "return y, {**new, 'past': x if state is None else torch.cat([state['pas
         (GROWS, "constant state", "state grows: 'past' is (3, 50, 32) after 50 tokens and (3, 300, 32) after 300"),
         ("return y + y.mean(0), new", "separate rows", "rows touch each other: changing row 0 changed row"),
         ("return y + x[:, :1], new", "any split", "a split at token 1 changes the output by"),
+        (f"return y + ({CLOSED}) * x.flip(1), new", "causal", "not causal: changing token 299 changed output 0"),
+        (f"return y + ({CLOSED}) * x[:, -1:], new", "any split", "a split at token 1 changes the output by"),
         ("return y * (2 if self.training else 1), new", "train and eval", "eval() changes the output by"),
         ("return y, {'M': new['M'] + output}", "output=False", "output=False changes the state 'M' by 1"),
         ("return y, {'M': 0.99 * new['M']}", "closed gate", "a closed write gate changes 'M' by"),
@@ -145,7 +177,60 @@ CLOSED_FORM = """
 def test_a_wrong_rule_is_told(file):
     diverges = RIGHT.replace(STEP, STEP.replace("- k.mT", "+ k.mT"))
     assert "is not finite after" in broken(file(diverges), "finite")
-    assert "write_chunk differs from write: it changes the output" in broken(file(RIGHT + CLOSED_FORM), "write_chunk")
+    assert "differs from token by token: it changes the output" in broken(file(RIGHT + CLOSED_FORM), "closed form")
+
+
+DENSE_ONLY = """
+    def write_chunk(self, state, q, k, v, gates):
+        count = (gates["write"] > 0).sum(1).amax()
+        y, state = self._events(state, q, k, v, gates, int(count))
+        return (y if count > 16 else 2 * y), state
+"""
+
+
+def test_a_closed_form_that_errs_on_sparse_blocks_alone_is_told(file):
+    assert "it changes the output by" in broken(file(RIGHT + DENSE_ONLY), "closed form")
+    right = DENSE_ONLY.replace("else 2 * y", "else y")
+    assert broken(file(RIGHT + right), "closed form") is None
+
+
+def test_a_wrong_chunk_of_the_family_is_told(monkeypatch):
+    """chunk_size above 1 has no write_chunk(): kernels/anchored/chunk.py is compared with naive.py beside it."""
+    build = verify.builder(registry.memory("titans"), {"chunk_size": 16})
+    assert verify.closed_form(build) is None
+    right = chunk.anchored
+    monkeypatch.setattr(chunk, "anchored", lambda *args: (right(*args)[0] * (1 + 1e-6), right(*args)[1]))
+    assert "it changes the output by" in verify.closed_form(build)
+
+
+def test_gates_that_never_close_are_told(file):
+    leaks = "    def _gates(self, x):\n        return {n: gate(x).sigmoid() for n, gate in self.gate.items()}\n"
+    assert "64, 64, 64, 64, 44 tokens of blocks of 64: nothing can be checked" in broken(
+        file(RIGHT + leaks), "any split"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("def step", "def stop", "cannot be run: step() is missing. `atlas-bench verify "),
+        (STEP, 'return {"M": state["W"]}', """cannot be run: KeyError: 'W' (line 10 of my_memory.py: return {"M": """),
+        (
+            "    def init_state",
+            "    gates = {'lr': 2.0}\n\n    def init_state",
+            "cannot be run: `gates` has no 'write'",
+        ),
+        (
+            "    def init_state",
+            "    gates = {'write': -9.0}\n\n    def initial",
+            "cannot be run: init_state() is missing",
+        ),
+    ],
+)
+def test_what_cannot_run_is_one_message_before_training(file, tmp_path, old, new, said):
+    result = call("train", "--memory", file(RIGHT.replace(old, new)), "--out", str(tmp_path / "model"))
+    assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "model").exists()
 
 
 def test_verify_ends_with_code_1_and_names_the_contract(file):

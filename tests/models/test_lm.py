@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from atlas_bench import registry
+from atlas_bench import plan, registry, runner
 from atlas_bench.models import cost
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.lm import LanguageModel
 from atlas_bench.models.placement import PLACEMENTS
 from atlas_bench.models.tokenizer import embedded
+from atlas_bench.progress import Progress
 
 CONFIGS = {
     **{name: Config(memory=name, d_model=32, n_heads=2) for name in registry.MEMORIES},
@@ -100,6 +101,33 @@ def test_streams_of_a_batch_do_not_touch(model, tokens):
 def test_state_is_constant_but_for_full_attention(model, tokens):
     short, long = (model.state_bytes(feed(model, tokens[:, :n], [n])) for n in (100, 300))
     assert (short == long) != model.model.config.full_attention
+
+
+def test_an_answer_from_logits_that_are_not_finite_is_a_failed_record(tmp_path):
+    model = make(CONFIGS["none"])
+    model.model.blocks[-1].down.weight.data[3, 5] = torch.nan  # feed() leaves this matrix out: the state stays finite
+    state = model.start(1)
+    assert model.finite(state)
+    with pytest.raises(FloatingPointError, match="logits are not finite at token 1 of the answer"):
+        model.answer(state, [5, 6, 7], 3)
+    cells = [plan.Cell("mqar", "8", 256, "tiny", samples=2)]
+    (record,) = runner.run(cells, {"tiny": model}, tmp_path, runner.Settings(), Progress(quiet=True))
+    assert record.status == "failed" and not record.scores
+    assert "FloatingPointError: the logits are not finite" in record.reason
+
+
+@pytest.mark.parametrize(
+    ("config", "kernel", "chunk_size"),
+    [
+        (CONFIGS["none"], "torch attention", None),
+        (CONFIGS["surprise-omeganet"], "events", 1),
+        (CONFIGS["gated-deltanet"], "events, omega/chunk", 1),
+        (Config(memory="titans", memory_options={"chunk_size": 16}, d_model=32, n_heads=2), "anchored/chunk", 16),
+    ],
+)
+def test_facts_tell_what_computes_the_memory(config, kernel, chunk_size):
+    facts = make(config).facts()
+    assert (facts["kernel"], facts["chunk_size"]) == (kernel, chunk_size)
 
 
 def test_full_attention_says_what_ten_million_tokens_would_take():

@@ -294,8 +294,8 @@ def test_a_placement_is_its_equations(statement, memory):
 
 
 @pytest.mark.parametrize("name", [n for n in loading.names() if n not in registry.MODELS])
-def test_embedded_models_compute_bit_for_bit_what_they_were_trained_as(name):
-    """The block as it stood when they were trained: attention, memory, MLP, each behind a norm."""
+def test_the_blocks_of_embedded_models_are_attention_memory_mlp_bit_for_bit(name):
+    """Each behind a norm: the order in which they were trained. What a memory computes is its own tests' matter."""
     model = loading.load(name).model
     tokens = torch.randint(0, 4096, (2, 200), generator=torch.Generator().manual_seed(3))
 

@@ -17,7 +17,7 @@ from atlas_bench.tasks.babilong_lessons import BabilongLessons
 from atlas_bench.tasks.lessons import Mixture
 from atlas_bench.tasks.mqar import MQAR
 from atlas_bench.train import command
-from atlas_bench.train.loop import plan_round, train
+from atlas_bench.train.loop import count_skipped, plan_round, train
 from atlas_bench.train.recipe import Progress, Recipe
 
 TINY = Recipe(
@@ -133,6 +133,62 @@ def test_a_round_holds_the_tokens_the_recipe_says():
     ) == pytest.approx(10**6, rel=1e-5)
 
 
+def test_the_least_budget_gives_every_stage_a_token():
+    least = Recipe().within(10)
+    assert (least.curriculum_tokens, least.mixed_tokens, least.stream_tokens) == (6, 3, 1)
+    with pytest.raises(UserError, match="Give 10 or more"):
+        Recipe().within(9)
+
+
+@pytest.fixture
+def diverged():
+    """Weights of CONFIG that make every loss and every state NaN."""
+    return {"embedding.weight": torch.full((CONFIG.vocab_size, CONFIG.d_model), torch.nan)}
+
+
+def test_training_that_diverges_stops_and_says_where(lessons, tmp_path, diverged):
+    seen = []
+    recipe = replace(TINY, curriculum_tokens=16_384)
+    with pytest.raises(UserError, match=r"diverged: in stage 'curriculum', after 5,120 tokens and 20 steps.*--seed"):
+        train(
+            CONFIG, recipe, lessons.seeded, tmp_path, warm_start=diverged,
+            report=lambda p: seen.append((p.skipped, p.step)),
+        )  # fmt: skip
+    assert seen == [(n, n) for n in range(1, 20)]
+
+
+def test_a_state_that_is_not_finite_is_not_passed_on(lessons, tmp_path, diverged):
+    """Contexts of 256 tokens are two steps of 128; without a state there is nothing to do in the second."""
+    steps = []
+    for name, weights in (("sound", None), ("diverged", diverged)):
+        recipe = replace(TINY, first_length=256, curriculum_tokens=1, mixed_tokens=1, stream_tokens=1)
+        train(
+            CONFIG, recipe, lessons.seeded, tmp_path / name, warm_start=weights,
+            report=lambda p: steps.append(p.step) if p.round == 1 else None,
+        )  # fmt: skip
+    assert steps == [2, 1]
+
+
+def test_a_step_that_is_not_finite_changes_no_weight(lessons, tmp_path, diverged):
+    recipe = replace(TINY, curriculum_tokens=1, mixed_tokens=1, stream_tokens=1)
+    model, progress = train(CONFIG, recipe, lessons.seeded, tmp_path, warm_start=diverged)
+    assert progress.skipped == progress.step == 3
+    assert [name for name, x in weights(model).items() if not x.isfinite().all()] == ["embedding.weight"]
+
+
+def test_skipped_steps_are_counted_and_a_good_one_begins_the_row_anew():
+    progress = Progress()
+    good, nothing_asked = {"loss": 1.0, "gradient_norm": 1.0}, {"loss": 0.0}
+    for figures in (*[{"loss": float("nan")}] * 10, *[{"loss": 1.0, "gradient_norm": float("inf")}] * 9):
+        count_skipped(progress, figures)
+    count_skipped(progress, nothing_asked)
+    assert (progress.skipped, progress.skipped_in_a_row) == (19, 19)
+    count_skipped(progress, good)
+    assert (progress.skipped, progress.skipped_in_a_row) == (19, 0)
+    card = command.describe_run(TINY, progress, {}, [], None, {})
+    assert card["skipped_steps"] == 19
+
+
 def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAS_BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "books").mkdir()
@@ -183,6 +239,10 @@ def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatc
     alone = command.main(memory="none", out=tmp_path / "alone", tasks=["mqar:8"], say=lambda line: None)
     card = json.loads((alone / loading.CARD).read_text())
     assert card["data"]["corpora"] == {} and card["final"]["mqar accuracy at 512"]["n"] > 16
+    unasked = command.main(
+        memory="none", out=tmp_path / "unasked", tasks=["mqar:8"], examine=False, say=lambda line: None
+    )
+    assert "mqar accuracy at 512" not in json.loads((unasked / loading.CARD).read_text())["final"]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +253,7 @@ def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatc
         ({"tasks": ["untaught"]}, r"'untaught' has no lessons to train on\. These have: babilong, mqar"),
         ({"tasks": ["mqar:8"], "backgrounds": ["books"]}, "mqar has no background, so 'books'"),
         ({"memory_options": {"degre": 1}}, "Did you mean 'degree'"),
+        ({"tokens": 3}, r"budget of 3 tokens leaves .* without a token\. Give 10 or more"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, monkeypatch, wrong, said):
