@@ -1,17 +1,23 @@
 """rule.py a chunk at a time: true per-token weights without forming any (README.md derives it).
 
 Within a chunk every weight is  M_t = kept_t M_0 - from_s_t S_0 - sum_i P[t, i] x_i^T e_i,  so a layer's output for
-token t is three matrix products for the whole chunk, and its final weights are one.
+token t is two matrix products for the whole chunk, and its final weights are one. A layer's weights and momentum
+stand on top of each other as one matrix Z = [M; S] of J I rows (J = 1 without momentum): what a call costs is the
+number of its operations, and their products are then one.
+
+Letters: N chunks, X = B H rows and heads, C tokens of a chunk, R = C + W - 1 with the halo before them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atlas_bench.kernels.anchored.maps import Error, Linear, Products
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
 from atlas_bench.kernels.decay import decay, flush
 
@@ -30,48 +36,143 @@ def anchored(
     k, v = (
         F.pad(x, (0, 0, 0, 0, 0, pad)).unfold(1, size + halo, size).permute(1, 0, 2, 4, 3).flatten(1, 2).contiguous()
         for x in (k, v)
-    )  # [N, B H, R, .]
+    )  # [N, X, R, .]
     if q is not None:
         q = F.pad(q, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, size)).permute(1, 0, 3, 2, 4).flatten(1, 2).contiguous()
-    coefficients = _coefficients(rule, gates, size)
-    form = [x if x is None else x.unbind(0) for x in vars(coefficients).values()]
-    state = {name: x.flatten(0, 1) for name, x in state.items()}
-    first = [] if q is None else _first(coefficients, q, k)
+    form, one_chunk = (_sums, _sum) if rule.orthogonalise is None else (_directions, _direct)
+    coefficients = form(rule, gates, size, q, k)
+    layers = {name: [name] if gates.momentum is None else [name, surprise_of(name)] for name in rule.map.layers}
+    stacked = {name: torch.cat([state[part].flatten(0, 1) for part in parts], 1) for name, parts in layers.items()}
     outputs = []
-    for n in range(len(k)):
-        here = Coefficients(*(None if x is None else x[n] for x in form))
-        read = None if q is None else [None if x is None else x[n] for x in (q, *first)]
-        y, state = _chunk(rule, read, k[n], v[n], here, state)
-        outputs.append(y)
-    state = {name: x.unflatten(0, (batch, heads)) for name, x in state.items()}
+    for n, here in enumerate(zip(*(_each(x, len(k)) for x in coefficients), strict=True)):
+        here = type(coefficients)(*here)
+        anchor = {name: x[:, : x.shape[1] // len(layers[name])] for name, x in stacked.items()}
+        products = rule.map.products(here.k, anchor, _error(rule, v[n]))
+        linear, stacked = one_chunk(rule, here, products, anchor, stacked)
+        if q is not None:
+            outputs.append(rule.map.read(here.q, linear))
+    state = {
+        part: x.unflatten(0, (batch, heads))
+        for name, parts in layers.items()
+        for part, x in zip(parts, stacked[name].chunk(len(parts), 1), strict=True)
+    }
     if q is None:
         return None, state
     y = torch.stack(outputs, 1).unflatten(0, (batch, heads))  # [B, H, N, C, V]
     return y.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], state
 
 
-@dataclass(frozen=True)
-class Coefficients:
-    """What the gates of a chunk say, once the products are taken; R = C + W - 1 tokens, halo first.
+def _each(x: Tensor | None, chunks: int):
+    return [None] * chunks if x is None else x.unbind(0)
 
-    kept    [.., C]     share of the anchor in M_t
-    steps   [.., C, J]  size of the step O_j in M_t (Muon), else None
-    from_s  [.., C]     share of S_0 in M_t, None without momentum or with Muon
-    P       [.., C, R]  share of token i's gradient in M_t, None with Muon
-    s_kept  [.., J]     share of S_0 in the S (or U) that is orthogonalised, and last in S_C
-    Q       [.., J, R]  share of token i's gradient in it, likewise
+
+def _error(rule: Rule, v: Tensor) -> Error:
+    """dl/dM(k) of every token, divided by the squared norm of dM(k)/dW where the rule is bounded."""
+
+    def error(predicted: Tensor, size: Callable[[], Tensor]) -> Tensor:
+        e = rule.error(predicted, v)
+        return e / size()[..., None] if rule.bounded else e
+
+    return error
+
+
+class Sums(NamedTuple):
+    """What the gates say without Muon, once their products are taken; of all chunks [N, ..], or of one.
+
+    read    [X, C, J]  shares of M_0 (and of S_0) in M_t
+    inside  [X, C, R]  share of token i's gradient in M_t, -P
+    mix     [X, J, J]  shares of M_0 (and S_0) in M_C (and S_C)
+    write   [X, R, J]  share of token i's gradient in M_C (and S_C)
+
+    The first layers' inputs are q and k themselves, and what they are multiplied with waits for no state: it is made
+    for all chunks at once.
+    """
+
+    read: Tensor
+    inside: Tensor
+    mix: Tensor
+    write: Tensor
+    q: Tensor | None
+    k: Tensor
+    q_read: Tensor | None
+    q_inside: Tensor | None
+    k_write: Tensor
+
+
+class Directions(NamedTuple):
+    """The same with Muon, which needs the D surprises that it orthogonalises as matrices; momentum adds S_C.
+
+    kept    [X, C]       share of M_0 in M_t
+    steps   [X, C, D]    size of the step O_d in M_t
+    s_kept  [X, D (+1)]  share of S_0 in a surprise
+    shares  [X, D (+1), R]  share of token i's gradient in it
     """
 
     kept: Tensor
-    steps: Tensor | None
-    from_s: Tensor | None
-    P: Tensor | None
+    steps: Tensor
+    s_kept: Tensor
+    shares: Tensor
+    q: Tensor | None
+    k: Tensor
+
+
+def _sum(rule: Rule, form: Sums, products: Products, anchor: State, state: State) -> tuple[Linear, State]:
+    """A chunk without Muon: (how its tokens pass a layer, Z at its end)."""
+    new = {}
+    for name, (x, e) in products.items():
+        Z = state[name]
+        kept = (form.mix @ Z.unflatten(1, (form.mix.shape[-1], -1)).flatten(2)).view_as(Z)
+        new[name] = torch.baddbmm(kept, (form.k_write if x is form.k else _spread(x, form.write)).mT, e)
+
+    def linear(name: str, z: Tensor) -> Tensor:
+        x, e = products[name]
+        if z is form.q:
+            return torch.baddbmm(form.q_read @ state[name], form.q_inside, e)
+        return torch.baddbmm(_spread(z, form.read) @ state[name], form.inside * (z @ x.mT), e)
+
+    return linear, new
+
+
+def _direct(rule: Rule, form: Directions, products: Products, anchor: State, state: State) -> tuple[Linear, State]:
+    """A chunk with Muon."""
+    new, directions = {}, {}
+    for name, (x, e) in products.items():
+        surprises = (form.shares[..., None, :] * x.mT[:, None]) @ e[:, None]  # [X, D (+1), I, O]
+        momentum = state[name][:, anchor[name].shape[1] :]
+        if momentum.shape[1]:
+            surprises = surprises + form.s_kept[..., None, None] * momentum[:, None]
+            momentum, surprises = surprises[:, -1], surprises[:, :-1]
+        directions[name] = rule.orthogonalise(surprises)
+        steps = (form.steps[:, -1, :, None, None] * directions[name]).sum(1)
+        new[name] = torch.cat([form.kept[:, -1, None, None] * anchor[name] - steps, momentum], 1)
+
+    def linear(name: str, z: Tensor) -> Tensor:
+        each = z[:, None] @ directions[name]  # [X, D, C, O]
+        return (form.kept[..., None] * z) @ anchor[name] - (form.steps.mT[..., None] * each).sum(1)
+
+    return linear, new
+
+
+class Shares(NamedTuple):
+    """Of all chunks: who has which share in the matrices of a chunk, [N, X, ..].
+
+    steps   [C, C]  size in M_t of the step taken at s
+    kept    [C]     share of M_0 in M_t
+    s       [C, R]  share of token i's gradient in S_t, None without momentum
+    s_kept  [C]     share of S_0 in S_t, None without momentum
+    u       [C, R]  share of token i's gradient in U_t
+    u_kept  [C]     share of S_0 in U_t
+    """
+
+    steps: Tensor
+    kept: Tensor
+    s: Tensor | None
     s_kept: Tensor | None
-    Q: Tensor | None
+    u: Tensor
+    u_kept: Tensor
 
 
-def _coefficients(rule: Rule, gates: Gates, size: int) -> Coefficients:
-    """All chunks at once: gates [B, T, H(, W)] -> [N, B H, ..]."""
+def _shares(gates: Gates, size: int) -> Shares:
     pad = -gates.write.shape[1] % size
 
     def split(x: Tensor) -> Tensor:
@@ -81,96 +182,57 @@ def _coefficients(rule: Rule, gates: Gates, size: int) -> Coefficients:
     w, a, lr = (split(x) for x in (gates.write, gates.retention, gates.lr))
     band = _band(torch.stack([split(x) for x in gates.window.unbind(-1)], -1).flip(-1))
     keep = 1 - w * (1 - a)
-    kept = flush(keep.cumprod(-1))
-    A = decay(keep) * (w * lr)[..., None, :]
+    steps, kept = decay(keep) * (w * lr)[..., None, :], flush(keep.cumprod(-1))
     if gates.momentum is None:
-        share_u, share_s, u_kept, s_kept = band, None, None, None
-    else:
-        m = split(gates.momentum)
-        carry = 1 - w * (1 - m)
-        share_s, s_kept = (decay(carry) * w[..., None, :]) @ band, flush(carry.cumprod(-1))
-        share_u = band + m[..., None] * F.pad(share_s, (0, 0, 1, -1))
-        u_kept = m * F.pad(s_kept, (1, -1), value=1.0)
-    most = rule.most(gates)
-    if rule.orthogonalise is None:
-        P = A @ share_u
-        from_s = None if u_kept is None else (A @ u_kept[..., None])[..., 0]
-        if rule.bounded:
-            scale = 1 / ((P.sum(-1) + (0 if from_s is None else from_s)) / most).clamp_min(1)
-            P, from_s = P * scale[..., None], None if from_s is None else from_s * scale
-        last = None if share_s is None else share_s[..., -1:, :]
-        return Coefficients(kept, None, from_s, P, None if last is None else s_kept[..., -1:], last)
-    steps = A
-    if rule.every == 1:
-        Q, q_kept = share_u, torch.zeros_like(w) if u_kept is None else u_kept
-    else:  # the S of token r, 2r, .., with S_0 before them
-        Q = F.pad(share_s[..., rule.every - 1 :: rule.every, :], (0, 0, 1, 0))
-        q_kept = F.pad(s_kept[..., rule.every - 1 :: rule.every], (1, 0), value=1.0)
-        group = torch.arange(1, size + 1, device=w.device) // rule.every
-        steps = A @ F.one_hot(group, Q.shape[-2]).to(A.dtype)
+        return Shares(steps, kept, None, None, band, torch.zeros_like(w))
+    m = split(gates.momentum)
+    carry = 1 - w * (1 - m)
+    s = decay(carry) * w[..., None, :]
+    s = s @ band if gates.window.shape[-1] > 1 else s * band.diagonal(dim1=-2, dim2=-1)[..., None, :]
+    s_kept = flush(carry.cumprod(-1))
+    u = band + m[..., None] * F.pad(s, (0, 0, 1, -1))
+    return Shares(steps, kept, s, s_kept, u, m * F.pad(s_kept, (1, -1), value=1.0))
+
+
+def _sums(rule: Rule, gates: Gates, size: int, q: Tensor | None, k: Tensor) -> Sums:
+    shares = _shares(gates, size)
+    inside = shares.steps @ shares.u
+    from_s = (shares.steps @ shares.u_kept[..., None])[..., 0]
     if rule.bounded:
-        mass = (steps @ (Q.sum(-1) + q_kept)[..., None])[..., 0]
+        scale = 1 / ((inside.sum(-1) + from_s) / rule.most(gates)).clamp_min(1)
+        inside, from_s = inside * scale[..., None], from_s * scale
+    read, mix, write = [shares.kept], [shares.kept[..., -1]], [-inside[..., -1, :]]
+    if shares.s is not None:
+        read, write = [*read, -from_s], [*write, shares.s[..., -1, :]]
+        mix = [*mix, -from_s[..., -1], torch.zeros_like(mix[0]), shares.s_kept[..., -1]]
+    parts = len(read)
+    read, write = torch.stack(read, -1), torch.stack(write, -1)
+    mix = torch.stack(mix, -1).unflatten(-1, (parts, parts))
+    inside = -inside
+    q_read, q_inside = (None, None) if q is None else (_spread(q, read), inside * (q @ k.mT))
+    return Sums(read, inside, mix, write, q, k, q_read, q_inside, _spread(k, write))
+
+
+def _directions(rule: Rule, gates: Gates, size: int, q: Tensor | None, k: Tensor) -> Directions:
+    shares, most = _shares(gates, size), rule.most(gates)
+    steps, wanted, s_kept = shares.steps, shares.u, shares.u_kept
+    if rule.every > 1:  # the S of token r, 2r, .., with S_0 before them
+        wanted = F.pad(shares.s[..., rule.every - 1 :: rule.every, :], (0, 0, 1, 0))
+        s_kept = F.pad(shares.s_kept[..., rule.every - 1 :: rule.every], (1, 0), value=1.0)
+        group = torch.arange(1, size + 1, device=steps.device) // rule.every
+        steps = steps @ F.one_hot(group, wanted.shape[-2]).to(steps.dtype)
+    if rule.bounded:
+        mass = (steps @ (wanted.sum(-1) + s_kept)[..., None])[..., 0]
         steps = steps / (mass / most).clamp_min(1)[..., None]
-    if share_s is not None:
-        Q, q_kept = torch.cat([Q, share_s[..., -1:, :]], -2), torch.cat([q_kept, s_kept[..., -1:]], -1)
-    return Coefficients(kept, steps, None, None, q_kept, Q)
+    if shares.s is not None:
+        wanted = torch.cat([wanted, shares.s[..., -1:, :]], -2)
+        s_kept = torch.cat([s_kept, shares.s_kept[..., -1:]], -1)
+    return Directions(shares.kept, steps, s_kept, wanted, q, k)
 
 
-def _first(form: Coefficients, q: Tensor, k: Tensor) -> list[Tensor | None]:
-    """What the first layers multiply with M_0, S_0 and the errors: it waits for no state, so all chunks at once."""
-    scores = None if form.P is None else form.P * (q @ k.mT)
-    return [form.kept[..., None] * q, None if form.from_s is None else form.from_s[..., None] * q, scores]
-
-
-def _chunk(
-    rule: Rule, read: list[Tensor | None] | None, k: Tensor, v: Tensor, form: Coefficients, state: State
-) -> tuple[Tensor | None, State]:
-    """One chunk of all rows and heads X: read [X, C, P] and _first() of it, k, v [X, R, .], state [X, I, O]."""
-    products = rule.map.products(
-        k,
-        state,
-        lambda predicted, size: (
-            rule.error(predicted, v) / size()[..., None] if rule.bounded else rule.error(predicted, v)
-        ),
-    )
-    momentum = surprise_of(rule.map.layers[0]) in state
-    new, directions = {}, {}
-    for name, (x, e) in products.items():
-        anchor, s = state[name], state[surprise_of(name)] if momentum else None
-        if rule.orthogonalise is not None:
-            surprises = (form.Q[..., None, :] * x.mT[:, None]) @ e[:, None]  # [X, J, I, O], S_C last
-            if momentum:
-                surprises = surprises + form.s_kept[..., None, None] * s[:, None]
-                new[surprise_of(name)], surprises = surprises[:, -1], surprises[:, :-1]
-            directions[name] = rule.orthogonalise(surprises)
-            new[name] = _last(form.kept) * anchor - (form.steps[:, -1, :, None, None] * directions[name]).sum(1)
-            continue
-        kept = _last(form.kept) * anchor
-        if momentum:
-            kept = torch.addcmul(kept, _last(form.from_s), s, value=-1)
-            new[surprise_of(name)] = torch.baddbmm(form.s_kept[..., None] * s, x.mT, form.Q.mT * e)
-        new[name] = torch.baddbmm(kept, x.mT, form.P[:, -1, :, None] * e, alpha=-1)
-    if read is None:
-        return None, new
-    q, *first = read
-
-    def linear(name: str, z: Tensor) -> Tensor:
-        x, e = products[name]
-        at_anchor, at_s, scores = first if z is q else _first(form, z, x)
-        y = at_anchor @ state[name]
-        if rule.orthogonalise is not None:
-            each = z[:, None] @ directions[name]  # [X, J, C, O]
-            return y - (form.steps.mT[..., None] * each).sum(1)
-        if momentum:
-            y = torch.baddbmm(y, at_s, state[surprise_of(name)], alpha=-1)
-        return torch.baddbmm(y, scores, e, alpha=-1)
-
-    return rule.map.read(q, linear), new
-
-
-def _last(x: Tensor) -> Tensor:
-    """[X, C] -> [X, 1, 1], of the chunk's last token."""
-    return x[:, -1, None, None]
+def _spread(x: Tensor, shares: Tensor) -> Tensor:
+    """x [.., T, I] with each of J shares [.., T, J], side by side: [.., T, J I], as Z has its rows."""
+    return (x[..., None, :] * shares[..., None]).flatten(-2)
 
 
 def _band(g: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ class Rule:
     every          orthogonalise every so many tokens r: O_t = NS(U_t) for r = 1, else NS(S) as of the last
                    multiple of r, which needs momentum; divides chunk_size
     bounded        divide each gradient by the squared norm of dM(k)/dW, so that a step of size l corrects the
-                   fraction l of an error, and scale the steps from one anchor back to one step (two with
-                   momentum) where their sizes add up to more. False is the rule as printed, which diverges on an MLP.
+                   fraction l of an error, and scale the steps from one anchor back to one step where their
+                   sizes add up to more. False is the rule as printed, which diverges on an MLP.
     """
 
     map: Any
@@ -55,13 +55,13 @@ class Rule:
         return predicted - v if self.bias == "l2" else -v
 
     def most(self, gates: Gates) -> float:
-        """Sizes of steps from one anchor that may add up: what a single token's step can have.
+        """Sizes of steps from one anchor that may add up: one; a single token's with momentum, up to two, is let be.
 
         Raises ValueError for `every` > 1 without momentum: there is no S to hold.
         """
         if gates.momentum is None and self.every > 1:
             raise ValueError(f"every is {self.every}, which needs momentum")
-        return 1.0 if gates.momentum is None else 2.0
+        return 2.0 if self.chunk_size == 1 and gates.momentum is not None else 1.0
 
 
 @dataclass(frozen=True)
