@@ -25,7 +25,7 @@ def tiny(tmp_path_factory):
     with torch.no_grad():
         for block in decoder.blocks:
             block.memory.gate["write"].weight.normal_(std=0.1)
-            block.memory.gate["write"].bias.fill_(-4.5)
+            block.memory.gate["write"].bias.fill_(-4.7)
     folder = tmp_path_factory.mktemp("tiny")
     loading.save(folder, decoder, {"training_tokens": 0})
     return str(folder)

