@@ -169,6 +169,7 @@ def draw(points: list[tuple[str, int, int, float]], path: Path) -> None:
         marker = markers["deep" if deep else "matrix"]
         axes.plot(sizes, scores, marker=marker, label=row, color=plt.cm.tab20(i % 20), linestyle="--" if deep else "-")
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("state, KiB (two layers, attention's window included)")
     axes.set_ylabel("MQAR, 128 pairs in 1000 tokens: right, %")
     axes.set_ylim(0, 102)
