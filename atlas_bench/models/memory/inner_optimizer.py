@@ -34,8 +34,8 @@ from atlas_bench.models.memory.base import DENSE, Memory, State
 
 MOST_MOMENTUM = 0.5
 LAG_BIAS = -2.5  # of the window gates: 0.08 open at first
-# Events in a block of 64 from which taking all its tokens in turn costs less than each row's own events (measured
-# in training); with Newton-Schulz nothing is cheaper than leaving tokens out.
+# Events in a block of 64 from which taking all its tokens in turn costs less than each row's own events (about: from
+# one reading of training on one core); with Newton-Schulz nothing is cheaper than leaving tokens out.
 ABREAST, ABREAST_MUON = 36, 60
 
 
