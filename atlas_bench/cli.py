@@ -73,6 +73,10 @@ def run(
     checkpoint_every: Annotated[str, typer.Option(help="Tokens of a stream between checkpoints.")] = "1M",
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds a cell may take.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")] = None,
+    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="[a GPU where there is one]")] = None,
+    products: Annotated[
+        Literal["fp32", "tf32", "bf16"] | None, typer.Option(help="Of matrices; see `doctor` [what is fastest here].")
+    ] = None,
     code: Annotated[list[Path], typer.Option(help="Memory file (.py) of a model folder; is run; repeatable.")] = [],  # noqa: B006
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of a model's failure.")] = False,
@@ -107,7 +111,9 @@ def run(
     store.check_writable(out)
     for file in code:
         registry.name_file(file)
-    models = {name: loading.load(name, threads=threads) for name in dict.fromkeys(model)}
+    models = {
+        name: loading.load(name, threads=threads, device=device, products=products) for name in dict.fromkeys(model)
+    }
     plan.check(cells, models)  # the last thing that can be the user's mistake; from here on files are written
     try:
         records = runner.run(cells, models, out, settings, Progress(quiet=quiet))
@@ -200,6 +206,22 @@ def verify(
         typer.echo(text)
         broken += sentence not in (None, contracts.NO_CLOSED_FORM)
     if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has, which kernels run on it, and why no faster ones do.
+
+    Each is compared with its slow definition first; exit code 1 where one differs.
+    """
+    from atlas_bench import doctor as examination
+
+    well = True
+    for line, is_well in examination.lines():
+        typer.echo(line)
+        well = well and is_well
+    if not well:
         raise typer.Exit(1)
 
 

@@ -144,7 +144,7 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         chance=task.chance(cell.subset),
         tokenizer_key=model.tokenizer.key,
         versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},
-        hardware={"cpu": _cpu(), "cores": _cores(), "gpu": facts.get("gpu")},
+        hardware={"cpu": cpu(), "cores": _cores(), "gpu": facts.get("gpu")},
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         **{name: facts[name] for name in sorted(told)},
     )
@@ -161,7 +161,7 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def _cpu() -> str:
+def cpu() -> str:
     """The processor's name; platform.processor() is empty on most Linux systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

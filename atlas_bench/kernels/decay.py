@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def decay(x: Tensor) -> Tensor:
     """Products of gates: [.., C] -> [.., C, C], prod_{s < u <= t} x_u at [t, s] for s <= t, else 0.
 
-    Products themselves, not quotients or differences of logarithms, since a gate may be exactly 0.
+    Products themselves, not quotients or differences of logarithms, since a gate x >= 0 may be exactly 0.
     """
-    size = x.shape[-1]
-    later = torch.ones(size, size, dtype=torch.bool, device=x.device).tril(-1)
-    return flush(torch.where(later, x[..., None], 1.0).cumprod(-2).tril())
+    return _Decay.apply(x)
 
 
 def flush(x: Tensor) -> Tensor:
@@ -21,4 +20,30 @@ def flush(x: Tensor) -> Tensor:
 
     What is 0 already keeps its gradient.
     """
-    return torch.where((x > 0) & (x < torch.finfo(x.dtype).tiny ** 0.5), 0.0, x)
+    return torch.where((x > 0) & (x < _negligible(x)), 0.0, x)
+
+
+def _negligible(x: Tensor) -> float:
+    return torch.finfo(x.dtype).tiny ** 0.5
+
+
+class _Decay(torch.autograd.Function):
+    """Leaving x_u out of D[t, s] gives D[t, u] D[u - 1, s], so the gradient is one matrix product, exact at zeros:
+
+    dx_u = sum_{t >= u} D[t, u] sum_{s < u} dD[t, s] D[u - 1, s]
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        size = x.shape[-1]
+        later = torch.ones(size, size, dtype=torch.bool, device=x.device).triu(1)
+        # [s, t]: a cumulative product is fastest along the last dimension
+        D = torch.where(later, x[..., None, :], 1.0).cumprod(-1).triu()
+        D = F.threshold(D, _negligible(x), 0.0, inplace=True).mT
+        ctx.save_for_backward(D)
+        return D
+
+    @staticmethod
+    def backward(ctx, dD: Tensor) -> Tensor:
+        (D,) = ctx.saved_tensors
+        return F.pad((D[..., 1:] * (dD @ D.mT)[..., :-1]).sum(-2), (1, 0))

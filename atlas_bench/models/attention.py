@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atlas_bench.kernels.processor import project
+from atlas_bench.kernels.window_attention.chunk import window_attention
+
 State = dict[str, Tensor]
 
 
@@ -48,32 +51,41 @@ class SlidingWindowAttention(_Attention):
 
         prefix  [N, D], tokens that every query sees besides its window, at no distance
         """
-        length, window = x.shape[1], self.window
-        if not output and length > window:
-            x = x[:, -window:]  # older tokens leave the window before anything reads them
-        k = torch.cat([state["k"], self._heads(self.key(x))], 1)
-        v = torch.cat([state["v"], self._heads(self.value(x))], 1)
-        state = {"k": k[:, -window:].clone(), "v": v[:, -window:].clone()}  # a view would keep the whole block alive
+        (batch, length, width), window = x.shape, self.window
         if not output:
-            return x, state
-        batch, pad = x.shape[0], -length % window
-        q = self._blocks(F.pad(self.query(x), (0, 0, 0, pad))) * self.head_dim**-0.5
-        k, v = (self._blocks(F.pad(y.flatten(2), (0, 0, 0, pad))) for y in (k, v))
-        # A block of queries sees its own block of keys and the one before it.
-        scores = torch.cat([q @ k[:, :-1].mT, q @ k[:, 1:].mT], -1) + self._mask()
+            x = x[:, -window:]  # older tokens leave the window before anything reads them
+        if not output or length <= window or prefix is not None:
+            k, v = (
+                torch.cat([state[name], self._heads(linear(x))], 1)
+                for name, linear in (("k", self.key), ("v", self.value))
+            )
+            state = {"k": k[:, -window:].clone(), "v": v[:, -window:].clone()}  # a view would keep the whole block
+            return (x if not output else self._attend(x, k, v, prefix)), state
+        qkv = project(F.pad(x, (0, 0, window, -length % window)), self.query, self.key, self.value)
+        qkv = qkv.unflatten(-1, (3, self.n_heads, self.head_dim))
+        # a row's first block is its past, and the answers to its queries are dropped
+        qkv[:, :window, 1:] = torch.stack([state["k"], state["v"]], 2)
+        k, v = qkv[:, length : length + window, 1:].unbind(2)
+        y = window_attention(qkv.flatten(0, 1).unflatten(0, (-1, window)), self._mask())
+        y = y.as_strided((batch, length, width), (qkv.shape[1] * width, width, 1))
+        return self.out(y), {"k": k.clone(), "v": v.clone()}
+
+    def _attend(self, x: Tensor, k: Tensor, v: Tensor, prefix: Tensor | None) -> Tensor:
+        """Outputs for x [B, T, D] over keys and values [B, w + T, H, K], and the prefix."""
+        length, window = x.shape[1], self.window
+        size = min(window, length)  # queries of a block; they see size + w keys
+        pad = (0, 0, 0, -length % size)
+        q = self._heads(F.pad(self.query(x), pad)).unflatten(1, (-1, size)).transpose(2, 3)  # [B, N, H, size, K]
+        k, v = (self._heads(F.pad(y.flatten(2), pad)).unfold(1, window + size, size) for y in (k, v))
+        q = q * self.head_dim**-0.5
+        scores = q @ k + self._mask()[:, :size, : window + size]
         if prefix is not None:
             scores = torch.cat([scores, q @ self._heads(self.key(prefix)).permute(1, 2, 0)], -1)
         weights = torch.softmax(scores, -1)
-        y = weights[..., :window] @ v[:, :-1] + weights[..., window : 2 * window] @ v[:, 1:]
+        y = weights[..., : window + size] @ v.mT
         if prefix is not None:
-            y = y + weights[..., 2 * window :] @ self._heads(self.value(prefix)).transpose(0, 1)
-        y = y.transpose(2, 3).reshape(batch, length + pad, -1)
-        return self.out(y[:, :length]), state
-
-    def _blocks(self, x: Tensor) -> Tensor:
-        """[B, N * w, D] -> [B, N, H, w, K], contiguous: what batched products want."""
-        x = x.unflatten(1, (-1, self.window)).unflatten(-1, (self.n_heads, self.head_dim))
-        return x.transpose(2, 3).contiguous()
+            y = y + weights[..., window + size :] @ self._heads(self.value(prefix)).transpose(0, 1)
+        return self.out(y.transpose(2, 3).flatten(3).flatten(1, 2)[:, :length])
 
     def _mask(self) -> Tensor:
         inside = (self.distance >= 0) & (self.distance < self.window)

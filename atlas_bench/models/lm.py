@@ -9,6 +9,8 @@ import numpy as np
 import psutil
 import torch
 
+from atlas_bench.kernels import dispatch, processor
+from atlas_bench.kernels.processor import best_products, keep_freed_memory
 from atlas_bench.models import cost
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.tokenizer import Tokenizer
@@ -21,10 +23,15 @@ MAX_HOURS = 24
 class LanguageModel:
     """Runs a trained Decoder for the runner; every state tensor is [B, ...] and never changed in place."""
 
-    def __init__(self, name: str, model: Decoder, tokenizer: Tokenizer, card: Mapping[str, Any]):
-        self.name, self.tokenizer, self.card = name, tokenizer, card
-        self.model = model.eval().requires_grad_(False)
+    def __init__(
+        self, name: str, model: Decoder, tokenizer: Tokenizer, card: Mapping[str, Any], *, device: str = "cpu",
+        products: str | None = None,
+    ):  # fmt: skip
+        self.name, self.tokenizer, self.card, self.device = name, tokenizer, card, device
+        self.model = model.to(device).eval().requires_grad_(False)
         self.newline = tokenizer.encode("\n")[0]
+        self.products = products or best_products(device)[0]
+        keep_freed_memory()
 
     def supports(self, length: int) -> str | None:
         """Why full attention cannot read that many tokens here; None for everything else."""
@@ -50,7 +57,8 @@ class LanguageModel:
 
     @torch.inference_mode()
     def feed(self, state: State, tokens: np.ndarray) -> State:
-        _, state = self.model(torch.from_numpy(tokens).long(), state, output=False)
+        with processor.products(self.products):
+            _, state = self.model(torch.from_numpy(tokens).long().to(self.device), state, output=False)
         return state
 
     def row(self, state: State, index: int) -> State:
@@ -62,10 +70,11 @@ class LanguageModel:
     @torch.inference_mode()
     def answer(self, state: State, question: Sequence[int], max_tokens: int) -> str:
         """Greedy text after the question, up to a newline or max_tokens; FloatingPointError for logits not finite."""
-        tokens, said = torch.tensor([list(question)]), []
+        tokens, said = torch.tensor([list(question)], device=self.device), []
         for _ in range(max_tokens):
-            hidden, state = self.model(tokens, state)
-            logits = self.model.logits(hidden[:, -1])
+            with processor.products(self.products):
+                hidden, state = self.model(tokens, state)
+                logits = self.model.logits(hidden[:, -1])
             if not torch.isfinite(logits).all():  # argmax would take a NaN for the answer
                 raise FloatingPointError(
                     f"the logits are not finite at token {len(said) + 1} of the answer; "
@@ -75,7 +84,7 @@ class LanguageModel:
             if token == self.newline:
                 break
             said.append(token)
-            tokens = torch.tensor([[token]])
+            tokens = torch.tensor([[token]], device=self.device)
         return self.tokenizer.decode(said).strip()
 
     def state_bytes(self, state: State) -> int:
@@ -87,7 +96,7 @@ class LanguageModel:
 
     def pack(self, state: State) -> dict[str, np.ndarray]:
         return {
-            f"{i}.{part}.{name}": x.contiguous().numpy()
+            f"{i}.{part}.{name}": x.contiguous().cpu().numpy()
             for i, layer in enumerate(state)
             for part, tensors in layer.items()
             for name, x in tensors.items()
@@ -97,23 +106,27 @@ class LanguageModel:
         state: State = [{} for _ in self.model.blocks]
         for key, array in arrays.items():
             layer, part, name = key.split(".", 2)
-            state[int(layer)].setdefault(part, {})[name] = torch.from_numpy(array.copy())
+            state[int(layer)].setdefault(part, {})[name] = torch.from_numpy(array.copy()).to(self.device)
         return state
 
     def facts(self) -> dict[str, Any]:
         config, memory = self.model.config, self.model.blocks[0].memory
+        why = dispatch.why_torch(self.device)
+        if why is None and self.products == "fp32":
+            why = "products in fp32 were asked for; the Triton kernels make them in tf32"
         return {
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "memory": config.memory,
             "training_tokens": self.card.get("training_tokens"),
             "weights_hash": self.card.get("weights_hash"),
-            "kernel": "torch attention" if memory is None else memory.kernel,
+            "kernel": f"{'attention' if memory is None else memory.kernel} ({'torch' if why else 'triton'})",
+            "kernel_why": why,
             "chunk_size": None if memory is None else memory.chunk_size,
             "feed_flops_per_token": cost.feed_flops(config, 1),
             "config": config.to_dict(),
-            "device": "cpu",
-            "dtype": "float32",
-            "threads": torch.get_num_threads(),
+            "device": self.device,
+            "products": self.products,
+            "gpu": torch.cuda.get_device_name() if self.device == "cuda" else None,
         }
 
 

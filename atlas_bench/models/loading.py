@@ -48,10 +48,14 @@ def taught(about: Mapping[str, Any]) -> set[str]:
     return {task.partition(":")[0] for task in (about.get("recipe") or {}).get("tasks", ["babilong"])}
 
 
-def load(name: str, *, threads: int | None = None) -> Any:
+def load(name: str, *, threads: int | None = None, device: str | None = None, products: str | None = None) -> Any:
     """The types.Model of that name: a control, an embedded model, or a folder written by `train`.
 
-    threads  of torch on the CPU; None leaves torch's own choice
+    threads   of torch on the CPU; None leaves torch's own choice
+    device    "cpu" or "cuda"; None: a GPU where torch sees one
+    products  of matrices, "fp32", "tf32" or "bf16"; None: the fastest that leave answers as they are
+
+    Raises UserError for a name, folder or device that is not there.
     """
     if name in registry.MODELS:
         return registry.control(name)
@@ -63,6 +67,12 @@ def load(name: str, *, threads: int | None = None) -> Any:
 
     if threads:
         torch.set_num_threads(threads)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"device 'cuda' is not there: torch {torch.__version__} sees no GPU. Leave --device out, or see "
+            "`atlas-bench doctor`."
+        )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder = folder_of(name)
     about = card(name)
     try:
@@ -78,7 +88,7 @@ def load(name: str, *, threads: int | None = None) -> Any:
     model = Decoder(config)
     model.load_state_dict(weights)
     about["weights_hash"] = weights_hash(folder)
-    return LanguageModel(folder.resolve().name, model, embedded(), about)
+    return LanguageModel(folder.resolve().name, model, embedded(), about, device=device, products=products)
 
 
 def read_weights(path: Path) -> dict[str, Any]:

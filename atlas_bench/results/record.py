@@ -24,7 +24,7 @@ _IDENTITY = (
 )  # fmt: skip
 _CIRCUMSTANCE = (  # what may differ between two runs of one command
     "seconds", "tokens_per_second", "block", "batch", "peak_rss_bytes", "resumed",
-    "hardware", "command", "started", "ended",
+    "hardware", "device", "products", "kernel_why", "command", "started", "ended",
 )  # fmt: skip
 
 
@@ -62,6 +62,9 @@ class Record:
     training_tokens: int | None = None
     weights_hash: str | None = None
     kernel: str | None = None
+    kernel_why: str | None = None
+    device: str | None = None
+    products: str | None = None
     chunk_size: int | None = None
     memory: str | None = None
     # speed

@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.kernels.anchored.maps import Error, Linear, Products
+from atlas_bench.kernels import dispatch
+from atlas_bench.kernels.anchored.maps import Error, Linear, Matrix, Products
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
-from atlas_bench.kernels.decay import decay, flush
+from atlas_bench.kernels.gates.chunk import shares as of_windows
+from atlas_bench.kernels.gates.chunk import windows
 
 State = dict[str, Tensor]
 
@@ -39,18 +41,14 @@ def anchored(
     )  # [N, X, R, .]
     if q is not None:
         q = F.pad(q, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, size)).permute(1, 0, 3, 2, 4).flatten(1, 2).contiguous()
-    form, one_chunk = (_sums, _sum) if rule.orthogonalise is None else (_directions, _direct)
-    coefficients = form(rule, gates, size, q, k)
+    coefficients_of, one_chunk = (_sums, _sum) if rule.orthogonalise is None else (_directions, _direct)
+    coefficients = coefficients_of(rule, gates, size, q, k)
     layers = {name: [name] if gates.momentum is None else [name, surprise_of(name)] for name in rule.map.layers}
     stacked = {name: torch.cat([state[part].flatten(0, 1) for part in parts], 1) for name, parts in layers.items()}
-    outputs = []
-    for n, here in enumerate(zip(*(_each(x, len(k)) for x in coefficients), strict=True)):
-        here = type(coefficients)(*here)
-        anchor = {name: x[:, : x.shape[1] // len(layers[name])] for name, x in stacked.items()}
-        products = rule.map.products(here.k, anchor, _error(rule, v[n]))
-        linear, stacked = one_chunk(rule, here, products, anchor, stacked)
-        if q is not None:
-            outputs.append(rule.map.read(here.q, linear))
+    if rule.map is Matrix and rule.orthogonalise is None:
+        y, stacked["M"] = _recur(rule, coefficients, v, stacked["M"])
+    else:
+        y, stacked = _loop(rule, one_chunk, coefficients, v, stacked, layers)
     state = {
         part: x.unflatten(0, (batch, heads))
         for name, parts in layers.items()
@@ -58,8 +56,32 @@ def anchored(
     }
     if q is None:
         return None, state
-    y = torch.stack(outputs, 1).unflatten(0, (batch, heads))  # [B, H, N, C, V]
-    return y.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], state
+    y = y.unflatten(1, (batch, heads))  # [N, B, H, C, V]
+    return y.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :length], state
+
+
+def _recur(rule: Rule, form: Sums, v: Tensor, state: Tensor) -> tuple[Tensor | None, Tensor]:
+    """A matrix without Muon: (outputs [N, X, C, V], Z at the end). Its errors are linear in it: kernels/recurrence."""
+    size = rule.map.size(form.k, {})[..., None] if rule.bounded else 1.0
+    onto = form.k / size if rule.bias == "l2" else torch.zeros_like(form.k)
+    over_chunks = dispatch.form("recurrence", v)
+    anchors, errors, state = over_chunks.recurrence(v / size, onto, -form.k_write, form.mix, state)
+    if form.q is None:
+        return None, state
+    return over_chunks.outputs(form.q, form.read, -form.q_inside, anchors, errors), state
+
+
+def _loop(rule, one_chunk, coefficients, v: Tensor, stacked: State, layers: dict[str, list[str]]):
+    """Every other memory, chunk after chunk: (outputs [N, X, C, V], Z at the end)."""
+    outputs = []
+    for n, here in enumerate(zip(*(_each(x, len(v)) for x in coefficients), strict=True)):
+        here = type(coefficients)(*here)
+        anchor = {name: x[:, : x.shape[1] // len(layers[name])] for name, x in stacked.items()}
+        products = rule.map.products(here.k, anchor, _error(rule, v[n]))
+        linear, stacked = one_chunk(rule, here, products, anchor, stacked)
+        if here.q is not None:
+            outputs.append(rule.map.read(here.q, linear))
+    return torch.stack(outputs) if outputs else None, stacked
 
 
 def _each(x: Tensor | None, chunks: int):
@@ -121,7 +143,11 @@ def _sum(rule: Rule, form: Sums, products: Products, anchor: State, state: State
     new = {}
     for name, (x, e) in products.items():
         Z = state[name]
-        kept = (form.mix @ Z.unflatten(1, (form.mix.shape[-1], -1)).flatten(2)).view_as(Z)
+        old = Z.unflatten(1, (form.mix.shape[-1], -1))
+        kept = form.mix.diagonal(dim1=-2, dim2=-1)[..., None, None] * old  # S_C has no share of M_0
+        if old.shape[1] == 2:
+            kept = torch.stack([torch.addcmul(kept[:, 0], form.mix[:, 0, 1, None, None], old[:, 1]), kept[:, 1]], 1)
+        kept = kept.view_as(Z)
         new[name] = torch.baddbmm(kept, (form.k_write if x is form.k else _spread(x, form.write)).mT, e)
 
     def linear(name: str, z: Tensor) -> Tensor:
@@ -153,90 +179,51 @@ def _direct(rule: Rule, form: Directions, products: Products, anchor: State, sta
     return linear, new
 
 
-class Shares(NamedTuple):
-    """Of all chunks: who has which share in the matrices of a chunk, [N, X, ..].
-
-    steps   [C, C]  size in M_t of the step taken at s
-    kept    [C]     share of M_0 in M_t
-    s       [C, R]  share of token i's gradient in S_t, None without momentum
-    s_kept  [C]     share of S_0 in S_t, None without momentum
-    u       [C, R]  share of token i's gradient in U_t
-    u_kept  [C]     share of S_0 in U_t
-    """
-
-    steps: Tensor
-    kept: Tensor
-    s: Tensor | None
-    s_kept: Tensor | None
-    u: Tensor
-    u_kept: Tensor
-
-
-def _shares(gates: Gates, size: int) -> Shares:
-    pad = -gates.write.shape[1] % size
-
-    def split(x: Tensor) -> Tensor:
-        x = F.pad(x, (0, 0, 0, pad)).unflatten(1, (-1, size))  # [B, N, C, H]
-        return x.permute(1, 0, 3, 2).flatten(1, 2)
-
-    w, a, lr = (split(x) for x in (gates.write, gates.retention, gates.lr))
-    band = _band(torch.stack([split(x) for x in gates.window.unbind(-1)], -1).flip(-1))
-    keep = 1 - w * (1 - a)
-    steps, kept = decay(keep) * (w * lr)[..., None, :], flush(keep.cumprod(-1))
-    if gates.momentum is None:
-        return Shares(steps, kept, None, None, band, torch.zeros_like(w))
-    m = split(gates.momentum)
-    carry = 1 - w * (1 - m)
-    s = decay(carry) * w[..., None, :]
-    s = s @ band if gates.window.shape[-1] > 1 else s * band.diagonal(dim1=-2, dim2=-1)[..., None, :]
-    s_kept = flush(carry.cumprod(-1))
-    u = band + m[..., None] * F.pad(s, (0, 0, 1, -1))
-    return Shares(steps, kept, s, s_kept, u, m * F.pad(s_kept, (1, -1), value=1.0))
-
-
 def _sums(rule: Rule, gates: Gates, size: int, q: Tensor | None, k: Tensor) -> Sums:
-    shares = _shares(gates, size)
-    inside = shares.steps @ shares.u
-    from_s = (shares.steps @ shares.u_kept[..., None])[..., 0]
-    if rule.bounded:
-        scale = 1 / ((inside.sum(-1) + from_s) / rule.most(gates)).clamp_min(1)
-        inside, from_s = inside * scale[..., None], from_s * scale
-    read, mix, write = [shares.kept], [shares.kept[..., -1]], [-inside[..., -1, :]]
-    if shares.s is not None:
-        read, write = [*read, -from_s], [*write, shares.s[..., -1, :]]
-        mix = [*mix, -from_s[..., -1], torch.zeros_like(mix[0]), shares.s_kept[..., -1]]
-    parts = len(read)
-    read, write = torch.stack(read, -1), torch.stack(write, -1)
-    mix = torch.stack(mix, -1).unflatten(-1, (parts, parts))
-    inside = -inside
-    q_read, q_inside = (None, None) if q is None else (_spread(q, read), inside * (q @ k.mT))
+    write, retention, lr, window, momentum = _chunks(gates, size)
+    bounded_at = rule.most(gates) if rule.bounded else None
+    read, inside, mix, write = dispatch.form("gates", write, size=size).sums(
+        write, retention, lr, window, momentum, bounded_at
+    )
+    q_read = None if q is None or rule.map is Matrix else _spread(q, read)
+    q_inside = None if q is None else inside * (q @ k.mT)
     return Sums(read, inside, mix, write, q, k, q_read, q_inside, _spread(k, write))
 
 
 def _directions(rule: Rule, gates: Gates, size: int, q: Tensor | None, k: Tensor) -> Directions:
-    shares, most = _shares(gates, size), rule.most(gates)
-    steps, wanted, s_kept = shares.steps, shares.u, shares.u_kept
+    most = rule.most(gates)
+    write, retention, lr, window, momentum = _chunks(gates, size)
+    shares = of_windows(write, retention, lr, momentum)
+    steps, wanted, s_kept = shares.steps, windows(window, shares.u), shares.u_kept
+    if s_kept is None:
+        s_kept = torch.zeros_like(write)
     if rule.every > 1:  # the S of token r, 2r, .., with S_0 before them
-        wanted = F.pad(shares.s[..., rule.every - 1 :: rule.every, :], (0, 0, 1, 0))
+        wanted = F.pad(windows(window, shares.s[..., rule.every - 1 :: rule.every, :]), (0, 0, 1, 0))
         s_kept = F.pad(shares.s_kept[..., rule.every - 1 :: rule.every], (1, 0), value=1.0)
         group = torch.arange(1, size + 1, device=steps.device) // rule.every
         steps = steps @ F.one_hot(group, wanted.shape[-2]).to(steps.dtype)
     if rule.bounded:
         mass = (steps @ (wanted.sum(-1) + s_kept)[..., None])[..., 0]
         steps = steps / (mass / most).clamp_min(1)[..., None]
-    if shares.s is not None:
-        wanted = torch.cat([wanted, shares.s[..., -1:, :]], -2)
+    if momentum is not None:
+        wanted = torch.cat([wanted, windows(window, shares.s[..., -1:, :])], -2)
         s_kept = torch.cat([s_kept, shares.s_kept[..., -1:]], -1)
     return Directions(shares.kept, steps, s_kept, wanted, q, k)
+
+
+def _chunks(gates: Gates, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """write, retention and lr [N, X, C], window [N, X, C, W], momentum; a padded token is closed."""
+    pad = -gates.write.shape[1] % size
+
+    def split(x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 0, 0, pad)).unflatten(1, (-1, size))  # [B, N, C, H]
+        return x.permute(1, 0, 3, 2).flatten(1, 2)
+
+    window = torch.stack([split(x) for x in gates.window.unbind(-1)], -1)
+    momentum = None if gates.momentum is None else split(gates.momentum)
+    return split(gates.write), split(gates.retention), split(gates.lr), window, momentum
 
 
 def _spread(x: Tensor, shares: Tensor) -> Tensor:
     """x [.., T, I] with each of J shares [.., T, J], side by side: [.., T, J I], as Z has its rows."""
     return (x[..., None, :] * shares[..., None]).flatten(-2)
-
-
-def _band(g: Tensor) -> Tensor:
-    """[.., C, W], oldest first -> [.., C, C+W-1]: row t holds its window at columns t .. t+W-1."""
-    size, window = g.shape[-2:]
-    rows = F.pad(g, (0, size)).flatten(-2)  # every row one longer than the result: it starts one further right
-    return rows[..., : size * (size + window - 1)].unflatten(-1, (size, size + window - 1))

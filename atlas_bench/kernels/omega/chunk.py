@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.kernels.decay import decay, flush
+from atlas_bench.kernels.decay import decay
+from atlas_bench.kernels.dispatch import form
 
 
 def omega(
@@ -25,50 +26,61 @@ def omega(
     chunk_size: int = 32,
 ) -> tuple[Tensor | None, Tensor]:
     """The same outputs and state as naive.omega, for any chunk_size; arguments as there. No q: no outputs."""
-    length, window = beta.shape[1], beta.shape[-1]
+    batch, length, heads, window = beta.shape
     size = min(chunk_size, length)
     pad = -length % size
     # A padded token has beta 0 and retention 1: it leaves the memory as it is.
-    beta = F.pad(beta, (0, 0, 0, 0, 0, pad))
-    retention = F.pad(retention, (0, 0, 0, pad), value=1.0)
-    # [B, N, W, H, C, K] -> [B, H, N, C*W, K]: the window's tokens of every step, side by side
+    beta = _chunks(F.pad(beta, (0, 0, 0, 0, 0, pad)), size).flatten(-2)  # [N, X, C*W]
+    retention = _chunks(F.pad(retention, (0, 0, 0, pad), value=1.0)[..., None], size)[..., 0]  # [N, X, C]
     k, v = (_windows(F.pad(x, (0, 0, 0, 0, 0, pad)), window, size) for x in (k, v))
-    beta = beta.unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4).flatten(-2)  # [B, H, N, C*W]
-    retention = retention.unflatten(1, (-1, size)).permute(0, 3, 1, 2)  # [B, H, N, C]
-    kept = flush(retention.cumprod(-1))
-    shares = decay(retention)  # [t, s]: what is kept in M_t of a step taken at s
+    q = None if q is None else _chunks(F.pad(q, (0, 0, 0, 0, 0, pad)), size)
+    parts = form("omega", k, rows=beta.shape[-1]).prepare(
+        q, k, v, beta=beta, retention=retention, decay_first=decay_first
+    )
+    own, onto, into, mix, scores, read = parts
+    over_chunks = form("recurrence", k)
+    anchors, errors, last = over_chunks.recurrence(own, onto, into, mix, state.flatten(0, 1))
+    last = last.unflatten(0, (batch, heads))
+    if q is None:
+        return None, last
+    y = over_chunks.outputs(q, read, scores, anchors, errors).unflatten(1, (batch, heads))  # [N, B, H, C, V]
+    return y.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :length], last
 
-    step = torch.arange(size, device=k.device).repeat_interleave(window)
+
+def prepare(
+    q: Tensor | None, k: Tensor, v: Tensor, *, beta: Tensor, retention: Tensor, decay_first: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """What waits for no state, of all chunks: (own, onto, into, mix, scores, read), so that
+
+        E = own - onto M_0,   y_t = read_t q_t M_0 + scores E,   the memory at the chunk's end = mix M_0 + into^T E
+
+    q [N, X, C, K] (None: no scores), k and v [N, X, R, .] with R = C W, beta [N, X, R], retention [N, X, C]
+    """
+    size, rows = retention.shape[-1], beta.shape[-1]
+    shares = decay(retention)  # [t, s]: what is kept in M_t of a step taken at s
+    kept = retention[..., :1] * shares[..., 0]
+    step = torch.arange(size, device=k.device).repeat_interleave(rows // size)
     before = shares if decay_first else F.pad(shares, (0, 0, 1, -1))  # of the memory that step t's errors are taken at
     past = kept if decay_first else F.pad(kept, (1, -1), value=1.0)
-    ratio = before.tril(-1)[..., step[:, None], step] if window > 1 else before.tril(-1)
-    past = past[..., step]
+    ratio = before.tril(-1)
+    if rows > size:
+        ratio, past, shares = ratio[..., step[:, None], step], past[..., step], shares[..., step]
     lower = beta[..., None] * ratio * (k @ k.mT)
-    eye = torch.eye(step.numel(), dtype=k.dtype, device=k.device)
     rhs = beta[..., None] * torch.cat([v, past[..., None] * k], -1)
-    # errors of a chunk = own - weights @ M0
-    own, weights = torch.linalg.solve_triangular(lower + eye, rhs, upper=False, unitriangular=True).split(
-        [v.shape[-1], k.shape[-1]], -1
-    )
-    if q is not None:
-        q = F.pad(q, (0, 0, 0, 0, 0, pad)).unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4)  # [B, H, N, C, K]
-        scores = (shares[..., step] if window > 1 else shares) * (q @ k.mT)
-        q = kept[..., None] * q
-    k = shares[..., -1, :][..., step, None] * k
-    carry = kept[..., -1, None, None]
+    # of the matrix to be inverted the diagonal is not read, but taken for one
+    solved = torch.linalg.solve_triangular(lower, rhs, upper=False, unitriangular=True)
+    own, onto = solved.split([v.shape[-1], k.shape[-1]], -1)
+    scores = None if q is None else shares * (q @ k.mT)
+    return own, onto, shares[..., -1, :, None] * k, kept[..., -1:, None], scores, kept[..., None]
 
-    outputs = []
-    for n in range(k.shape[2]):
-        errors = own[:, :, n] - weights[:, :, n] @ state
-        if q is not None:
-            outputs.append(q[:, :, n] @ state + scores[:, :, n] @ errors)
-        state = carry[:, :, n] * state + k[:, :, n].mT @ errors
-    if q is None:
-        return None, state
-    return torch.stack(outputs, 2).permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], state
+
+def _chunks(x: Tensor, size: int) -> Tensor:
+    """[B, N*C, H, ..] -> [N, X, C, ..]."""
+    return x.unflatten(1, (-1, size)).transpose(2, 3).transpose(0, 1).flatten(1, 2)
 
 
 def _windows(x: Tensor, window: int, size: int) -> Tensor:
-    """[B, W-1+T, H, K] -> [B, H, T/C, C*W, K]; lag j of step t is row t*W + j."""
-    x = x.unfold(1, window, 1).flip(-1)  # [B, T, H, K, W]
-    return x.unflatten(1, (-1, size)).permute(0, 3, 1, 2, 5, 4).flatten(3, 4)
+    """[B, W-1+T, H, K] -> [N, X, C*W, K]; lag j of step t is row t*W + j."""
+    x = x.unfold(1, window, 1).flip(-1) if window > 1 else x[..., None]  # [B, T, H, K, W]
+    x = x.unflatten(1, (-1, size)).permute(1, 0, 3, 2, 5, 4)  # [N, B, H, C, W, K]
+    return x.flatten(3, 4).flatten(1, 2)

@@ -18,16 +18,20 @@ matrix product per layer, and the per-token rule needs no approximation to be fa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atlas_bench.kernels.processor import project
+
 State = dict[str, Tensor]
 
 EVENT_BLOCK = 64  # tokens looked at together for open gates; changes no result
 DENSE = 8  # events in one block from which write_chunk() is cheaper than the event loop
+TOGETHER = 64  # dense blocks in a row given at once to a closed form that keeps the memory once a chunk only
 
 
 class Memory(nn.Module):
@@ -44,6 +48,7 @@ class Memory(nn.Module):
     gates: Mapping[str, float] = {"write": -0.6}
     chunk_size = 1  # tokens between two anchors of the inner gradient; see inner_optimizer.py
     dense = DENSE
+    together = 1  # dense blocks in a row that write_chunk() takes at once, at most: more where it stores little
     kernel = "events"  # what computes it, as a record says
 
     def __init__(
@@ -141,7 +146,7 @@ class Memory(nn.Module):
         return self.out(self._read(state, self._address(self.query(x))).flatten(2))
 
     def _gates(self, x: Tensor) -> dict[str, Tensor]:
-        logits = {name: linear(x) for name, linear in self.gate.items()}
+        logits = dict(zip(self.gate, project(x, *self.gate.values()).chunk(len(self.gate), -1), strict=True))
         if self.gate_noise:
             logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
         return {name: F.hardsigmoid(logit) for name, logit in logits.items()}
@@ -157,25 +162,23 @@ class Memory(nn.Module):
 
         A hard sigmoid is flat where it is 0, so leaving closed tokens out changes no gradient either.
         """
-        chunkwise = self.has_closed_form()
         length = gates["write"].shape[1]
         is_open = gates["write"].detach() > 0
         events = F.pad(is_open, (0, 0, 0, -length % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK)).sum(2)
         counts = events.amax((0, 2)).tolist()
         outputs, quiet = [], 0
-        for i, count in enumerate(counts):
-            if count == 0:
-                continue
-            start, stop = i * EVENT_BLOCK, min((i + 1) * EVENT_BLOCK, length)
+        dense = self.dense if self.has_closed_form() else EVENT_BLOCK
+        for start, stop, count in _busy(counts, dense, self.together):
+            start, stop = start * EVENT_BLOCK, min(stop * EVENT_BLOCK, length)
             if q is not None and quiet < start:
                 outputs.append(self._read(state, q[:, quiet:start]))
             k, v = self._pairs(seen[:, start : stop + self.omega_window - 1])
             part = {name: gate[:, start:stop] for name, gate in gates.items()}
             here = None if q is None else q[:, start:stop]
-            if chunkwise and count > self.dense:
+            if count is None:
                 y, state = self.write_chunk(state, here, k, v, part)
             else:
-                y, state = self._events(state, here, k, v, part, int(count))
+                y, state = self._events(state, here, k, v, part, count)
             outputs.append(y)
             quiet = stop
         if q is None:
@@ -198,27 +201,44 @@ class Memory(nn.Module):
         events, rows = is_open.sum(1).sort(descending=True, stable=True)
         is_open = is_open[rows]
         order = is_open * (2 * length) - torch.arange(length, device=rows.device)
-        token = order.topk(count, dim=1).indices  # [N, E]: open tokens first, oldest first
+        token = order.topk(count, dim=1).indices.T  # [E, N]: open tokens first, oldest first
         window = token[..., None] + torch.arange(self.omega_window, device=rows.device)
-        k, v = (x.transpose(1, 2).flatten(0, 1)[rows[:, None, None], window] for x in (k, v))  # [N, E, W, .]
-        gates = {name: gate[rows[:, None], token] for name, gate in gates.items()}
+        k, v = (x.transpose(1, 2).flatten(0, 1)[rows[:, None], window] for x in (k, v))  # [E, N, W, .]
+        gates = {name: gate[rows, token] for name, gate in gates.items()}
         state = {name: x.flatten(0, 1)[rows] for name, x in state.items()}
-        versions = [state]
-        for e in range(count):
-            n = int((events > e).sum())
-            old = {name: x[:n] for name, x in state.items()}
-            new = self.write(old, k[:n, e], v[:n, e], {name: gate[:n, e] for name, gate in gates.items()})
-            state = {name: torch.cat([new[name], x[n:]]) if n < len(x) else new[name] for name, x in state.items()}
-            versions.append(state)
+        active = (events > torch.arange(count, device=rows.device)[:, None]).sum(1).tolist()
+        versions, final = self._write_events(state, k, v, gates, active)
         back = rows.argsort()
-        final = {name: x[back].unflatten(0, (batch, -1)) for name, x in state.items()}
+        final = {name: x[back].unflatten(0, (batch, -1)) for name, x in final.items()}
         if q is None:
             return None, final
-        stacked = {name: torch.stack([version[name] for version in versions]) for name in state}
-        y = self.read(stacked, q.transpose(1, 2).flatten(0, 1)[rows])  # [E+1, N, T, V]: all versions, all tokens
+        y = self.read(versions, q.transpose(1, 2).flatten(0, 1)[rows])  # [E+1, N, T, V]: all versions, all tokens
         version = is_open.cumsum(1)[None, ..., None].expand(1, *y.shape[1:])
         y = y.gather(0, version)[0][back]
         return y.unflatten(0, (batch, -1)).transpose(1, 2), final
+
+    def _write_events(self, state, k, v, gates, active: list[int]) -> tuple[State, State]:
+        """Event after event: the states before and after each [E+1, N, ..], those that read() needs, and the last.
+
+        state [N, ..]; k, v [E, N, W, .] and gates [E, N] of the events; event e concerns the first active_e rows
+        """
+        versions = [state]
+        for e, n in enumerate(active):
+            old = {name: x[:n] for name, x in state.items()}
+            new = self.write(old, k[e, :n], v[e, :n], {name: gate[e, :n] for name, gate in gates.items()})
+            state = {name: torch.cat([new[name], x[n:]]) if n < len(x) else new[name] for name, x in state.items()}
+            versions.append(state)
+        return {name: torch.stack([version[name] for version in versions]) for name in state}, state
+
+
+def _busy(counts: list[int], dense: int, together: int) -> Iterator[tuple[int, int, int | None]]:
+    """(first, stop, events) of the blocks that have any, one by one; dense ones in a row together, with None."""
+    for is_dense, run in groupby(enumerate(counts), lambda item: item[1] > dense):
+        blocks = [i for i, count in run if count]
+        if is_dense:
+            yield from ((i, min(i + together, blocks[-1] + 1), None) for i in blocks[::together])
+        else:
+            yield from ((i, i + 1, counts[i]) for i in blocks)
 
 
 def like(gate: Tensor, x: Tensor) -> Tensor:

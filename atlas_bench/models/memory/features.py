@@ -55,8 +55,11 @@ class Powers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., degree * K]."""
-        powers = [self.coefficients[i] * x ** (i + 1) for i in range(self.degree)]
-        return F.normalize(torch.cat(powers, -1), dim=-1, eps=1e-6)
+        powers = [x]
+        while len(powers) < self.degree:
+            powers.append(powers[-1] * x)
+        y = torch.cat(powers, -1) * self.coefficients.repeat_interleave(x.shape[-1])
+        return F.normalize(y, dim=-1, eps=1e-6)
 
 
 class Monomials(nn.Module):

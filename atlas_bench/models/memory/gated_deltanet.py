@@ -10,12 +10,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from atlas_bench.kernels.omega.chunk import omega
-from atlas_bench.models.memory.base import Memory, State, retention
+from atlas_bench.models.memory.base import TOGETHER, Memory, State, retention
 
 
 class GatedDeltaNet(Memory):
     gates = {"write": -0.6, "forget": -2.5}
-    kernel = "events, omega/chunk"
+    kernel = "events, omega"
+    together = TOGETHER
 
     def init_state(self, batch: int) -> State:
         return {"M": self.key.weight.new_zeros(batch, self.n_heads, self.head_dim, self.head_dim)}

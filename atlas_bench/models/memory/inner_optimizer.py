@@ -25,12 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atlas_bench.errors import UserError, unknown
-from atlas_bench.kernels.anchored import chunk
+from atlas_bench.kernels import dispatch
+from atlas_bench.kernels.anchored import backward, chunk
 from atlas_bench.kernels.anchored.maps import MAPS
+from atlas_bench.kernels.anchored.online import online
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
-from atlas_bench.kernels.newton_schulz.naive import newton_schulz
 from atlas_bench.kernels.omega.chunk import omega
-from atlas_bench.models.memory.base import DENSE, Memory, State
+from atlas_bench.models.memory.base import DENSE, TOGETHER, Memory, State
 
 MOST_MOMENTUM = 0.5
 LAG_BIAS = -2.5  # of the window gates: 0.08 open at first
@@ -107,6 +108,7 @@ class InnerOptimizer(Memory):
             bounded=bounded and not sums,
         )
         self.linear = map == "matrix" and muon == "none" and "momentum" not in self.gates
+        self.together = TOGETHER if self.linear else 1
         self.dense = DENSE if self.linear else ABREAST if muon == "none" else ABREAST_MUON
         width = getattr(self.features, "width", head_dim)
         self.shapes = self.rule.map.shapes(width, head_dim, expansion * head_dim)
@@ -166,17 +168,17 @@ class InnerOptimizer(Memory):
     @property
     def kernel(self) -> str:
         if self.chunk_size > 1:
-            return "anchored/chunk"
-        return "events, omega/chunk" if self.linear and self.bias == "l2" else "events, anchored/chunk"
+            return "anchored"
+        return "events, omega" if self.linear and self.bias == "l2" else "events, anchored"
 
     def has_closed_form(self) -> bool:
         return self.chunk_size == 1
 
     def write_chunk(self, state, q, k, v, gates):
         """A triangular solve or a sum where the memory is linear; else token after token, all rows abreast."""
-        terms = self.terms(gates)
         if not self.linear:
-            return chunk.anchored(self.rule, q, k, v, terms, state)
+            return self._write_online(state, q, k, v, gates)
+        terms = self.terms(gates)
         if self.bias == "dot":
             rule = replace(self.rule, chunk_size=64)  # a knob of speed alone
             return chunk.anchored(rule, q, k, v, terms, state)
@@ -192,6 +194,26 @@ class InnerOptimizer(Memory):
             chunk_size=max(4, 64 // self.omega_window),
         )
         return y, {"M": M}
+
+    def _write_online(self, state, q, k, v, gates):
+        """Token after token, all rows abreast; every token's weights are kept until all have read theirs."""
+        batch, _, heads = gates["write"].shape
+        k, v = (x.unfold(1, self.omega_window, 1).permute(1, 0, 2, 4, 3).flatten(1, 2) for x in (k, v))  # [T, X, W, .]
+        gates = {name: gate.transpose(0, 1).flatten(1, 2) for name, gate in gates.items()}
+        state = {name: x.flatten(0, 1) for name, x in state.items()}
+        versions, state = online(self.rule, k, v, self.terms(gates), state)
+        state = {name: x.unflatten(0, (batch, heads)) for name, x in state.items()}
+        if q is None:
+            return None, state
+        q = F.pad(q.transpose(0, 1).flatten(1, 2), (0, 0, 0, 0, 1, 0))  # no token reads the first version
+        y = self.read(versions, q[:, :, None])[1:, :, 0]
+        return y.unflatten(1, (batch, heads)).transpose(0, 1), state
+
+    def _write_events(self, state, k, v, gates, active):
+        own = type(self)
+        if own.step is not InnerOptimizer.step or own.write is not Memory.write:
+            return super()._write_events(state, k, v, gates, active)
+        return online(self.rule, k, v, self.terms(gates), state, active)
 
     # Streaming with an anchor ---------------------------------------------------------------------
 
@@ -233,12 +255,23 @@ class InnerOptimizer(Memory):
             if is_busy and (whole or q is not None):
                 k, v = self._pairs(seen[:, start : stop + self.omega_window - 1])
                 part = self.terms({name: gate[:, start:stop] for name, gate in gates.items()})
-                y, after = chunk.anchored(self.rule, here, k, v, part, state)
+                y, after = self._anchored(k).anchored(self.rule, here, k, v, part, state)
                 state = after if whole else state
                 outputs.append(y)
             elif q is not None:
                 outputs.append(self._read(state, here))
         return (None if q is None else torch.cat(outputs, 1)), state
+
+
+    def _anchored(self, k: Tensor):
+        """The module that computes chunks here: without gradients the loop of torch operations is as fast as any."""
+        if k.device.type == "cpu" and torch.is_grad_enabled() and backward.fits(self.rule) is None:
+            return backward
+        hidden = next(iter(self.shapes.values()))[0]
+        return dispatch.form(
+            "anchored", k, rule=self.rule, features=k.shape[-1], width=self.head_dim, hidden=hidden,
+            window=self.omega_window,
+        )  # fmt: skip
 
 
 def window_weights(gates: dict[str, Tensor], omega_window: int) -> Tensor:
@@ -257,9 +290,17 @@ def muon_step(surprise: Tensor) -> Tensor:
     This is the steepest-descent step under the spectral norm, its length shared among the directions; for a
     surprise of rank one it is U itself.
     """
-    direction = newton_schulz(surprise)
-    along = (surprise * direction).sum((-2, -1), keepdim=True)
-    return direction * along / direction.square().sum((-2, -1), keepdim=True).clamp_min(1e-12)
+    return _newton_schulz(surprise, sized=True)
 
 
-MUON = {"none": None, "sized": muon_step, "plain": newton_schulz}
+def plain_step(surprise: Tensor) -> Tensor:
+    """NewtonSchulz-5(U), as ATLAS eq. (32) prints it."""
+    return _newton_schulz(surprise, sized=False)
+
+
+def _newton_schulz(x: Tensor, *, sized: bool) -> Tensor:
+    n, m = x.shape[-2:]
+    return dispatch.form("newton_schulz", x, n=n, m=m).newton_schulz(x, sized=sized)
+
+
+MUON = {"none": None, "sized": muon_step, "plain": plain_step}

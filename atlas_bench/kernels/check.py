@@ -1,0 +1,143 @@
+"""Compares a form of an op with its definition in float64, values and gradients: what dispatch and doctor trust.
+
+error("recurrence", "triton", "cuda") -> 3.1e-4, the worst relative error of any output or gradient
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from atlas_bench.kernels.anchored.maps import MLP
+from atlas_bench.kernels.anchored.rule import Gates, Rule
+
+TOLERANCE = (
+    1e-2  # relative error of tf32 products through a recurrence; a miscompiled kernel is off by more than its size
+)
+
+
+class Case(NamedTuple):
+    """run(module, tensors) -> outputs, for float64 tensors or copies of them in another type."""
+
+    name: str
+    definition: str  # the module that is taken for the truth
+    run: Callable[[Any, Sequence[Tensor]], Sequence[Tensor]]
+    tensors: Sequence[Tensor]
+
+
+def error(op: str, form: str, device: str, dtype: torch.dtype = torch.float32) -> float:
+    """The worst relative error (root mean square over that of the truth) over the op's cases, outputs and gradients."""
+    return max(_error(case, op, form, device, dtype) for case in CASES[op](torch.Generator().manual_seed(0)))
+
+
+def _error(case: Case, op: str, form: str, device: str, dtype: torch.dtype) -> float:
+    module = import_module(f"atlas_bench.kernels.{op}.{form}")
+    definition = import_module(f"atlas_bench.kernels.{op}.{case.definition}")
+    got = _evaluate(case, module, [x.to(device, dtype) for x in case.tensors])
+    want = _evaluate(case, definition, case.tensors)
+    return max(_relative(a.to("cpu", torch.float64), b) for a, b in zip(got, want, strict=True))
+
+
+def _evaluate(case: Case, module: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Outputs, and the gradients of their products with fixed numbers."""
+    leaves = [x.detach().clone().requires_grad_() for x in tensors]
+    outputs = list(case.run(module, leaves))
+    along = [torch.sin(torch.arange(y.numel(), dtype=torch.float64)).view(y.shape).to(y) for y in outputs]
+    gradients = torch.autograd.grad(outputs, leaves, along, allow_unused=True)
+    return [y.detach() for y in outputs] + [g for g in gradients if g is not None]
+
+
+def _relative(got: Tensor, want: Tensor) -> float:
+    difference = float((got - want).norm() / want.norm().clamp_min(1e-12))
+    return difference if difference == difference else float("inf")  # NaN
+
+
+def _gates(g: torch.Generator, *shape: int) -> Tensor:
+    """Gates in [0, 1], some of them exactly 0 or 1."""
+    return (torch.rand(*shape, generator=g, dtype=torch.float64) * 1.4 - 0.2).clamp(0, 1)
+
+
+def _normal(g: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+
+def _keys(g: torch.Generator, *shape: int) -> Tensor:
+    return torch.nn.functional.normalize(_normal(g, *shape), dim=-1)
+
+
+def _gates_cases(g: torch.Generator) -> Iterator[Case]:
+    for width, momentum in ((1, False), (3, True)):
+        window = torch.softmax(_normal(g, 2, 3, 32, width), -1)
+        tensors = [*(_gates(g, 2, 3, 32) for _ in range(3)), window, *([0.5 * _gates(g, 2, 3, 32)] * momentum)]
+
+        def run(module, x):
+            return module.sums(*x[:4], x[4] if len(x) == 5 else None, 1.0)
+
+        yield Case(f"window {width}{', momentum' * momentum}", "naive", run, tensors)
+
+
+def _recurrence_cases(g: torch.Generator) -> Iterator[Case]:
+    for width, blocks in ((32, 1), (64, 2), (128, 1)):
+        rows = 32
+        tensors = [
+            _normal(g, 3, 2, rows, width), 0.1 * _normal(g, 3, 2, rows, width),
+            0.1 * _normal(g, 3, 2, rows, blocks * width), _gates(g, 3, 2, blocks, blocks),
+            _normal(g, 2, blocks * width, width), _normal(g, 3, 2, rows, width), _gates(g, 3, 2, rows, blocks),
+            0.1 * _normal(g, 3, 2, rows, rows),
+        ]  # fmt: skip
+
+        def run(module, x):
+            anchors, errors, last = module.recurrence(*x[:5])
+            return module.outputs(x[5], x[6], x[7], anchors, errors), last
+
+        yield Case(f"{blocks} x {width}", "naive", run, tensors)
+
+
+def _omega_cases(g: torch.Generator) -> Iterator[Case]:
+    for window, decay_first in ((1, True), (2, False)):
+        rows = 32 * window
+        beta = _gates(g, 2, 3, rows) / window
+        k, v = _keys(g, 2, 3, rows, 32), _normal(g, 2, 3, rows, 32)
+        tensors = [_keys(g, 2, 3, 32, 32), k, v, beta, _gates(g, 2, 3, 32)]
+
+        def run(module, x, decay_first=decay_first):
+            return module.prepare(*x[:3], beta=x[3], retention=x[4], decay_first=decay_first)
+
+        yield Case(f"window {window}", "chunk", run, tensors)
+
+
+def _newton_schulz_cases(g: torch.Generator) -> Iterator[Case]:
+    for shape in ((32, 32), (64, 32), (64, 64), (128, 128)):
+        x = _normal(g, 5, *shape)
+        yield Case("x".join(map(str, shape)), "naive", lambda module, x: [module.newton_schulz(*x)], [x])
+
+
+def _anchored_cases(g: torch.Generator) -> Iterator[Case]:
+    B, T, H, K, L, W = 1, 48, 2, 32, 64, 2
+    rule = Rule(MLP, chunk_size=16)
+    tensors = [
+        _keys(g, B, T, H, K), _keys(g, B, W - 1 + T, H, K), 0.5 * _normal(g, B, W - 1 + T, H, K),
+        *(_gates(g, B, T, H) for _ in range(3)), torch.softmax(_normal(g, B, T, H, W), -1), 0.5 * _gates(g, B, T, H),
+        0.2 * _normal(g, B, H, L, K), 0.2 * _normal(g, B, H, K, L), torch.zeros(B, H, L, K, dtype=torch.float64),
+        torch.zeros(B, H, K, L, dtype=torch.float64),
+    ]  # fmt: skip
+
+    def run(module, x):
+        state = dict(zip(("W1", "W2", "S1", "S2"), x[8:], strict=True))
+        y, state = module.anchored(rule, *x[:3], Gates(*x[3:8]), state)
+        return y, *(state[name] for name in sorted(state))
+
+    yield Case("mlp 32x64", "naive", run, tensors)
+
+
+CASES: dict[str, Callable[[torch.Generator], Iterator[Case]]] = {
+    "gates": _gates_cases,
+    "recurrence": _recurrence_cases,
+    "omega": _omega_cases,
+    "newton_schulz": _newton_schulz_cases,
+    "anchored": _anchored_cases,
+}

@@ -1,0 +1,76 @@
+"""Which form of an op runs, and why no faster one does.
+
+Every op has a slow definition (naive.py), a torch form (chunk.py) and a Triton form (triton.py) of one signature. What
+is composed of them, omega/chunk.py and anchored/chunk.py, is written once: only these leaves are exchanged.
+
+    recurrence = form("recurrence", x).recurrence
+
+A Triton form runs on CUDA tensors that it fits, once it has agreed with the definition on this very chip (check.py):
+Triton has miscompiled kernels silently before, and none of these has been on every chip. It multiplies float32 as tf32,
+so where that is not allowed (processor.products("fp32"), torch's default) the torch form runs.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+OPS = {  # name -> what it is for
+    "gates": "shares of a chunk's tokens in weights and momentum",
+    "recurrence": "matrix memories over chunks: state and outputs",
+    "omega": "delta and Omega rules: the triangular solve",
+    "newton_schulz": "Muon's orthogonalisation",
+    "anchored": "MLP memories over chunks",
+}
+OLDEST = (8, 0)  # compute capability that the kernels are compiled for and tested with
+
+
+def form(op: str, x: Tensor, **sizes: Any) -> ModuleType:
+    """The module that computes `op` on x's device.
+
+    sizes  what the op's Triton form is asked about by its fits()
+    """
+    # float32 to its last digit is for no tensor core
+    exact = x.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+    return _module(op, "chunk" if x.device.type != "cuda" or exact or why_not(op, "cuda", **sizes) else "triton")
+
+
+@cache
+def why_not(op: str, device: str, **sizes: Any) -> str | None:
+    """Why the Triton form of `op` does not run on "cpu" or "cuda"; None where it does."""
+    why = why_torch(device)
+    if why:
+        return why
+    module = _module(op, "triton")
+    if hasattr(module, "fits") and (why := module.fits(**sizes)):
+        return why
+    from atlas_bench.kernels import check
+
+    error = check.error(op, "triton", device)
+    if error > check.TOLERANCE:
+        return f"it differs from its definition by {error:.1e} on this chip"
+    return None
+
+
+@cache
+def why_torch(device: str) -> str | None:
+    """Why no Triton kernel runs on "cpu" or "cuda"; None where they may."""
+    if device != "cuda":
+        return "Triton kernels need a GPU"
+    try:
+        import triton  # noqa: F401
+    except ImportError as error:
+        return f"Triton cannot be imported ({error})"
+    capability = torch.cuda.get_device_capability()
+    if capability < OLDEST:
+        return f"compute capability {capability[0]}.{capability[1]}, {OLDEST[0]}.{OLDEST[1]} or newer is needed"
+    return None
+
+
+def _module(op: str, name: str) -> ModuleType:
+    return import_module(f"atlas_bench.kernels.{op}.{name}")

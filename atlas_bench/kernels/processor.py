@@ -1,0 +1,70 @@
+"""What the processor does best: projections side by side, products in bf16 where it has a unit for them, its memory.
+
+with products("bf16"):            # matrix products of float32 tensors are made in bf16, sums in float32
+    y = project(x, query, key)    # one product for both
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# as torch.set_float32_matmul_precision has them
+PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
+
+
+@cache
+def best_products(device: str = "cpu") -> tuple[str, str]:
+    """(a name of PRECISIONS, why): the products that are fastest on "cpu" or "cuda" and leave answers as they are.
+
+    bf16 rounds the factors of a product to 8 bits, tf32 to 11, and both add in float32. With AMX bf16 is four to five
+    times as fast; units before AMX gain too little to be worth the rounding.
+    """
+    if device == "cuda":
+        return "tf32", "tensor cores multiply float32 as tf32"
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    if supported is None:
+        return "fp32", f"torch {torch.__version__} does not say whether the processor has AMX"
+    if not supported():
+        return "fp32", "the processor has no AMX unit"
+    return "bf16", "the processor has an AMX unit"
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Matrix products of float32 tensors in that precision, a name of PRECISIONS, for the whole process meanwhile."""
+    before, now = torch.get_float32_matmul_precision(), PRECISIONS[precision]
+    if now == before:
+        yield
+        return
+    torch.set_float32_matmul_precision(now)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def project(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """x [.., D] through several linear layers side by side, as one product: [.., sum of their widths]."""
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
+    return F.linear(x, weight, bias)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Blocks of a stream free and ask for the same megabytes thousands of times: glibc is told to keep them.
+
+    Otherwise it hands them back to the kernel, which clears every page anew: a third of a block's time. Without glibc
+    nothing changes.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        for parameter in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            libc.mallopt(parameter, 1 << 30)

@@ -1,0 +1,121 @@
+"""How fast a memory trains: optimiser steps of the fixed recipe, in turns with another checkout of this repository.
+
+    python -m benchmarks.train [--memory atlas ..] [--length 64] [--init atlas-nano] [--against ../earlier]
+
+Both trees take the same steps on the same lessons from the same weights, each in a process of its own, one after the
+other. The gate: their losses must agree to three digits, or no speed is printed. Without --against the tree is timed
+alone. Without --init gates are wide open, the slow beginning of every training; with it as open as a trained model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parents[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--memory", action="append")
+    parser.add_argument("--length", type=int, default=64, help="tokens of a context")
+    parser.add_argument("--task", default="babilong:qa1")
+    parser.add_argument("--init", default="", help="a model whose weights are taken")
+    parser.add_argument("--against", type=Path, help="folder of another checkout")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return work(options)
+    trees = [HERE, *([options.against] if options.against else [])]
+    print(f"contexts of {options.length} tokens, {options.task}, {options.threads} threads, median of {options.turns}")
+    red = False
+    for memory in options.memory or ["gated-deltanet", "omeganet", "titans", "atlas"]:
+        told = take_turns(memory, trees, options)
+        losses = [[step[1] for step in steps] for steps in told]
+        if any(abs(a - b) > 1e-3 * abs(a) for a, b in zip(losses[0], losses[-1], strict=True)):
+            print(f"{memory:<20}no speed: losses differ, {losses[0]} and {losses[-1]}")
+            red = True
+            continue
+        rates = [median(step[0] for step in steps) for steps in told]
+        peaks = [steps[-1][2] / 2**20 for steps in told]
+        line = f"{memory:<20}{rates[0]:>9,.0f} tok/s{peaks[0]:>8,.0f} MiB"
+        if options.against:
+            line += f"   against {rates[1]:>9,.0f} tok/s{peaks[1]:>8,.0f} MiB: {rates[0] / rates[1]:.2f}x"
+        print(line, flush=True)
+    return int(red)
+
+
+def take_turns(memory: str, trees: list[Path], options: argparse.Namespace) -> list[list[tuple[float, float, int]]]:
+    """(tokens/s, loss, peak bytes) of every step, for each tree."""
+    words = [sys.executable, str(Path(__file__).resolve()), "--worker", "--memory", memory, "--task", options.task]
+    words += ["--length", str(options.length), "--init", options.init, "--threads", str(options.threads)]
+    workers = [
+        subprocess.Popen(
+            words, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(tree.resolve()), "OMP_NUM_THREADS": str(options.threads)},
+        )
+        for tree in trees
+    ]  # fmt: skip
+    told = [[] for _ in workers]
+    for turn in range(options.turns + 1):
+        for worker, steps in zip(workers, told, strict=True):
+            worker.stdin.write("step\n")
+            worker.stdin.flush()
+            rate, loss, peak = worker.stdout.readline().split()
+            if turn:  # the first warms up
+                steps.append((float(rate), float(loss), int(peak)))
+    for worker in workers:
+        worker.stdin.close()
+        worker.wait()
+    return told
+
+
+def work(options: argparse.Namespace) -> int:
+    """A step for every line of the input: tokens/s, loss and peak memory of the process."""
+    import torch
+
+    from atlas_bench import registry
+    from atlas_bench.models import loading
+    from atlas_bench.models.decoder import Config, Decoder
+    from atlas_bench.models.tokenizer import embedded
+    from atlas_bench.tasks import corpora
+    from atlas_bench.train.loop import make_optimizers, set_rates, step, transplant
+    from atlas_bench.train.recipe import Progress, Recipe
+
+    torch.set_num_threads(options.threads)
+    name, given = registry.typed_memory(options.memory[0])
+    torch.manual_seed(0)
+    model = Decoder(Config(memory=name, memory_options=registry.memory_options(name, given)))
+    recipe = Recipe()
+    if options.init:
+        transplant(model, loading.read_weights(loading.folder_of(options.init) / loading.WEIGHTS))
+        model.set_gate_noise(recipe.gate_noise)
+    optimizers = make_optimizers(model, recipe)
+    set_rates(optimizers, recipe, Progress(step=recipe.warmup_steps))
+    tokenizer, (task, subset) = embedded(), options.task.split(":")
+    lessons = registry.task(task).lessons([subset], tokenizer, 0, [corpora.open_corpus("generated", tokenizer)])
+    tokens = min(max(recipe.contexts * options.length, recipe.least_tokens), recipe.most_tokens)
+    batch, segment = max(2, tokens // options.length), min(recipe.segment, options.length)
+    for _ in sys.stdin:
+        streams = zip(*(lessons.stream(options.length, segment) for _ in range(batch)), strict=True)
+        segments = list(islice(streams, max(1, recipe.longest // segment)))
+        torch.manual_seed(1)
+        began = time.perf_counter()
+        figures, _ = step(model, optimizers, segments, None, recipe)
+        rate = batch * options.length / (time.perf_counter() - began)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(rate, figures["loss"], peak, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
