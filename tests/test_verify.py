@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from atlas_bench import registry, verify
 from atlas_bench.cli import app
 from atlas_bench.errors import UserError
-from atlas_bench.kernels.anchored import chunk
+from atlas_bench.kernels.anchored import backward, chunk
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
 RIGHT = """
@@ -195,12 +195,16 @@ def test_a_closed_form_that_errs_on_sparse_blocks_alone_is_told(file):
 
 
 def test_a_wrong_chunk_of_the_family_is_told(monkeypatch):
-    """chunk_size above 1 has no write_chunk(): kernels/anchored/chunk.py is compared with naive.py beside it."""
-    build = verify.builder(registry.memory("titans"), {"chunk_size": 16})
-    assert verify.closed_form(build) is None
-    right = chunk.anchored
-    monkeypatch.setattr(chunk, "anchored", lambda *args: (right(*args)[0] * (1 + 1e-6), right(*args)[1]))
-    assert "it changes the output by" in verify.closed_form(build)
+    """chunk_size above 1 has no write_chunk(): kernels/anchored's chunk forms are compared with naive.py beside them."""
+    for module, options in ((backward, {"chunk_size": 16}), (chunk, {"chunk_size": 16, "map": "matrix"})):
+        build = verify.builder(registry.memory("titans"), options)
+        assert verify.closed_form(build) is None
+        right = module.anchored
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                module, "anchored", lambda *args, right=right: (right(*args)[0] * (1 + 1e-6), right(*args)[1])
+            )
+            assert "it changes the output by" in verify.closed_form(build)
 
 
 def test_gates_that_never_close_are_told(file):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atlas_bench.errors import UserError
+from atlas_bench.kernels.processor import keep_freed_memory
 from atlas_bench.models.decoder import Config, Decoder, State
 from atlas_bench.models.lm import is_finite
 from atlas_bench.tasks.lessons import Ask, Lessons, Segment
@@ -44,6 +45,7 @@ def train(
 
     Raises UserError for a checkpoint of another run, and where training diverges.
     """
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)
     model = Decoder(config)
     if warm_start is not None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import cost, loading
+from atlas_bench.models.attention import SlidingWindowAttention
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.lm import LanguageModel
 from atlas_bench.models.memory.gated_deltanet import GatedDeltaNet
@@ -352,3 +353,18 @@ def test_a_segment_is_whole_chunks_of_the_memory(monkeypatch):
     with pytest.raises(UserError, match=r"segment 16 is no multiple of the memory's chunk_size 12\..* 24"):
         Decoder(tiny("mac"))
     Decoder(replace(tiny("mac"), segment=24))
+
+
+@pytest.mark.parametrize("length", [5, 16, 40])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_attention_is_the_same_with_gradients_and_without(length, rows):
+    """torch chooses another way for a mask that is learnt."""
+    torch.manual_seed(0)
+    attention = SlidingWindowAttention(32, 4, 16)
+    torch.nn.init.normal_(attention.out.weight)
+    torch.nn.init.normal_(attention.bias)
+    x = torch.randn(rows, length, 32)
+    learning, _ = attention(x, attention.start(rows))
+    with torch.inference_mode():
+        reading, _ = attention(x, attention.start(rows))
+    assert (learning - reading).abs().max() < 1e-5

@@ -81,10 +81,11 @@ class _Online(torch.autograd.Function):
         inputs = k, v, window, write, keep, step, momentum
         for steps, rows, idle in _runs(active, state[:layers]):
             for x in versions:
-                if x.stride(0):
+                if x.stride(0):  # not the S of one place
                     x[steps.start + 1 : steps.stop + 1, idle] = x[steps.start, idle]
-            part = _cut(versions, slice(steps.start, steps.stop + 1), rows)
-            _forward(rule, _cut(inputs, steps, rows), part[:layers], part[layers:])
+            if rows.start < rows.stop:
+                part = _cut(versions, slice(steps.start, steps.stop + 1), rows)
+                _forward(rule, _cut(inputs, steps, rows), part[:layers], part[layers:])
         ctx.save_for_backward(*inputs, *versions)
         ctx.options = rule, active
         ctx.set_materialize_grads(False)
@@ -104,24 +105,27 @@ class _Online(torch.autograd.Function):
         for steps, rows, idle in reversed(list(_runs(active, state[:layers]))):
             after = slice(steps.start + 1, steps.stop + 1)
             _add([x[idle] for x in state], [None if x is None else x.sum(0) for x in _cut(read, after, idle)])
-            here = [x[rows] for x in state]
-            _backward(
-                rule, _cut(inputs, steps, rows), _cut(versions, steps, rows), _cut(read, after, rows),
-                _cut(found, steps, rows), here[:layers], here[layers:],
-            )  # fmt: skip
+            if rows.start < rows.stop:
+                here = [x[rows] for x in state]
+                _backward(
+                    rule, _cut(inputs, steps, rows), _cut(versions, steps, rows), _cut(read, after, rows),
+                    _cut(found, steps, rows), here[:layers], here[layers:],
+                )  # fmt: skip
         _add(state, [None if x is None else x[0] for x in read])
         return None, None, *found, *state
 
 
 def _runs(active: list[int], weights: Sequence[Tensor]) -> Iterator[tuple[slice, slice, slice]]:
     """(steps, the rows that they concern, those that they do not) of a few rows, in order; then of others."""
-    rows, size = len(weights[0]), max(1, SLICE // max(x[0].numel() * x.element_size() for x in weights))
+    rows = size = len(weights[0])
+    if weights[0].is_cpu:
+        size = max(1, SLICE // max(x[0].numel() * x.element_size() for x in weights))
     for start in range(0, rows, size):
         stop = min(start + size, rows)
         ends = [min(max(n, start), stop) for n in active]
         for end, steps in groupby(range(len(active)), ends.__getitem__):
-            first, *_, last = [*steps] * 2
-            yield slice(first, last + 1), slice(start, end), slice(end, stop)
+            steps = list(steps)
+            yield slice(steps[0], steps[-1] + 1), slice(start, end), slice(end, stop)
 
 
 def _cut(tensors: Some, steps: slice, rows: slice) -> list[Tensor | None]:
@@ -152,8 +156,8 @@ def _forward(rule: Rule, inputs: Some, weights: list[Tensor], momenta: list[Tens
                 S = momenta[e][i]
                 U.addcmul_(S, m)
                 torch.lerp(S, U, w, out=momenta[e + 1][i])
-            O = U if rule.orthogonalise is None else rule.orthogonalise(U)
-            torch.mul(weights[e][i], keep, out=weights[e + 1][i]).addcmul_(O, step)
+            direction = U if rule.orthogonalise is None else rule.orthogonalise(U)
+            torch.mul(weights[e][i], keep, out=weights[e + 1][i]).addcmul_(direction, step)
 
 
 def _backward(rule: Rule, inputs: Some, versions, read: Some, found: Some, dM: list[Tensor], dS: list[Tensor]):
@@ -162,7 +166,7 @@ def _backward(rule: Rule, inputs: Some, versions, read: Some, found: Some, dM: l
     versions  of M, then of S, before each step
     read      gradients of the versions of M after each step
     """
-    Us, dUs, products_ = ([torch.empty_like(x) for x in dM] for _ in range(3))
+    Us, dUs, rooms = ([torch.empty_like(x) for x in dM] for _ in range(3))
     each = zip(*(_steps(x, len(inputs[0])) for x in (inputs, versions, read, found)), strict=True)
     for here, state, by_reads, grads in reversed(list(each)):
         k, v, window, w, keep, step, m = here
@@ -172,12 +176,11 @@ def _backward(rule: Rule, inputs: Some, versions, read: Some, found: Some, dM: l
         products, pull = _look(rule, k, v, window, weights)
         dG = []
         for i, (x, error) in enumerate(products):
-            room = products_[i]
-            U = torch.bmm(x.mT, error, out=Us[i])
+            U, room = torch.bmm(x.mT, error, out=Us[i]), rooms[i]
             if momenta:
                 U.addcmul_(momenta[i], m)
-            O, dU = _pull_direction(rule, U, torch.mul(dM[i], step, out=dUs[i]))
-            dstep += _inner(dM[i], O, room)
+            direction, dU = _pull_direction(rule, U, torch.mul(dM[i], step, out=dUs[i]))
+            dstep += _inner(dM[i], direction, room)
             dkeep += _inner(dM[i], weights[i], room)
             dM[i] *= keep
             if momenta:
@@ -190,15 +193,14 @@ def _backward(rule: Rule, inputs: Some, versions, read: Some, found: Some, dM: l
             into.copy_(x)
 
 
-def _pull_direction(rule: Rule, U: Tensor, dO: Tensor) -> tuple[Tensor, Tensor]:
-    """O of U, and the gradient of U."""
+def _pull_direction(rule: Rule, U: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """The direction O of U, and what its gradient d is to U."""
     if rule.orthogonalise is None:
-        return U, dO
+        return U, d
     with torch.enable_grad():
-        x = U.detach().requires_grad_()
-        O = rule.orthogonalise(x)
-    dU = torch.autograd.grad(O, x, dO)[0]
-    return O.detach(), dU
+        U = U.detach().requires_grad_()
+        direction = rule.orthogonalise(U)
+    return direction.detach(), torch.autograd.grad(direction, U, d)[0]
 
 
 def _inner(x: Tensor, y: Tensor, room: Tensor) -> Tensor:
@@ -243,7 +245,8 @@ def _look_deep(
 ) -> tuple[Products, Pullback]:
     """A hidden layer h = act(k W2, ..) with its slopes s_i = dh/da_i, and above it
 
-    r = k_1 + h W1 - v,  e = g r / size,  d_i = s_i (e W1^T),  size = |h|^2 + |k|^2 sum_n |W1[n]|^2 sum_i s_i[n]^2 + floor
+    r = k_1 + h W1 - v,  e = g r / size,  d_i = s_i (e W1^T)
+    size = |h|^2 + |k|^2 sum_n |W1[n]|^2 sum_i s_i[n]^2 + floor
     """
     W1, *inner = weights
     h, slopes, pull_act = (_gated if rule.map is GatedMLP else _silu)([torch.bmm(k, W) for W in inner])

@@ -16,7 +16,7 @@ from atlas_bench.kernels.processor import products
 
 
 def window_attention(qkv: Tensor, mask: Tensor) -> Tensor:
-    """Outputs of the blocks but the first: [M, w, 3, H, K] -> [M-1, w, H, K].
+    """Outputs of the blocks but the first: [M, w, 3, H, K] -> [M-1, w, H, K], contiguous.
 
     qkv   queries, keys and values of M blocks
     mask  [H, w, 2 w], added to the scores: query i of a block, key j of the block before and its own
@@ -30,7 +30,8 @@ class _WindowAttention(torch.autograd.Function):
         ctx.save_for_backward(qkv, mask)
         q, k, v = _views(qkv)
         with products("fp32"):  # torch makes its small products one by one, and in bf16 each would be packed anew
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[None]).transpose(1, 2)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[None])
+        return y.transpose(1, 2).contiguous()  # as it is on a CPU, unless a mask that is learnt sent torch another way
 
     @staticmethod
     @once_differentiable

@@ -167,7 +167,8 @@ class Memory(nn.Module):
         events = F.pad(is_open, (0, 0, 0, -length % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK)).sum(2)
         counts = events.amax((0, 2)).tolist()
         outputs, quiet = [], 0
-        dense = self.dense if self.has_closed_form() else EVENT_BLOCK
+        share = self.dense / EVENT_BLOCK if self.has_closed_form() else 1.0
+        dense = [count > share * min(EVENT_BLOCK, length - i * EVENT_BLOCK) for i, count in enumerate(counts)]
         for start, stop, count in _busy(counts, dense, self.together):
             start, stop = start * EVENT_BLOCK, min(stop * EVENT_BLOCK, length)
             if q is not None and quiet < start:
@@ -231,10 +232,10 @@ class Memory(nn.Module):
         return {name: torch.stack([version[name] for version in versions]) for name in state}, state
 
 
-def _busy(counts: list[int], dense: int, together: int) -> Iterator[tuple[int, int, int | None]]:
+def _busy(counts: list[int], dense: list[bool], together: int) -> Iterator[tuple[int, int, int | None]]:
     """(first, stop, events) of the blocks that have any, one by one; dense ones in a row together, with None."""
-    for is_dense, run in groupby(enumerate(counts), lambda item: item[1] > dense):
-        blocks = [i for i, count in run if count]
+    for is_dense, run in groupby(range(len(counts)), lambda i: dense[i]):
+        blocks = [i for i in run if counts[i]]
         if is_dense:
             yield from ((i, min(i + together, blocks[-1] + 1), None) for i in blocks[::together])
         else:

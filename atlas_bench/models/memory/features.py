@@ -58,8 +58,11 @@ class Powers(nn.Module):
         powers = [x]
         while len(powers) < self.degree:
             powers.append(powers[-1] * x)
-        y = torch.cat(powers, -1) * self.coefficients.repeat_interleave(x.shape[-1])
-        return F.normalize(y, dim=-1, eps=1e-6)
+        # normalised before they stand side by side: fewer passes over the longer tensor
+        lengths = [torch.linalg.vector_norm(power, dim=-1, keepdim=True) for power in powers]
+        length = torch.linalg.vector_norm(self.coefficients * torch.cat(lengths, -1), dim=-1, keepdim=True)
+        scales = (self.coefficients / length.clamp_min(1e-6)).split(1, -1)
+        return torch.cat([power * scale for power, scale in zip(powers, scales, strict=True)], -1)
 
 
 class Monomials(nn.Module):

@@ -210,10 +210,9 @@ class InnerOptimizer(Memory):
         return y.unflatten(1, (batch, heads)).transpose(0, 1), state
 
     def _write_events(self, state, k, v, gates, active):
-        own = type(self)
-        if own.step is not InnerOptimizer.step or own.write is not Memory.write:
-            return super()._write_events(state, k, v, gates, active)
-        return online(self.rule, k, v, self.terms(gates), state, active)
+        if self.has_closed_form() and type(self).step is InnerOptimizer.step:
+            return online(self.rule, k, v, self.terms(gates), state, active)
+        return super()._write_events(state, k, v, gates, active)
 
     # Streaming with an anchor ---------------------------------------------------------------------
 
@@ -261,7 +260,6 @@ class InnerOptimizer(Memory):
             elif q is not None:
                 outputs.append(self._read(state, here))
         return (None if q is None else torch.cat(outputs, 1)), state
-
 
     def _anchored(self, k: Tensor):
         """The module that computes chunks here: without gradients the loop of torch operations is as fast as any."""
