@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from atlas_bench import registry, verify
 from atlas_bench.cli import app
 from atlas_bench.errors import UserError
-from atlas_bench.kernels.anchored import backward, chunk
+from atlas_bench.kernels.anchored import chunk, mlp
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
 RIGHT = """
@@ -196,7 +196,7 @@ def test_a_closed_form_that_errs_on_sparse_blocks_alone_is_told(file):
 
 def test_a_wrong_chunk_of_the_family_is_told(monkeypatch):
     """chunk_size above 1 has no write_chunk(): kernels/anchored's chunk forms are compared with naive.py."""
-    for module, options in ((backward, {"chunk_size": 16}), (chunk, {"chunk_size": 16, "map": "matrix"})):
+    for module, options in ((mlp, {"chunk_size": 16}), (chunk, {"chunk_size": 16, "map": "matrix"})):
         build = verify.builder(registry.memory("titans"), options)
         assert verify.closed_form(build) is None
         right = module.anchored

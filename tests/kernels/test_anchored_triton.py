@@ -9,7 +9,7 @@ from atlas_bench.kernels.anchored.rule import Gates, Rule
 from atlas_bench.kernels.newton_schulz.naive import newton_schulz
 from tests.kernels import test_anchored
 from tests.kernels.test_anchored import gap, leaves
-from tests.kernels.test_anchored_backward import results
+from tests.kernels.test_anchored_mlp import results
 
 triton = pytest.importorskip("atlas_bench.kernels.anchored.triton")
 

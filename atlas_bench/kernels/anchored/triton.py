@@ -1,6 +1,6 @@
 """The deep memory on a GPU: a thin kernel carries the state from chunk to chunk, another makes all outputs at once.
 
-backward.py has the equations and the letters, triton_forward.py and triton_backward.py the kernels.
+mlp.py has the equations and the letters, triton_forward.py and triton_backward.py the kernels.
 Nothing here has run on a GPU yet: the kernels are tested in Triton's interpreter and compiled ahead of time.
 """
 
@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from atlas_bench.kernels.ahead import Variant
-from atlas_bench.kernels.anchored import backward
+from atlas_bench.kernels.anchored import mlp
 from atlas_bench.kernels.anchored.rule import Gates, Rule
 from atlas_bench.kernels.anchored.triton_backward import inputs_back, lower_back, upper_back, walk_back
 from atlas_bench.kernels.anchored.triton_forward import outputs, walk
@@ -31,12 +31,12 @@ def anchored(
     q, k, v    of one type, in which matrices are multiplied; their sums, gates and state are fp32
     precision  of fp32 products: ieee, for the interpreter (on a chip it spills), or tf32, for tensor cores
     """
-    return backward.chunked(partial(_Scan.apply, precision), rule, q, k, v, gates, state)
+    return mlp.chunked(partial(_Scan.apply, precision), rule, q, k, v, gates, state)
 
 
 def fits(rule: Rule, features: int, width: int, hidden: int, window: int = 1) -> str | None:
     """None, or why the kernels cannot take this rule with keys of `features` and values of `width` numbers."""
-    why = backward.fits(rule)
+    why = mlp.fits(rule)
     if why is None and features < width:
         why = f"keys of {features} numbers are shorter than values of {width}"
     if why is None and features > 64:
@@ -71,7 +71,7 @@ def _form(kernel, R: int, P: int, V: int, L: int, J: int, dtype: torch.dtype, pr
 
 
 class _Scan(torch.autograd.Function):
-    """scan() of backward.chunked. Kept for the backward: the inputs, the anchors and their errors."""
+    """scan() of mlp.chunked. Kept for the backward: the inputs, the anchors and their errors."""
 
     @staticmethod
     def forward(ctx, precision, l2, bounded, q, k, v, read, inside, mix, write, Z2, Z1):

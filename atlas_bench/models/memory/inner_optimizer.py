@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.kernels import dispatch
-from atlas_bench.kernels.anchored import backward, chunk
+from atlas_bench.kernels.anchored import chunk, mlp
 from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.online import online
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
@@ -262,9 +262,9 @@ class InnerOptimizer(Memory):
         return (None if q is None else torch.cat(outputs, 1)), state
 
     def _anchored(self, k: Tensor):
-        """The module that computes chunks here: without gradients the loop of torch operations is as fast as any."""
-        if k.device.type == "cpu" and torch.is_grad_enabled() and backward.fits(self.rule) is None:
-            return backward
+        """The module that computes chunks here."""
+        if k.device.type == "cpu" and mlp.fits(self.rule) is None:
+            return mlp
         hidden = next(iter(self.shapes.values()))[0]
         return dispatch.form(
             "anchored", k, rule=self.rule, features=k.shape[-1], width=self.head_dim, hidden=hidden,

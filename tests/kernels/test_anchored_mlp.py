@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from atlas_bench.kernels.anchored import backward, chunk
+from atlas_bench.kernels.anchored import chunk, mlp
 from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.rule import Gates, Rule
 from atlas_bench.kernels.newton_schulz.naive import newton_schulz
@@ -23,7 +23,7 @@ def results(op, rule, arguments, *, outputs=True):
 
 def check(rule, arguments, *, tolerance=1e-10, **options):
     leaves(*arguments)
-    expected, found = (results(op.anchored, rule, arguments, **options) for op in (chunk, backward))
+    expected, found = (results(op.anchored, rule, arguments, **options) for op in (chunk, mlp))
     for wanted, got in zip(expected, found, strict=True):
         assert all(gap(b, a) < tolerance for a, b in zip(wanted, got, strict=True))
 
@@ -47,7 +47,7 @@ def test_lengths(length, chunk_size):
 
 @pytest.mark.parametrize("group", [1, 4000, 2**22])
 def test_groups_of_chunks(group, monkeypatch):
-    monkeypatch.setattr(backward, "GROUP", group)
+    monkeypatch.setattr(mlp, "GROUP", group)
     rule = Rule(MAPS["mlp"], chunk_size=4)
     check(rule, case(rule, 19, 2))
 
@@ -66,7 +66,7 @@ def test_closed_tokens_leave_every_bit_and_pass_gradients():
     rule = Rule(MAPS["mlp"], chunk_size=8)
     q, k, v, gates, state = case(rule, 19, 2)
     shut = Gates(**{**vars(gates), "write": torch.zeros_like(gates.write)})
-    _, after = backward.anchored(rule, q, k, v, shut, state)
+    _, after = mlp.anchored(rule, q, k, v, shut, state)
     assert all(torch.equal(state[name], after[name]) for name in state)
     check(rule, (q, k, v, shut, state))
 
@@ -76,7 +76,7 @@ def test_nothing_is_kept_without_gradients():
     arguments = case(rule, 19, 2)
     leaves(*arguments)
     with torch.no_grad():
-        y, state = backward.anchored(rule, *arguments)
+        y, state = mlp.anchored(rule, *arguments)
     assert not y.requires_grad and not any(x.requires_grad for x in state.values())
 
 
@@ -89,4 +89,4 @@ def test_nothing_is_kept_without_gradients():
     ],
 )
 def test_what_fits(rule, why):
-    assert backward.fits(rule) == why
+    assert mlp.fits(rule) == why
