@@ -73,7 +73,9 @@ def run(
     checkpoint_every: Annotated[str, typer.Option(help="Tokens of a stream between checkpoints.")] = "1M",
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds a cell may take.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the model.")] = None,
-    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="[a GPU where there is one]")] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option(help="Where models run [a GPU where there is one].")
+    ] = None,
     products: Annotated[
         Literal["fp32", "tf32", "bf16"] | None, typer.Option(help="Of matrices; see `doctor` [what is fastest here].")
     ] = None,

@@ -40,6 +40,7 @@ def lines() -> Iterator[tuple[str, bool]]:
 FITTED = {
     "gates": {"size": 64},
     "omega": {"rows": 64},
+    "recurrence": {"width": 64},
     "newton_schulz": {"n": 64, "m": 64},
     "anchored": {"rule": Rule(MLP, chunk_size=16), "features": 64, "width": 64, "hidden": 256},
 }

@@ -283,8 +283,11 @@ class _Sitting:
             for name in (self.task.scorers if rows else ())
         }
         ran = status != "unsupported"
+        facts = self.model.facts()  # again: on a GPU which kernels ran is known only now
         return replace(
             blank,
+            kernel=facts.get("kernel"),
+            kernel_why=facts.get("kernel_why"),
             status=status,
             reason=reason,
             scores=scores,

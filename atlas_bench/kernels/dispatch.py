@@ -35,12 +35,16 @@ def form(op: str, x: Tensor, **sizes: Any) -> ModuleType:
 
     sizes  what the op's Triton form is asked about by its fits()
     """
-    # float32 to its last digit is for no tensor core
-    exact = x.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
-    return _module(op, "chunk" if x.device.type != "cuda" or exact or why_not(op, "cuda", **sizes) else "triton")
+    why = why_torch(x.device.type)
+    if why is None:
+        why = _why_inexact(x) or why_not(op, x.device.type, **sizes)
+    RAN[op] = "torch" if why else "triton", why
+    return _module(op, "chunk" if why else "triton")
 
 
-@cache
+RAN: dict[str, tuple[str, str | None]] = {}  # op -> (the form that ran last, why no faster one), for records
+
+
 def why_not(op: str, device: str, **sizes: Any) -> str | None:
     """Why the Triton form of `op` does not run on "cpu" or "cuda"; None where it does."""
     why = why_torch(device)
@@ -49,11 +53,29 @@ def why_not(op: str, device: str, **sizes: Any) -> str | None:
     module = _module(op, "triton")
     if hasattr(module, "fits") and (why := module.fits(**sizes)):
         return why
+    return _why_distrusted(op, device)
+
+
+@cache
+def _why_distrusted(op: str, device: str) -> str | None:
+    """Why the Triton form of `op` is not to be trusted on this chip; found out once in a process."""
     from atlas_bench.kernels import check
 
-    error = check.error(op, "triton", device)
-    if error > check.TOLERANCE:
-        return f"it differs from its definition by {error:.1e} on this chip"
+    try:
+        error = check.error(op, "triton", device)
+    except Exception as reason:  # a compiler that is missing, a chip that is too small: the torch form runs
+        return f"it does not run here ({type(reason).__name__}: {str(reason).strip().partition(chr(10))[0]})"
+    return f"it differs from its definition by {error:.1e} on this chip" if error > check.TOLERANCE else None
+
+
+def _why_inexact(x: Tensor) -> str | None:
+    """Why x's products are for no tensor core, or for none that kernels are launched on."""
+    if x.dtype == torch.float64:
+        return "float64 is for checks"
+    if x.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest":
+        return "products in fp32 were asked for; the Triton kernels make them in tf32"
+    if x.device.index not in (None, torch.cuda.current_device()):
+        return f"the tensors are on GPU {x.device.index}, not on the current one"
     return None
 
 

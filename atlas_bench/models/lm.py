@@ -109,17 +109,23 @@ class LanguageModel:
             state[int(layer)].setdefault(part, {})[name] = torch.from_numpy(array.copy()).to(self.device)
         return state
 
+    def _ran(self) -> tuple[str, str | None]:
+        """(the forms that ran so far, why no faster ones): on a GPU known after the first block."""
+        if (why := dispatch.why_torch(self.device)) or self.model.config.memory == "none":
+            return "torch", why or "attention is torch's own"
+        triton = sorted(op for op, (form, _) in dispatch.RAN.items() if form == "triton")
+        whys = sorted(f"{op}: {reason}" for op, (_, reason) in dispatch.RAN.items() if reason)
+        return f"triton: {', '.join(triton)}" if triton else "torch", "; ".join(whys) or None
+
     def facts(self) -> dict[str, Any]:
         config, memory = self.model.config, self.model.blocks[0].memory
-        why = dispatch.why_torch(self.device)
-        if why is None and self.products == "fp32":
-            why = "products in fp32 were asked for; the Triton kernels make them in tf32"
+        form, why = self._ran()
         return {
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "memory": config.memory,
             "training_tokens": self.card.get("training_tokens"),
             "weights_hash": self.card.get("weights_hash"),
-            "kernel": f"{'attention' if memory is None else memory.kernel} ({'torch' if why else 'triton'})",
+            "kernel": f"{'attention' if memory is None else memory.kernel} ({form})",
             "kernel_why": why,
             "chunk_size": None if memory is None else memory.chunk_size,
             "feed_flops_per_token": cost.feed_flops(config, 1),

@@ -15,6 +15,9 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 WEIGHTS, CARD = "model.safetensors", "card.json"
 
 
+PRODUCTS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32")}  # of float32 matrices
+
+
 def names() -> list[str]:
     """Embedded models and controls."""
     return sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CARD}")) + sorted(registry.MODELS)
@@ -73,6 +76,11 @@ def load(name: str, *, threads: int | None = None, device: str | None = None, pr
             "`atlas-bench doctor`."
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if products is not None and products not in PRODUCTS[device]:
+        raise UserError(
+            f"products '{products}' are not made on device '{device}'. Give {' or '.join(PRODUCTS[device])}, or leave "
+            "--products out for the fastest."
+        )
     folder = folder_of(name)
     about = card(name)
     try:

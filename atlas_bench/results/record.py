@@ -24,7 +24,7 @@ _IDENTITY = (
 )  # fmt: skip
 _CIRCUMSTANCE = (  # what may differ between two runs of one command
     "seconds", "tokens_per_second", "block", "batch", "peak_rss_bytes", "resumed",
-    "hardware", "device", "products", "kernel_why", "command", "started", "ended",
+    "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended",
 )  # fmt: skip
 
 

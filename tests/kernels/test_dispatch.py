@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.kernels import check, dispatch, processor
+from atlas_bench.kernels.anchored import chunk as anchored_chunk
+from atlas_bench.kernels.omega import chunk as omega_chunk
 from atlas_bench.models import loading
 
 
@@ -30,6 +33,64 @@ def test_a_wrong_kernel_is_caught(monkeypatch):
     assert check.error("recurrence", "chunk", "cpu") == float("inf")
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_the_check_may_be_asked_for_without_gradients(mode):
+    with mode():
+        assert check.error("recurrence", "chunk", "cpu") < 1e-4
+
+
+def test_a_kernel_that_cannot_run_is_a_reason(gpu, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no C compiler\nand more")
+
+    monkeypatch.setattr(check, "error", broken)
+    assert dispatch.why_not("gates", "cuda", size=64) == "it does not run here (RuntimeError: no C compiler)"
+
+
+@pytest.mark.parametrize(
+    ("memory", "options"),
+    [
+        ("gated-deltanet", {}),
+        ("omeganet", {"omega_window": 3}),
+        ("titans", {"map": "matrix", "chunk_size": 16}),
+        ("titans", {"chunk_size": 16}),
+        ("atlas", {"chunk_size": 16, "muon_every": 16}),
+    ],
+)
+def test_memories_are_the_same_of_either_form(memory, options, monkeypatch):
+    """The interpreter's kernels in the places of the torch forms, composed as on a GPU."""
+    torch.manual_seed(0)
+    layer = registry.memory(memory)(32, 2, 16, **options)
+    nn.init.normal_(layer.out.weight, std=0.2)
+    nn.init.constant_(layer.gate["write"].bias, 3.0)
+    x = torch.randn(2, 70, 32)
+
+    def results():
+        y, state = layer(x)
+        y.square().mean().backward()
+        gradients = [p.grad.clone() for p in layer.parameters() if p.grad is not None]
+        layer.zero_grad()
+        return [y, *(state[name] for name in sorted(state)), *gradients]
+
+    torch_results, module, used = results(), dispatch._module, set()
+
+    def form(op, x, **sizes):
+        triton = module(op, "triton")
+        if hasattr(triton, "fits") and triton.fits(**sizes):
+            return module(op, "chunk")
+        used.add(op)
+        return triton
+
+    for composer in (dispatch, omega_chunk):
+        monkeypatch.setattr(composer, "form", form)
+    deep = memory == "titans" and "map" not in options
+    here = module("anchored", "triton") if deep else anchored_chunk
+    monkeypatch.setattr(type(layer), "_anchored", lambda self, k: here, raising=False)
+    for got, want in zip(results(), torch_results, strict=True):
+        assert (got - want).abs().max() <= 1e-3 * want.abs().max() + 1e-6
+    assert used or deep
+
+
 def test_a_cpu_gets_torch_and_is_told_why():
     from atlas_bench.kernels.recurrence import chunk
 
@@ -42,10 +103,10 @@ def gpu(monkeypatch):
     """A GPU as far as dispatch asks for one."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     dispatch.why_torch.cache_clear()
-    dispatch.why_not.cache_clear()
+    dispatch._why_distrusted.cache_clear()
     yield
     dispatch.why_torch.cache_clear()
-    dispatch.why_not.cache_clear()
+    dispatch._why_distrusted.cache_clear()
 
 
 def test_a_kernel_runs_where_it_fits_and_agrees(gpu, monkeypatch):
@@ -87,7 +148,8 @@ def test_a_device_that_is_not_there_is_said():
         loading.load("atlas-nano", device="cuda")
 
 
-def test_doctor_says_what_runs_and_why(capsys):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_doctor_says_what_runs_and_why():
     from atlas_bench import doctor
 
     told = list(doctor.lines())

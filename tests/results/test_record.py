@@ -133,7 +133,7 @@ def test_timeless_forgets_circumstance_only(make):
         started=None, ended=None, block=7, batch=1,
     )  # fmt: skip
     assert timeless(make()) == timeless(again)
-    assert timeless(make()) != timeless(make(kernel="omega/triton"))
+    assert timeless(make()) != timeless(make(memory="titans"))
     assert timeless(make()) != timeless(make(extra={"a": 1}))
 
 

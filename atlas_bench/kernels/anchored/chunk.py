@@ -64,7 +64,7 @@ def _recur(rule: Rule, form: Sums, v: Tensor, state: Tensor) -> tuple[Tensor | N
     """A matrix without Muon: (outputs [N, X, C, V], Z at the end). Its errors are linear in it: kernels/recurrence."""
     size = rule.map.size(form.k, {})[..., None] if rule.bounded else 1.0
     onto = form.k / size if rule.bias == "l2" else torch.zeros_like(form.k)
-    over_chunks = dispatch.form("recurrence", v)
+    over_chunks = dispatch.form("recurrence", v, width=form.k.shape[-1])
     anchors, errors, state = over_chunks.recurrence(v / size, onto, -form.k_write, form.mix, state)
     if form.q is None:
         return None, state

@@ -34,7 +34,9 @@ def anchored(
     return mlp.chunked(partial(_Scan.apply, precision), rule, q, k, v, gates, state)
 
 
-def fits(rule: Rule, features: int, width: int, hidden: int, window: int = 1) -> str | None:
+def fits(
+    rule: Rule, features: int, width: int, hidden: int, window: int = 1, dtype: torch.dtype = torch.bfloat16
+) -> str | None:
     """None, or why the kernels cannot take this rule with keys of `features` and values of `width` numbers."""
     why = mlp.fits(rule)
     if why is None and features < width:
@@ -43,6 +45,12 @@ def fits(rule: Rule, features: int, width: int, hidden: int, window: int = 1) ->
         why = f"keys of {features} numbers, more than 64"
     if why is None and rule.chunk_size + window - 1 > 64:
         why = f"chunk_size {rule.chunk_size} with the {window - 1} tokens before it, more than 64"
+    if why is None and hidden > 256:
+        why = f"{hidden} hidden units, more than the 256 that were compiled"
+    if why is None and dtype == torch.float32 and rule.chunk_size + window - 1 > 16:
+        why = (
+            f"chunk_size {rule.chunk_size} with its halo in float32, more than 16: it spills, or takes too much memory"
+        )
     return why
 
 

@@ -38,7 +38,7 @@ def omega(
         q, k, v, beta=beta, retention=retention, decay_first=decay_first
     )
     own, onto, into, mix, scores, read = parts
-    over_chunks = form("recurrence", k)
+    over_chunks = form("recurrence", k, width=k.shape[-1])
     anchors, errors, last = over_chunks.recurrence(own, onto, into, mix, state.flatten(0, 1))
     last = last.unflatten(0, (batch, heads))
     if q is None:
@@ -68,7 +68,8 @@ def prepare(
     lower = beta[..., None] * ratio * (k @ k.mT)
     rhs = beta[..., None] * torch.cat([v, past[..., None] * k], -1)
     # of the matrix to be inverted the diagonal is not read, but taken for one
-    solved = torch.linalg.solve_triangular(lower, rhs, upper=False, unitriangular=True)
+    wide = torch.promote_types(k.dtype, torch.float32)  # there is no solve in half precision
+    solved = torch.linalg.solve_triangular(lower.to(wide), rhs.to(wide), upper=False, unitriangular=True).to(k.dtype)
     own, onto = solved.split([v.shape[-1], k.shape[-1]], -1)
     scores = None if q is None else shares * (q @ k.mT)
     return own, onto, shares[..., -1, :, None] * k, kept[..., -1:, None], scores, kept[..., None]

@@ -34,6 +34,11 @@ def tiles(width: int, rows: int, onto: int, into: int, itemsize: int) -> dict[st
     return {"BV": BV, "BR": BR, "num_warps": 4 if size <= 256 else 8, "num_stages": max(1, min(3, 216 * 1024 // stage))}
 
 
+def fits(width: int) -> str | None:
+    """None if a memory of so many rows fits, else why not."""
+    return f"keys of {width} numbers, 128 at most" if width > 128 else None
+
+
 def _power(n: int, most: int = 1 << 30) -> int:
     """Tile size for n: the power of two from n on, 16 at least, as a product needs."""
     return min(most, max(16, triton.next_power_of_2(n)))

@@ -30,8 +30,9 @@ class _WindowAttention(torch.autograd.Function):
         ctx.save_for_backward(qkv, mask)
         q, k, v = _views(qkv)
         with products("fp32"):  # torch makes its small products one by one, and in bf16 each would be packed anew
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[None])
-        return y.transpose(1, 2).contiguous()  # as it is on a CPU, unless a mask that is learnt sent torch another way
+            # a mask that is learnt would send torch another way, to another layout
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.detach()[None])
+        return y.transpose(1, 2).contiguous()
 
     @staticmethod
     @once_differentiable

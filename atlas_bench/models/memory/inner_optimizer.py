@@ -246,8 +246,8 @@ class InnerOptimizer(Memory):
         """From an anchor on: chunks without an open gate are only read. The state returned is the last anchor."""
         size, length = self.chunk_size, gates["write"].shape[1]
         busy = F.pad(gates["write"].detach().amax((0, 2)), (0, -length % size)).unflatten(0, (-1, size)).amax(1) > 0
-        outputs = []
-        for (is_busy, whole), chunks in groupby(range(len(busy)), lambda i: (bool(busy[i]), (i + 1) * size <= length)):
+        busy, outputs = busy.tolist(), []
+        for (is_busy, whole), chunks in groupby(range(len(busy)), lambda i: (busy[i], (i + 1) * size <= length)):
             chunks = list(chunks)
             start, stop = chunks[0] * size, min((chunks[-1] + 1) * size, length)
             here = None if q is None else q[:, start:stop]
@@ -268,7 +268,7 @@ class InnerOptimizer(Memory):
         hidden = next(iter(self.shapes.values()))[0]
         return dispatch.form(
             "anchored", k, rule=self.rule, features=k.shape[-1], width=self.head_dim, hidden=hidden,
-            window=self.omega_window,
+            window=self.omega_window, dtype=k.dtype,
         )  # fmt: skip
 
 
