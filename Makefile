@@ -22,6 +22,7 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.kernels
 
 clean:
 	rm -rf .venv build dist *.egg-info
