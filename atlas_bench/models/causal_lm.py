@@ -5,7 +5,7 @@ Importing this file registers model type "atlas-bench" with AutoConfig and AutoM
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ from atlas_bench.models.decoder import Config, Decoder, State
 from atlas_bench.models.tokenizer import PRETRAINED
 
 END = "<|end|>"  # the tokenizer's one special token
+# What transformers calls the cache: `cache` from 5.24 on, `past_key_values` before. forward() takes both.
+CACHE_NAMES = ("cache", "past_key_values")
+CACHE = next(name for name in CACHE_NAMES if name in CausalLMOutputWithPast.__dataclass_fields__)
+# Arguments of transformers' callers that change no logit here: a state counts its tokens itself.
+WITHOUT_EFFECT = frozenset({"position_ids", "cache_position", "num_items_in_batch"})
 
 
 class AtlasBenchConfig(PretrainedConfig):
@@ -37,7 +42,7 @@ class AtlasBenchConfig(PretrainedConfig):
 
     model_type = "atlas-bench"
     attribute_map = {"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = [CACHE]
 
     def __init__(self, **options: Any):
         for field in fields(Config):
@@ -58,6 +63,7 @@ class StateCache:
 
     is_compileable = False  # what generate() asks of any cache
     is_croppable = False
+    is_linear = (False,)  # of each layer: False lets generate() skip the tokens that get_seq_length() counts
 
     def __init__(self) -> None:
         self.state: State | None = None  # None at the beginning of the streams
@@ -127,6 +133,13 @@ class AtlasBenchForCausalLM(PreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # generate() would make key-value layers; forward() makes the StateCache
 
+    def generate(self, *args: Any, **options: Any) -> Any:
+        """transformers' generate(), which takes the cache by either name, whatever the version of transformers."""
+        for name in CACHE_NAMES:
+            if name != CACHE and name in options:
+                options[CACHE] = options.pop(name)
+        return super().generate(*args, **options)
+
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
@@ -152,29 +165,33 @@ class AtlasBenchForCausalLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        past_key_values: StateCache | None = None,
+        cache: StateCache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         return_dict: bool | None = None,
+        past_key_values: StateCache | None = None,
         **options: Any,
     ) -> CausalLMOutputWithPast | tuple[Tensor, ...]:
         """Logits [B, T, vocab_size] after each token, and the cache moved on by T.
 
-        input_ids        [B, T], the tokens that past_key_values has not read
+        input_ids        [B, T], the tokens that the cache has not read
         attention_mask   [B, T] or [B, past + T]; rows skip the tokens with 0, whose logits mean nothing
-        past_key_values  the cache of an earlier call, or an empty StateCache(); None begins new streams
+        cache            the cache of an earlier call, or an empty StateCache(); None begins new streams
         labels           [B, T], shifted inside; -100 is not counted
         use_cache        whether to return the cache [not in training]
         logits_to_keep   0 for all positions, n for the last n, or the positions
-        options          of transformers' loss function
+        past_key_values  another name of `cache`, which transformers used before 5.24
+        options          num_items_in_batch for the loss; position_ids and cache_position, which change nothing
 
-        Raises UserError for another model's cache, another batch size, and what the model cannot return.
+        Raises UserError for another model's cache, another batch size, and what the model cannot do or return.
         """
-        if options.pop("output_attentions", None) or options.pop("output_hidden_states", None):
-            raise UserError("output_attentions and output_hidden_states are not available. Leave them out.")
+        _refuse_unknown(options)
+        if cache is not None and past_key_values is not None:
+            raise UserError("forward() got both cache and past_key_values, two names of one argument. Give one.")
+        given = past_key_values if cache is None else cache
         use_cache = not self.training if use_cache is None else use_cache
-        cache = StateCache() if past_key_values is None else _checked(past_key_values, len(input_ids))
+        cache = StateCache() if given is None else _checked(given, len(input_ids))
         mask = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :].bool()
         if mask is None or bool(mask.all()):
             hidden, state = self.decoder(input_ids, cache.state)
@@ -185,10 +202,11 @@ class AtlasBenchForCausalLM(PreTrainedModel, GenerationMixin):
         logits = self.decoder.logits(hidden[:, kept])
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **options)
+            items = {"num_items_in_batch": options.get("num_items_in_batch")}
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **items)
         if use_cache:
             cache.state, cache.length = state, cache.length + input_ids.shape[1]
-        output = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache if use_cache else None)
+        output = CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: cache if use_cache else None})
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _skip_padding(self, ids: Tensor, mask: Tensor, state: State | None) -> tuple[Tensor, list[State]]:
@@ -204,17 +222,35 @@ class AtlasBenchForCausalLM(PreTrainedModel, GenerationMixin):
         return hidden, rows
 
 
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Raise UserError for an argument that asks for something and would have no effect.
+
+    A caller that names the cache in a third way must hear of it: without its cache a model forgets the stream, and
+    still answers.
+    """
+    unknown = [
+        name
+        for name, value in options.items()
+        if value is not None and value is not False and name not in WITHOUT_EFFECT
+    ]
+    if unknown:
+        raise UserError(
+            f"forward() of this model has no argument {', '.join(map(repr, unknown))}. It takes input_ids, "
+            "attention_mask, cache (or past_key_values), labels, use_cache, logits_to_keep and return_dict."
+        )
+
+
 def _checked(cache: Any, batch: int) -> StateCache:
     """The cache if it is one of ours for that many streams."""
     if not isinstance(cache, StateCache):
         raise UserError(
-            f"past_key_values is a {type(cache).__name__}, but this model's past is a state. "
+            f"the cache is a {type(cache).__name__}, but this model's past is a state. "
             f"Give StateCache(), or leave it out."
         )
     if cache.state is not None:
         streams = len(next(x for part in cache.state[0].values() for x in part.values()))
         if streams != batch:
-            raise UserError(f"past_key_values holds {streams} streams and input_ids {batch}. Give one row for each.")
+            raise UserError(f"the cache holds {streams} streams and input_ids {batch}. Give one row for each.")
     return cache
 
 

@@ -4,6 +4,7 @@ import copy
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,19 +93,19 @@ def test_a_stream_in_two_calls_is_one_call(name):
     with torch.no_grad():
         whole = model(tokens)
         first = model(tokens[:, :3001])
-        second = model(tokens[:, 3001:], past_key_values=first.past_key_values)
+        second = model(tokens[:, 3001:], cache=first[causal_lm.CACHE])
     assert (torch.cat([first.logits, second.logits], 1) - whole.logits).abs().max() < 1e-8
-    assert second.past_key_values is first.past_key_values and second.past_key_values.get_seq_length() == 5000
+    assert second[causal_lm.CACHE] is first[causal_lm.CACHE] and second[causal_lm.CACHE].get_seq_length() == 5000
 
 
 def test_the_cache_does_not_grow_and_a_copy_is_a_fork():
     model = make("titans")
     with torch.no_grad():
-        cache = model(ids(length=10)).past_key_values
+        cache = model(ids(length=10))[causal_lm.CACHE]
         small, fork = state_bytes(cache), copy.copy(cache)
-        model(ids(length=500, seed=1), past_key_values=cache)
+        model(ids(length=500, seed=1), cache=cache)
         assert state_bytes(cache) == small and (fork.length, cache.length) == (10, 510)
-        asked = model(ids(length=3), past_key_values=fork).logits
+        asked = model(ids(length=3), cache=fork).logits
         whole = model(torch.cat([ids(length=10), ids(length=3)], 1)).logits
     assert (asked - whole[:, 10:]).abs().max() < 1e-9
 
@@ -115,8 +116,69 @@ def test_generate_is_the_decoders_greedy_choice(name):
     expected = greedy(model, tokens, 12)
     assert torch.equal(model.generate(tokens, max_new_tokens=12, do_sample=False), expected)
     assert torch.equal(model.generate(tokens, max_new_tokens=12, do_sample=False, use_cache=False), expected)
-    chunked = model.generate(tokens, max_new_tokens=12, past_key_values=StateCache(), prefill_chunk_size=7)
+    chunked = model.generate(tokens, max_new_tokens=12, cache=StateCache(), prefill_chunk_size=7)
     assert torch.equal(chunked, expected)
+
+
+def logits_of_generate(model, tokens, n, **options):
+    """Logits [n, vocab] from which generate() chose each new token, and those of reading everything anew."""
+    said = model.generate(
+        tokens, max_new_tokens=n, min_new_tokens=n, do_sample=False, output_logits=True, return_dict_in_generate=True,
+        **options,
+    )  # fmt: skip
+    with torch.no_grad():
+        whole = torch.cat(
+            [model(said.sequences[:, :end]).logits[:, -1] for end in range(len(tokens[0]), len(tokens[0]) + n)]
+        )
+    return torch.cat(said.logits), whole
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_generated_token_comes_from_all_that_was_read(name):
+    """Logits, not texts: a model that loses its cache after the first new token often says the same word."""
+    model, tokens = make(name), ids()
+    chosen, whole = logits_of_generate(model, tokens, 20)
+    assert (chosen - whole).abs().max() < 1e-6  # generate() hands logits out in float32
+    if name == "gated-deltanet":  # and the test would see it
+        model.forward = partial(forget, model.forward)
+        chosen, whole = logits_of_generate(model, tokens, 20)
+        assert (chosen - whole).abs().max() > 0.01
+
+
+def forget(forward, input_ids, *args, **options):
+    """A forward() that swallows its cache."""
+    return forward(input_ids, *args, **{name: x for name, x in options.items() if name not in causal_lm.CACHE_NAMES})
+
+
+@pytest.mark.parametrize("name", sorted(set(loading.names()) - set(registry.MODELS)))
+def test_embedded_models_generate_from_all_that_was_read(name):
+    model, tokenizer = causal_lm.from_atlas_bench(name), causal_lm.tokenizer()
+    tokens = tokenizer(
+        "Mary went to the garden. It rained. John moved to the office. Where is Mary?", return_tensors="pt"
+    )
+    chosen, whole = logits_of_generate(model, tokens.input_ids, 20)
+    assert (chosen - whole).abs().max() < 1e-3  # float32
+
+
+@pytest.mark.parametrize("name", causal_lm.CACHE_NAMES)
+def test_the_cache_goes_by_both_of_its_names(name):
+    model, tokens = make("gated-deltanet"), ids(length=40)
+    with torch.no_grad():
+        cache = StateCache()
+        model(tokens[:, :30], **{name: cache})
+        rest = model(tokens[:, 30:], **{name: copy.copy(cache)}).logits
+        assert (rest - model(tokens).logits[:, 30:]).abs().max() < 1e-9
+    assert torch.equal(model.generate(tokens, **{name: cache}, max_new_tokens=5), greedy(model, tokens, 5))
+
+
+@pytest.mark.parametrize("name", ["cache_params", "inputs_embeds", "caches", "token_type_ids"])
+def test_arguments_without_effect_are_refused(name):
+    model = make("gated-deltanet")
+    with pytest.raises(UserError, match=f"no argument '{name}'"):
+        model(ids(), **{name: torch.zeros(1)})
+    model(ids(), **{name: None})  # as transformers' callers pass what they do not use
+    with pytest.raises(UserError, match="Give one"):
+        model(ids(), cache=StateCache(), past_key_values=StateCache())
 
 
 def test_generate_samples_and_searches_beams():
@@ -137,15 +199,15 @@ def test_generate_samples_and_searches_beams():
 def test_generate_goes_on_from_a_cache():
     model, tokens = make("gated-deltanet"), ids(length=40)
     with torch.no_grad():
-        cache = model(tokens[:, :30]).past_key_values
+        cache = model(tokens[:, :30])[causal_lm.CACHE]
     expected, new = greedy(model, tokens, 5), tokens[:, 30:]
-    whole = model.generate(tokens, past_key_values=copy.copy(cache), max_new_tokens=5)
+    whole = model.generate(tokens, cache=copy.copy(cache), max_new_tokens=5)
     assert torch.equal(whole, expected)
     mask = torch.ones(1, 40, dtype=torch.bool)
-    alone = model.generate(new, past_key_values=copy.copy(cache), attention_mask=mask, max_new_tokens=5)
+    alone = model.generate(new, cache=copy.copy(cache), attention_mask=mask, max_new_tokens=5)
     assert torch.equal(alone, expected[:, 30:])
     with pytest.raises(UserError, match=r"10 tokens and a cache that has read 30.*torch\.ones\(1, 40\)"):
-        model.generate(new, past_key_values=cache, max_new_tokens=5)
+        model.generate(new, cache=cache, max_new_tokens=5)
 
 
 @pytest.mark.parametrize("name", ["none", "gated-deltanet", "titans", "mag placement"])
@@ -182,10 +244,10 @@ def test_what_a_state_cannot_do_is_refused():
     with pytest.raises(UserError, match="padding_side = 'left'"):
         model.generate(ids(batch=2), attention_mask=mask, max_new_tokens=2)
     with pytest.raises(UserError, match="DynamicCache"):
-        model(ids(), past_key_values=DynamicCache())
+        model(ids(), cache=DynamicCache())
     with pytest.raises(UserError, match="holds 1 streams and input_ids 2"):
-        model(ids(batch=2), past_key_values=model(ids()).past_key_values)
-    with pytest.raises(UserError, match="output_hidden_states"):
+        model(ids(batch=2), cache=model(ids())[causal_lm.CACHE])
+    with pytest.raises(UserError, match="no argument 'output_hidden_states'"):
         model(ids(), output_hidden_states=True)
     with pytest.raises(ValueError, match="stateful"):  # transformers' own refusal
         model.generate(ids(), prompt_lookup_num_tokens=3, max_new_tokens=4)
@@ -197,7 +259,7 @@ def test_labels_are_shifted_and_a_step_learns():
     labels[:, :10] = -100
     output = model(tokens, labels=labels)
     expected = F.cross_entropy(output.logits[:, 9:-1].flatten(0, 1), tokens[:, 10:].flatten())
-    assert torch.allclose(output.loss, expected) and output.past_key_values is None
+    assert torch.allclose(output.loss, expected) and causal_lm.CACHE not in output
     loss, logits = model(tokens, labels=labels, return_dict=False)
     assert torch.equal(loss, output.loss) and torch.equal(logits, output.logits)
     output.loss.backward()

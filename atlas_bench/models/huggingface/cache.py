@@ -1,7 +1,7 @@
 """A transformers cache as a value: forked in no time, cut to one stream, weighed, packed to arrays and back.
 
     mine = fork(cache)                       # cache stays as it is, whatever a model does to mine
-    model(ids, past_key_values=mine)
+    model(ids, cache=mine)
 
 A cache is whatever a model returns: transformers' own classes, a model's own, lists and tuples of tensors. They are
 walked alike: every tensor, number and None of it has a path, "0.layers.3._keys".

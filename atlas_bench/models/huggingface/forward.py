@@ -5,7 +5,7 @@
     logits, cache = forward(ids[:, 512:], cache)       # changes the cache in place: give it a fork
 
 Not every model of transformers continues its cache with more than one token: several (Mamba, Falcon-Mamba, Jamba,
-Zamba, RecurrentGemma, MiniMax in 5.23) begin anew, without a word. So a model is tried before it is used, against its
+Zamba, RecurrentGemma, MiniMax in 5.24) begin anew, without a word. So a model is tried before it is used, against its
 own reading of the whole at once: in parts, Mamba by mamba.py, then one token at a time. One that fails both
 is refused.
 """
@@ -26,7 +26,7 @@ from atlas_bench.kernels import processor
 from atlas_bench.models.huggingface import cache as hf_cache
 from atlas_bench.models.huggingface import mamba as hf_mamba
 
-CACHES = ("past_key_values", "cache_params", "state")  # what models call their cache
+CACHES = ("cache", "past_key_values", "cache_params", "state")  # what models call their cache: `cache` from 5.24 on
 INSIDE = ("conv1d_state", "recurrent_states")  # where RecurrentGemma's modules keep theirs
 TOKENS = {"cpu": 512, "cuda": 4096}  # per part, over all streams
 SCORES = {"cpu": 1 << 24, "cuda": 1 << 27}  # streams x queries x keys of a part: transformers' mask is a tensor
@@ -97,7 +97,7 @@ class Forward:
     def _choose(self) -> None:
         """Find the way to read in parts; ValueError where there is none."""
         if self.cache_name is None:
-            raise ValueError("its forward() takes no cache")
+            raise ValueError(f"its forward() takes no cache by a name known here ({', '.join(CACHES)})")
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self.vocab_size, (2, sum(SPLITS)), generator=generator).to(self.model.device)
         with in_float32(self.model) as exact, processor.products("fp32"):

@@ -2,7 +2,7 @@
 
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t,   y_t = C_t h_t + D x_t        per channel, N numbers of state
 
-transformers (5.23) hands the state on to single tokens alone, as its kernels do, so that a block read after another
+transformers (5.24) hands the state on to single tokens alone, as its kernels do, so that a block read after another
 would forget the first. These forward functions take the place of a loaded model's own, on its own weights (Mamba,
 Falcon-Mamba, Jamba); forward.py uses them only where they agree with the model read as a whole.
 """
@@ -38,13 +38,20 @@ def remove(model: nn.Module) -> None:
 
 
 def forward(
-    mixer: nn.Module, hidden_states: Tensor, cache_params: Any = None, attention_mask: None = None, **_: Any
+    mixer: nn.Module,
+    hidden_states: Tensor,
+    cache: Any = None,
+    attention_mask: None = None,
+    cache_params: Any = None,
+    **_: Any,
 ) -> Tensor:
     """What the mixer makes of [B, T, D]; its state is kept in the cache's layer.
 
+    cache           by this name from transformers 5.24 on, as cache_params before
     attention_mask  None: streams have no padding
     """
-    layer = None if cache_params is None else cache_params.layers[mixer.layer_idx]
+    cache = cache_params if cache is None else cache
+    layer = None if cache is None else cache.layers[mixer.layer_idx]
     x, gate = mixer.in_proj(hidden_states).chunk(2, -1)
     width = mixer.conv1d.kernel_size[0] - 1
     window = getattr(layer, "window", None)
