@@ -1,13 +1,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Every version comes from the lock, those that packages are built with too.
+LOCKED := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt
+PIP := -m pip install --quiet --disable-pip-version-check
+TORCH := $(shell grep '^torch==' constraints.txt)
+# Tests that meet other libraries: transformers, datasets, lm-eval, nltk, typer, rich, pyarrow, pandas, aiohttp, matplotlib.
+LIBRARIES := tests/test_imports.py tests/test_cli.py tests/test_config.py tests/test_output.py tests/lmeval tests/models \
+	tests/results tests/tasks/test_corpora.py tests/tasks/test_prompts.py tests/tasks/test_recall.py tests/tasks/test_ruler.py
 
-.PHONY: install run test lint bench clean
+.PHONY: install run test test-newest test-oldest lock lint bench clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(LOCKED) $(BIN)/python $(PIP) -e '.[dev]'
 	touch $@
 
 run: install
@@ -15,6 +22,27 @@ run: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# The same with the newest release of everything, and with the oldest that pyproject.toml allows; torch stays as locked.
+test-newest:
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python $(PIP) --upgrade --upgrade-strategy eager -e '.[dev]' $(TORCH)
+	.venv-newest/bin/python -m pytest $(LIBRARIES)
+
+test-oldest: install
+	$(BIN)/python $(PIP) uv
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --all-extras --no-header --python .venv-oldest/bin/python \
+		pyproject.toml --output-file .venv-oldest/constraints.txt
+	PIP_CONSTRAINT=$(CURDIR)/.venv-oldest/constraints.txt .venv-oldest/bin/python $(PIP) -e '.[dev]'
+	.venv-oldest/bin/python -m pytest $(LIBRARIES)
+
+# Writes constraints.txt anew: the newest release of every dependency, direct and indirect, for Python 3.11 and later.
+lock:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+		pyproject.toml --output-file constraints.txt
 
 lint: install
 	$(BIN)/ruff check .
@@ -25,4 +53,4 @@ bench: install
 	$(BIN)/python -m benchmarks.kernels
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-newest .venv-oldest build dist *.egg-info

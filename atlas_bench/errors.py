@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -14,6 +15,27 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest known name, else ''."""
     near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+@contextmanager
+def needs(package: str, *, extra: str, to: str, advice: str = "") -> Iterator[None]:
+    """Turns the missing import of an optional package into a UserError that says how to install it.
+
+    package  the module that is imported inside the `with`, which is also its name in the registry but for "-" and "_"
+    extra    the extra of atlas-bench that brings it
+    to       what it is needed for, as in "to read from the Hugging Face hub"
+    advice   what can be done without it, a sentence
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise  # something else is missing: that is a fault, not the user's choice
+        name = package.replace("_", "-")
+        raise UserError(
+            f"the package {name} is needed to {to}, and is not installed. Type: pip install {name} (from a "
+            f"checkout: pip install -e '.[{extra}]').{f' {advice}' if advice else ''}"
+        ) from None
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> UserError:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -85,24 +89,79 @@ WITHOUT = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "transformers", "triton", "lm_eval"}:
+        if name.partition(".")[0] in set(sys.argv[1].split(",")):
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 sys.meta_path.insert(0, Missing())
 from typer.testing import CliRunner
 from atlas_bench.cli import app
-for words in sys.argv[1:]:
+for words in sys.argv[2:]:
     result = CliRunner().invoke(app, words.split())
     said = result.stderr.strip() or f"{len(result.stdout)} characters"
     print(result.exit_code, said.splitlines()[-1], repr(result.exception) if result.exit_code == 1 else "", sep="|")
 """
 
 
-def without_torch(*commands: str) -> list[list[str]]:
-    """[exit code, the last line of stderr, the exception of code 1] of commands where torch is not there."""
+def without(packages: str, *commands: str) -> list[list[str]]:
+    """[exit code, the last line of stderr, the exception of code 1] of commands where those packages are not there."""
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *commands], capture_output=True, text=True, check=True, cwd=ROOT.parent
+        [sys.executable, "-c", WITHOUT, packages, *commands],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT.parent,
     )
     return [line.split("|") for line in done.stdout.splitlines()]
+
+
+without_torch = partial(without, "torch,transformers,triton,lm_eval")
+OPTIONAL = "aiohttp,datasets,lm_eval,matplotlib,nltk,pyarrow,triton"  # what extras bring
+
+
+def test_what_extras_bring_is_not_needed_without_them(tmp_path):
+    found = without(
+        OPTIONAL,
+        f"run mqar:8 --len 1K --samples 2 --model atlas-nano --quiet --out {tmp_path / 'runs'}",
+        f"run babilong:qa1 --len 1K --samples 2 --model atlas-nano --quiet --out {tmp_path / 'runs'}",
+        f"report {tmp_path / 'runs'}", f"report {tmp_path / 'runs'} -o {tmp_path / 'board.md'}", "doctor",
+        "describe atlas-nano", "verify examples/my_memory.py",
+    )  # fmt: skip
+    assert [code for code, *_ in found] == ["0"] * len(found), found
+
+
+def test_a_missing_extra_is_one_message(tmp_path):
+    (tmp_path / "book.txt").write_text("It rained. " * 2000)
+    run = f"run babilong:qa1 --len 1K --samples 1 --model constant --out {tmp_path / 'runs'}"
+    commands = {
+        f"{run} --background {tmp_path}": "pip install nltk",
+        f"{run} --background pg19": "pip install datasets",
+        f"{run} --data hub": "pip install datasets",
+        f"{run} --prompt official": "pip install lm-eval",
+        f"run ruler:qa_1 --len 4Ki --data hub --model constant --out {tmp_path / 'runs'}": "pip install datasets",
+        f"run lm-eval:lambada_openai --model atlas-nano --out {tmp_path / 'runs'}": "pip install lm-eval",
+        f"run mqar:8 --len 1K --model openai:http://localhost:9/v1#m --out {tmp_path / 'runs'}": "pip install aiohttp",
+        f"report results/retention.jsonl -o {tmp_path / 'page.html'}": "pip install matplotlib",
+        f"push results/retention.jsonl {tmp_path / 'data'}": "pip install pyarrow",
+        "lm-eval --help": "pip install lm-eval",
+    }
+    for (code, said, _), (command, advice) in zip(without(OPTIONAL, *commands), commands.items(), strict=True):
+        assert code == "2" and said.startswith("error: ") and advice in said, (command, code, said)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_imported_package_is_declared():
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    written = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {re.match(r"[\w-]+", text)[0].lower().replace("-", "_") for text in written}
+    declared |= {"yaml", "atlas_bench", *sys.stdlib_module_names}  # pyyaml is imported by another name
+    folders = ("atlas_bench", "benchmarks", "studies", "examples", "tests")
+    declared |= {*folders, "fla", "titans_pytorch"}  # peers, which benchmarks time where somebody has installed them
+    imported = {
+        name.split(".")[0]: file
+        for folder in folders
+        for file in (ROOT.parent / folder).rglob("*.py")
+        for name in imports(file)
+    }
+    assert not {name: str(file) for name, file in imported.items() if name not in declared}
 
 
 def test_results_are_read_where_torch_is_not_installed(tmp_path):

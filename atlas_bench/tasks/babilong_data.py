@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from atlas_bench.errors import UserError
-from atlas_bench.tasks import babi
+from atlas_bench.tasks import babi, hub
 from atlas_bench.tasks.scorers import LABELS
 from atlas_bench.tasks.texts import Tokens, parts
 from atlas_bench.types import Sample
@@ -138,7 +138,9 @@ class Hub:
 
     def samples(self, n: int, seed: int) -> Iterator[Sample]:
         i = -1
-        for i, row in enumerate(islice(_hub_rows(self.repository, self.config, self.cell.subset), n)):
+        advice = "Use --data generated, or a folder of bAbI files."
+        rows = hub.rows(self.repository, self.config, split=self.cell.subset, advice=advice)
+        for i, row in enumerate(islice(rows, n)):
             yield self._sample(i, row)
         if i + 1 < n:
             raise UserError(
@@ -188,18 +190,3 @@ def _sha(value: Any) -> str:
 def _case(story: babi.Story, question: babi.Question) -> Case:
     facts = tuple(story.facts[: question.after])
     return Case(facts, question.text, question.answer, tuple(question.supporting))
-
-
-def _hub_rows(repository: str, config: str, subset: str) -> Iterator[Mapping[str, str]]:
-    advice = "Use --data generated, or a folder of bAbI files."
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"--data hub needs the datasets library (pip install datasets). {advice}") from error
-    try:
-        yield from datasets.load_dataset(repository, config, split=subset, streaming=True)
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"BABILong could not be read from the hub ({repository} {config} {subset}):"
-            f" {type(error).__name__}: {error}. {advice}"
-        ) from error

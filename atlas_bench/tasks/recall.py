@@ -28,10 +28,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from atlas_bench.errors import UserError, did_you_mean
-from atlas_bench.tasks import corpora
+from atlas_bench.tasks import corpora, hub
 from atlas_bench.tasks.haystack import background, intersperse
 from atlas_bench.tasks.recall_prompts import SOURCES, Prompt, Row, Source, cut
 from atlas_bench.tasks.texts import Tokens, parts
@@ -258,7 +257,9 @@ class _Cell:
 def _load(data: str, base: str) -> _Rows:
     """The rows of a source, from the hub or a folder."""
     if data == "hub":
-        return _Rows(_hub_rows(SOURCES[base].hub), SOURCES[base].hub, f"{SOURCES[base].hub} validation")
+        advice = "Use --data with a folder of .jsonl files."
+        rows = list(hub.rows(SOURCES[base].hub, split="validation", advice=advice))
+        return _Rows(rows, SOURCES[base].hub, f"{SOURCES[base].hub} validation")
     path, advice = Path(data).expanduser() / f"{base}.jsonl", "Give --data hub, or a folder with a file"
     if data == "generated":
         raise UserError(f"recall is made of published documents; none are generated. {advice} {base}.jsonl.")
@@ -275,20 +276,6 @@ def _load(data: str, base: str) -> _Rows:
         except ValueError as error:
             raise UserError(f"line {number} of {path} is not JSON: {error}. It holds one object a line.") from error
     return _Rows(rows, str(path), f"folder {hashlib.sha256(text).hexdigest()[:16]}")
-
-
-def _hub_rows(repository: str) -> list[dict[str, Any]]:
-    advice = "Use --data with a folder of .jsonl files."
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"--data hub needs the datasets library (pip install datasets). {advice}") from error
-    try:
-        return list(datasets.load_dataset(repository, split="validation", streaming=True))
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"'{repository}' could not be read from the hub: {type(error).__name__}: {error}. {advice}"
-        ) from error
 
 
 DESCRIPTION = """\

@@ -177,7 +177,7 @@ ROWS = [
 
 def test_the_hub_gives_its_own_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(babilong_data, "_hub_rows", lambda *key: asked.append(key) or iter(ROWS))
+    monkeypatch.setattr(babilong_data.hub, "rows", lambda *name, split, advice: asked.append((*name, split)) or ROWS)
     found = samples("qa1", 16_000, 2, options=TaskOptions(data="hub"))
     assert asked == [("RMT-team/babilong", "16k", "qa1")]
     for sample, row in zip(found, ROWS, strict=True):
@@ -191,7 +191,7 @@ def test_the_hub_gives_its_own_contexts(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_the_hub_has_and_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(babilong_data, "_hub_rows", lambda *key: asked.append(key) or iter(ROWS))
+    monkeypatch.setattr(babilong_data.hub, "rows", lambda *name, split, advice: asked.append((*name, split)) or ROWS)
     samples("qa19", 0, 2, options=TaskOptions(data="hub"))
     samples("qa5", 128_000, 2, options=TaskOptions(data="hub-1k"))
     assert asked == [("RMT-team/babilong", "0k", "qa19"), ("RMT-team/babilong-1k-samples", "128k", "qa5")]

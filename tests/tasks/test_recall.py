@@ -362,7 +362,7 @@ def test_mistakes_are_told(tmp_path: Path, subset: str, options: Callable[[Path]
 
 def test_the_hub_is_read_once_and_its_rows_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(recall, "_hub_rows", lambda repository: asked.append(repository) or rows_of("nq_512"))
+    monkeypatch.setattr(recall.hub, "rows", lambda name, split, advice: asked.append(name) or rows_of("nq_512"))
     task, options = Recall(), TaskOptions(data="hub")
     for subset in ("nq_512", "nq_512-twice"):
         task.check(subset, 9000, TOKENIZER, options)

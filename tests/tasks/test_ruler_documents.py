@@ -260,7 +260,7 @@ def rows(subset: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("subset", FILES)
 def test_the_hub_gives_the_same_questions(folder: str, subset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(data, "_hub_rows", lambda *name: asked.append(name) or iter(rows(subset)))
+    monkeypatch.setattr(data.hub, "rows", lambda *name, split, advice: asked.append(name) or iter(rows(subset)))
     data.load.cache_clear()
     assert data.load(subset, "hub") == data.load(subset, folder)
     assert asked == [data.SOURCES[subset].hub]

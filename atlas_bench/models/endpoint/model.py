@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from atlas_bench.errors import UserError
+from atlas_bench.errors import UserError, needs
 from atlas_bench.models.endpoint import spec as specs
 from atlas_bench.models.endpoint.client import REPLY_CHARS, ApiError, Client, Failure, clean, wait_for
 from atlas_bench.models.endpoint.spec import ENDPOINTS, PREFIX, Options
@@ -56,12 +56,8 @@ def load(spec: str, *, threads: int | None = None, device: str | None = None, pr
         if given is not None:
             raise UserError(f"--{option} {given} is for models that run here, and '{spec}' does not. Leave it out.")
     url, model, options = specs.parse(spec)
-    try:
+    with needs("aiohttp", extra="api", to="ask a model behind an endpoint"):
         import aiohttp  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "openai: models need aiohttp. Install it: pip install -e '.[api]' in the checkout, or pip install aiohttp."
-        ) from None
     return Endpoint(url, model, options)
 
 

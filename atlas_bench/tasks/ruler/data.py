@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench.errors import UserError
+from atlas_bench.tasks import hub
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def load(subset: str, where: str) -> Data:
             f" with {source.original} in it as {source.file}."
         )
     if where == "hub":
-        return source.parse(source.from_hub(list(_hub_rows(*source.hub))))
+        rows = hub.rows(*source.hub, split="validation", advice="Use --data FOLDER with the published file.")
+        return source.parse(source.from_hub(list(rows)))
     path = Path(where).expanduser() / source.file
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
@@ -165,17 +167,3 @@ def _numbered(texts: Iterable[str]) -> dict[str, int]:
 def _data(numbers: Mapping[str, int], questions: list[Asked]) -> Data:
     key = hashlib.sha256(repr((list(numbers), questions)).encode()).hexdigest()[:16]
     return Data(tuple(numbers), tuple(questions), key)
-
-
-def _hub_rows(*name: str) -> Iterator[Mapping[str, Any]]:
-    advice = "Use --data FOLDER with the published file."
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"--data hub needs the datasets library (pip install datasets). {advice}") from error
-    try:
-        yield from datasets.load_dataset(*name, split="validation", streaming=True)
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"{' '.join(name)} could not be read from the hub: {type(error).__name__}: {error}. {advice}"
-        ) from error
