@@ -7,7 +7,9 @@ check(cells, models)                     # every mistake is told before anything
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import os
 import platform
 import re
@@ -17,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from atlas_bench import __version__, registry, streams, user_file
 from atlas_bench.errors import UserError, unknown
@@ -164,6 +167,32 @@ def prompt_length(cell: Cell, rules: Rules, model: Model) -> int:
     return cell.length - reserved + sum(map(len, around(rules, model)))
 
 
+def protocol(cell: Cell, task: Task, model: Model) -> dict[str, Any]:
+    """What decides a cell's answers beside its name: how long they may be, what ends them, and what is asked.
+
+    `sample` is a hash of the cell's first sample, in the model's tokens and with what the model puts around it. It
+    changes with the text of a task, a prompt or a template, and with the data and the background that are read.
+    """
+    rules = task.rules(cell.subset)
+    return {
+        "max_answer_tokens": rules.max_answer_tokens,
+        "stop": list(rules.stop),
+        "generation": dict(model.facts().get("generation") or {}),
+        "sample": _sample_hash(cell, task, model),
+    }
+
+
+def _sample_hash(cell: Cell, task: Task, model: Model) -> str | None:
+    """First 16 hex digits of the sha256 of the cell's first sample; None where it cannot be made, which a run tells."""
+    try:
+        first = next(samples(replace(cell, samples=1), task, model))
+    except Exception:
+        return None
+    made_from = {name: first.meta.get(name) for name in ("plan_hash", "corpus_key", "data_key", "prompt_hash")}
+    told = [first.length, first.reads, first.asked, first.targets, around(task.rules(cell.subset), model), made_from]
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
+
+
 def blank(cell: Cell, task: Task, model: Model) -> Record:
     """The cell's record before it has run: identity, model and surroundings; its cell_key is the cell's."""
     facts, rules = model.facts(), task.rules(cell.subset)
@@ -179,6 +208,7 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         seed=cell.seed,
         samples=cell.samples,
         options=asdict(cell.options),
+        protocol=protocol(cell, task, model),
         scorer_version={name: scorer.version for name, scorer in rules.scorers.items()},
         headline=next(iter(rules.scorers), None),
         chance=rules.chance if rules.scorers else None,

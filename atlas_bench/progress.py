@@ -93,7 +93,7 @@ def title_of(task: str, length: int, model: str) -> str:
 def _short(count: float) -> str:
     for unit, factor in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if count >= factor:
-            return f"{count / factor:.1f}{unit}"
+            return f"{count / factor:.{1 if count < 100 * factor else 0}f}{unit}"  # at most four figures
     return f"{count:.0f}"
 
 

@@ -210,6 +210,58 @@ def test_the_same_command_runs_only_what_is_missing(tmp_path, capsys):
     assert len(store.read(tmp_path / "tiny.jsonl")[0]) == 2
 
 
+class Edited(Tiny):
+    """Tiny after somebody changed one of its parts."""
+
+    def __init__(self, *, question=(1, 2), data="t1", **rules):
+        self.question, self.data, self.changed = question, data, rules
+
+    def rules(self, *asked):
+        return replace(super().rules(*asked), **self.changed)
+
+    def samples(self, *asked):
+        for sample in super().samples(*asked):
+            yield replace(sample, question=self.question, meta={**sample.meta, "data_key": self.data})
+
+
+class Ending(Hasher):
+    """A model whose answers end with other tokens."""
+
+    def facts(self):
+        return super().facts() | {"generation": {"ends": [7]}}
+
+
+EDITS = {
+    "a task's question": (Edited(question=(1, 3)), Hasher()),
+    "its data": (Edited(data="t2"), Hasher()),
+    "a stop text": (Edited(stop=("\n", ".")), Hasher()),
+    "the answers' length": (Edited(max_answer_tokens=7), Hasher()),
+    "a model's end token": (Edited(), Ending()),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_whatever_decides_the_answers_makes_another_cell(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.TINY", Edited())
+    go(tmp_path)
+    go(tmp_path)
+    assert len(store.read_all(tmp_path)[0]) == 1
+    task, model = EDITS[name]
+    monkeypatch.setattr(f"{__name__}.TINY", task)
+    (record,) = go(tmp_path, model)
+    before, after = (each.protocol for each in store.read_all(tmp_path)[0])
+    assert record.status == "ok" and before != after
+
+
+def test_a_record_without_a_protocol_is_read_and_run_again(tmp_path):
+    """An older version's: nobody knows by which rules it was answered."""
+    (record,) = go(tmp_path)
+    file = tmp_path / "tiny.jsonl"
+    file.write_text(replace(record, protocol={}).to_json() + "\n")
+    assert len(store.done(tmp_path)) == 1
+    assert go(tmp_path) and len(store.read_all(tmp_path)[0]) == 2
+
+
 @pytest.mark.parametrize("at", [0, 150, 2500, 4900, 5100, 9000, 12_200])
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, at):
     (plain,) = go(tmp_path / "plain")

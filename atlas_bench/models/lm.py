@@ -160,6 +160,7 @@ class LanguageModel:
             "chunk_size": None if memory is None else memory.chunk_size,
             "feed_flops_per_token": cost.feed_flops(config, 1),
             "config": config.to_dict(),
+            "generation": {"ends": [END, self.newline]},
             "device": self.device,
             "products": self.products,
             "gpu": torch.cuda.get_device_name() if self.device == "cuda" else None,

@@ -348,6 +348,7 @@ are easier to filter; `atlas-bench report records/` reads the lines.
 | `length` | tokens of the whole prompt in the model's own tokenizer; 0: as long as the task's own texts are |
 | `model`, `weights_hash` | registered name or path; hash of the weights |
 | `seed`, `samples`, `options` | what decides every sample; questions asked for; choices of data (JSON) |
+| `protocol` | answer limit, stop texts, end tokens and a hash of the first prompt (JSON) |
 | `scores` | a list of `scorer`, `version`, `correct` (a count, or a sum of shares), `n`, `accuracy`, `low`, `high` |
 | `headline`, `chance` | the scorer shown first; score of the best answer that does not read the context |
 | `metrics`, `curve` | what is no share of right answers: losses, over all and by position (JSON) |

@@ -37,6 +37,7 @@ Kinds = dict[type, Check | None]  # the types that a JSON value may have -> what
 
 _IDENTITY = (
     "task", "task_version", "subset", "length", "model", "weights_hash", "seed", "samples", "options",
+    "protocol",
 )  # fmt: skip
 _CIRCUMSTANCE = (  # what may differ between two runs of one command
     "seconds", "tokens_per_second", "block", "batch", "peak_rss_bytes", "resumed", "usage", "endpoint",
@@ -44,7 +45,7 @@ _CIRCUMSTANCE = (  # what may differ between two runs of one command
 )  # fmt: skip
 
 _PLAIN, _NAMES = frozenset((str, int, NoneType)), frozenset((str,))  # types that are equal where their JSON is
-_asked = attrgetter(*(name for name in _IDENTITY if name != "options"))
+_asked = attrgetter(*(name for name in _IDENTITY if name not in ("options", "protocol")))
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, which JSON has not, become null
 
 
@@ -64,6 +65,7 @@ class Record:
     seed: int
     samples: int
     options: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
     # scores
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     scorer_version: dict[str, str] = field(default_factory=dict)
@@ -141,8 +143,11 @@ def as_dict(record: Record) -> dict[str, Any]:
 
 
 def cell_key(record: Record) -> str:
-    """Identity of the cell (32 hex digits): two records with one key answer the same question."""
-    return hashlib.sha256(_text({name: getattr(record, name) for name in _IDENTITY}).encode()).hexdigest()[:32]
+    """Identity of the cell (32 hex digits): two records with one key answer the same questions by the same rules."""
+    cell = {name: getattr(record, name) for name in _IDENTITY}
+    if not record.protocol:  # older records have none, and keep their keys
+        del cell["protocol"]
+    return hashlib.sha256(_text(cell).encode()).hexdigest()[:32]
 
 
 def identity(record: Record) -> Hashable:
@@ -151,7 +156,7 @@ def identity(record: Record) -> Hashable:
     if not (_PLAIN.issuperset(map(type, (*asked, *options.values()))) and _NAMES.issuperset(map(type, options))):
         asked = map(_canonical, asked)
         options = {str(name): _canonical(value) for name, value in options.items()}
-    return (*asked, frozenset(options.items()))
+    return (*asked, frozenset(options.items()), _text(record.protocol) if record.protocol else "")
 
 
 def timeless(record: Record) -> dict[str, Any]:

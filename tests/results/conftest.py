@@ -39,6 +39,7 @@ FACTS = {
             correct={"babilong/official": True, "babilong/word": False},
         ),
     ],
+    "protocol": {"max_answer_tokens": 20, "stop": ["\n"], "generation": {"ends": [0, 3]}, "sample": "5d3fa5a1c2b7e880"},
     "plan_hash": "3f1c",
     "corpus_key": "generated-1",
     "tokenizer_key": "atlas-8k",

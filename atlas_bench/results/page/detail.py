@@ -21,7 +21,7 @@ GROUPS = {  # heading -> fields of a record, in the words of docs/record.md
     "Cost": ("seconds", "tokens_per_second", "tokens_read", "state_bytes", "peak_rss_bytes", "usage"),
     "Model": ("parameters", "training_tokens", "memory", "chunk_size", "weights_hash", "chat_template"),
     "Ran": ("device", "products", "kernel", "kernel_why", "block", "batch", "resumed", "endpoint"),
-    "Asked": ("seed", "samples", "options", "task_version", "schema"),
+    "Asked": ("seed", "samples", "options", "protocol", "task_version", "schema"),
     "Contexts": ("plan_hash", "data_hash", "prompt_hash", "corpus_key", "tokenizer_key"),
     "Made": ("started", "ended", "hardware", "versions"),
     "Metrics": ("metrics", "curve"),
