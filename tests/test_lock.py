@@ -38,4 +38,4 @@ def test_everything_is_pinned_to_one_version_within_its_bounds():
 
 def test_torch_is_the_same_for_the_lock_and_for_those_who_make_it():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
-    assert tool["constraint-dependencies"] == [str(pin) for pin in locked()["torch"]]
+    assert [str(pin) for pin in locked()["torch"]] == tool["constraint-dependencies"][:1]

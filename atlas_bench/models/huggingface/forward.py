@@ -69,7 +69,8 @@ class Forward:
         if self.keeps and not every:
             options["logits_to_keep"] = 1
         output = self.model(ids, **options)
-        returned = getattr(output, self.cache_name, None)
+        names = (self.cache_name, *CACHES)  # a model may take its cache by two names, and return it by one
+        returned = next((x for name in names if (x := getattr(output, name, None)) is not None), None)
         held = hf_cache.growing(held if returned is None else returned)
         inside = [getattr(module, name) for module, name in self.places]
         self._put([None] * len(self.places))
