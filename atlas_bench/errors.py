@@ -11,6 +11,13 @@ class UserError(Exception):
     """Shown without a traceback; the command exits with code 2 and writes nothing."""
 
 
+class NoAnswer(Exception):
+    """A reply in which there is no answer: the sample is `failed`, in no score, and the cell goes on.
+
+    The message says why, and what to set.
+    """
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest known name, else ''."""
     near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.5)

@@ -21,7 +21,7 @@ import numpy as np
 
 from atlas_bench import losses, plan, registry, rows, streams
 from atlas_bench.checkpoint import Checkpoint, Point
-from atlas_bench.errors import UserError
+from atlas_bench.errors import NoAnswer, UserError
 from atlas_bench.gauges import now, peak, reset_peak, status_of, summed
 from atlas_bench.plan import Cell
 from atlas_bench.progress import Progress, title_of
@@ -299,7 +299,11 @@ class _Sitting:
             self.model.answer_all(asked, limit, ends, lambda i, answer: self._answered(*forks[i], answer))
         else:
             for sample, first, state in forks:  # answer() leaves the state as it is
-                self._answered(sample, first, state, self.model.answer(state, sample.asked, limit, ends))
+                try:
+                    answer = self.model.answer(state, sample.asked, limit, ends)
+                except NoAnswer as error:
+                    answer = error
+                self._answered(sample, first, state, answer)
 
     def _answered(self, sample: Sample, first: int, state: Any, answer: str | Exception) -> None:
         """Judge and keep the answer to a sample of the stream whose first sample's index is given."""

@@ -223,7 +223,10 @@ class Model(Protocol):
         ...
 
     def answer(self, state: Any, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
-        """Greedy text after the question, up to a stop text, the end of text or max_tokens; state is unchanged."""
+        """Greedy text after the question, up to a stop text, the end of text or max_tokens; state is unchanged.
+
+        Raises errors.NoAnswer where there is none: the sample is `failed`, and the others are asked.
+        """
         ...
 
     def state_bytes(self, state: Any) -> int:

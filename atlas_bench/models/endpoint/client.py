@@ -8,6 +8,7 @@ Tried again, after waits that double from a second to a minute, with jitter, and
 Retry-After: no connection, no whole reply in time, HTTP 408, 425, 429 and 5xx, a reply that is no JSON object, and
 whatever `reads` says may be had by asking again. Everything else is an ApiError at once. Waits of more than a second
 are told on stderr. A server that nothing was ever heard of, and that cannot be reached, is the user's to start.
+A reply is read up to a size that no answer has.
 
 The key is read from OPENAI_API_KEY for each session, goes to the client's own address only, and is in no message.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import os
 import random
 import re
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between tries
 CONNECT_SECONDS = 30
 REPLY_CHARS = 200  # of a reply in a message
+MOST_BYTES = 16 << 20  # of a reply, beside an echo of the request: thoughts of a million tokens have some 4 MiB
+LEAST_SECRET = 8  # characters of a key that is one: "EMPTY" and "none" are what servers without a key are given
 
 _TOO_LONG = re.compile(r"context[ _]?(length|size|window)", re.I)  # llama.cpp says it with a 500 at times
 _HOPELESS = re.compile(r"insufficient_quota|request too large", re.I)  # OpenAI says both with a 429
@@ -170,7 +174,8 @@ class Client:
             # a redirect would take prompt and key to another address
             async with session.request(method, url, data=data, allow_redirects=False, proxy=_proxy(url)) as response:
                 self._heard = True
-                status, headers, raw = response.status, response.headers, await response.read()
+                status, headers = response.status, response.headers
+                raw = await _read(response, MOST_BYTES + 6 * len(body or b""))  # JSON may write a character as \u0041
         except aiohttp.ClientConnectorError as error:
             raise _unreached(error) from None
         except aiohttp.ClientError as error:
@@ -179,13 +184,12 @@ class Client:
             raise Failure(f"no whole reply within {self.timeout:g} s", again=True) from None
         except OSError as error:
             raise Failure(clean(f"{type(error).__name__}: {error}"), again=True) from None
-        text = clean(raw.decode("utf-8", "replace"))
         if status != 200:
-            raise _refusal(status, headers, text)
+            raise _refusal(self.url, status, headers, _shown(raw))
         try:
             return reads(_json_object(raw))
         except Failure as failure:
-            failure.status, failure.reply = status, text
+            failure.status, failure.reply = status, _shown(raw)
             raise
 
 
@@ -197,9 +201,24 @@ def _unreached(error: aiohttp.ClientConnectorError) -> Failure:
     return Failure(what, again=True, absent=isinstance(error.os_error, gaierror))
 
 
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body; Failure for one of more than so many bytes, of which no more are held."""
+    parts = bytearray()
+    async for part in response.content.iter_chunked(1 << 16):
+        parts += part
+        if len(parts) > most:
+            raise Failure(f"the reply has more than {most} bytes, so it was not read to its end", again=False)
+    return bytes(parts)
+
+
+def _shown(raw: bytes) -> str:
+    """A body for messages and for what reads them."""
+    return clean(raw[:MOST_BYTES].decode("utf-8", "replace"))
+
+
 def _json_object(raw: bytes) -> dict[str, Any]:
     try:
-        reply = json.loads(raw)
+        reply = json.loads(raw, parse_int=_integer)
     except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict):
@@ -207,13 +226,20 @@ def _json_object(raw: bytes) -> dict[str, Any]:
     return reply
 
 
-def _refusal(status: int, headers: Mapping[str, str], text: str) -> Failure:
+def _integer(digits: str) -> int | None:
+    """A whole number of JSON; None for one that nothing here can count, and Python may not even print."""
+    return int(digits) if len(digits) <= 20 else None
+
+
+def _refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> Failure:
     """What an HTTP status other than 200 stands for."""
     too_long = status >= 400 and _TOO_LONG.search(text)
     if 300 <= status < 400:
         meaning = f"a redirect to {clean(headers.get('Location', '?'))}; give that address instead"
     else:
         meaning = "the prompt is longer than the server's context; it is not cut" if too_long else _MEANING.get(status)
+    if status == 404 and not re.search(r"/v\d", url):
+        meaning = f"no such model or path; most servers want /v1 behind the address: try {url}/v1"
     return Failure(
         f"HTTP {status} ({meaning})" if meaning else f"HTTP {status}",
         again=(status in (408, 425, 429) or status >= 500) and not (too_long or _HOPELESS.search(text)),
@@ -226,10 +252,14 @@ def _refusal(status: int, headers: Mapping[str, str], text: str) -> Failure:
 def _retry_after(value: str) -> float:
     """Seconds of a Retry-After header, which holds seconds or a date; 0 for neither."""
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         date = parsedate_tz(value)
-        return max(0.0, mktime_tz(date) - time.time()) if date else 0.0
+        try:
+            seconds = mktime_tz(date) - time.time() if date else 0.0
+        except (ValueError, OverflowError):  # the year 99999, the 32nd of May
+            seconds = 0.0
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
 
 
 def _key() -> str:
@@ -241,6 +271,12 @@ def clean(text: str) -> str:
     key = _key()
     hidden = text.replace(key, "[key]") if key else text
     return " ".join("".join(c if c.isprintable() else " " for c in hidden).split())
+
+
+def without_key(answer: str) -> str:
+    """An answer without the key; a word too short for a secret may be an answer."""
+    key = _key()
+    return answer.replace(key, "[key]") if len(key) >= LEAST_SECRET else answer
 
 
 def wait_for(work: Coroutine[Any, Any, Any]) -> Any:

@@ -15,35 +15,26 @@ a raw completion goes on from there, a chat model sees it as the end of the mess
 top of the length that a record states; what the server itself counted is in the record's usage.
 
 Nothing is cut: a prompt longer than the context is `unsupported` or a failed sample, and a reply that says the server
-read far less than was sent (as Ollama's does) is a failure too. An empty answer is one only where the server said so.
+read far less than was sent (as Ollama's does) is a failure too. What counts as an answer is decided in answers.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from atlas_bench.errors import UserError, needs
+from atlas_bench.models.endpoint import reply as replies
 from atlas_bench.models.endpoint import spec as specs
-from atlas_bench.models.endpoint.client import REPLY_CHARS, ApiError, Client, Failure, clean, wait_for
-from atlas_bench.models.endpoint.spec import ENDPOINTS, PREFIX, Options
+from atlas_bench.models.endpoint.ask import Asker, Question
+from atlas_bench.models.endpoint.client import ApiError, Client, wait_for
+from atlas_bench.models.endpoint.spec import PREFIX, Options
 
-if TYPE_CHECKING:
-    import aiohttp
-
-MOST_STOPS = 4  # that OpenAI takes; all are applied here as well
-MOST_BYTES = 10  # of running text that one token stands for, far above any tokenizer's mean
-
-# What a server may refuse to be asked, and what to ask instead: reasoning models take no temperature or stop texts
-FALLBACKS = {"max_tokens": "max_completion_tokens", "temperature": None, "seed": None, "stop": None}
 Keep = Callable[[int, "str | Exception"], Any]
-_REFUSAL = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|not permitted|not allowed|forbidden", re.I)
 
 
 def load(spec: str, *, threads: int | None = None, device: str | None = None, products: str | None = None) -> Endpoint:
@@ -80,9 +71,8 @@ class Endpoint:
         self.tokenizer = specs.tokenizer(options.tokenizer)
         self._measure = options.tokenizer or "atlas-bench's own 4096-entry BPE, not the model's tokenizer"
         self._http = Client(url, timeout=options.timeout, max_retries=options.max_retries)
-        self._prompt_tokens = self._completion_tokens = self._unmetered = 0
-        self._left_out: set[str] = set()  # of FALLBACKS, what the server refused
-        self._served: set[str] = set()
+        recount = None if options.tokenizer is None else lambda text: len(self.tokenizer.encode(text))
+        self._asker = Asker(self._http, model, options, recount=recount)
         self._dead: ApiError | None = None  # what the server's list of models was not had for
 
     def start(self, batch: int) -> _Read:
@@ -109,8 +99,10 @@ class Endpoint:
     def supports(self, length: int) -> str | None:
         """Why the server cannot read a prompt of that length; None where it can, or does not say.
 
-        Raises UserError where no server is there, ApiError where it falls silent or does not take the key.
+        Raises UserError where no server is there, or it names its models and not this one, ApiError where it falls
+        silent or does not take the key.
         """
+        length += self.options.thinking
         if self._context is None or length <= self._context:
             return None
         return (
@@ -147,22 +139,13 @@ class Endpoint:
                   prompt_tokens and completion_tokens, unmetered (replies that stated none); usd at list price, or None
         endpoint  tokenizer that lengths are in, models that the server says answered, parameters it refused
         """
-        prices = self.options.usd_per_million_in, self.options.usd_per_million_out
-        spent = self._prompt_tokens, self._completion_tokens
         return {
             "device": "server",
-            "usage": {
-                "requests": self._http.requests,
-                "retries": self._http.retries,
-                "prompt_tokens": self._prompt_tokens,
-                "completion_tokens": self._completion_tokens,
-                "unmetered": self._unmetered,
-                "usd": None if None in prices else sum(p * n for p, n in zip(prices, spent, strict=True)) / 1e6,
-            },
+            "usage": self._asker.usage(),
             "endpoint": {
                 "tokenizer": self._measure,
-                "served": sorted(self._served),
-                "left_out": sorted(self._left_out),
+                "served": sorted(self._asker.served),
+                "left_out": sorted(self._asker.parameters.left_out),
                 "state": "the prompt's tokens; the server's own cache is not weighed",
             },
         }
@@ -184,7 +167,7 @@ class Endpoint:
 
     async def _ask_context(self) -> int | None:
         async with self._http.session() as session:
-            return await self._http.request(session, "GET", "/models", None, partial(_context_of, self.model))
+            return await self._http.request(session, "GET", "/models", None, partial(replies.context_of, self.model))
 
     async def _answer_all(
         self, asked: Sequence[tuple[_Read, Sequence[int]]], max_tokens: int, stop: Sequence[str], keep: Keep
@@ -195,8 +178,8 @@ class Endpoint:
             async def one(i: int, state: _Read, question: Sequence[int]) -> str | Exception:
                 try:
                     async with slots:
-                        text = await asyncio.to_thread(self._text, state, question)
-                        answer = _cut(await self._say(session, text, max_tokens, stop), stop)
+                        asked = await asyncio.to_thread(self._question, state, question)
+                        answer = await self._asker.ask(session, asked, max_tokens, stop)
                 except UserError:  # about the server, not about this sample
                     raise
                 except Exception as error:
@@ -211,106 +194,10 @@ class Endpoint:
                 for task in tasks:
                     task.cancel()  # where one has told that no server is there, the others have nothing to say
 
-    def _text(self, state: _Read, question: Sequence[int]) -> str:
+    def _question(self, state: _Read, question: Sequence[int]) -> Question:
         """The prompt; all tokens at once, for a character may lie in two of them."""
-        return self.tokenizer.decode([*self.pack(state)["tokens"][0].tolist(), *question])
-
-    async def _say(self, session: aiohttp.ClientSession, text: str, max_tokens: int, stop: Sequence[str]) -> str:
-        """What the server says to a prompt; a parameter that it refuses is left out, and it is asked again."""
-        path, reads = ENDPOINTS[self.options.endpoint], partial(self._read, len(text.encode()))
-        while True:
-            left_out = frozenset(self._left_out)
-            body = await asyncio.to_thread(self._body, text, max_tokens, stop, left_out)
-            try:
-                return await self._http.request(session, "POST", path, body, reads)
-            except ApiError as error:
-                refused = _refused(error, left_out)
-                if refused is None:
-                    raise
-                self._left_out.add(refused)
-
-    def _body(self, text: str, max_tokens: int, stop: Sequence[str], left_out: frozenset[str]) -> bytes:
-        """The request as JSON."""
-        asks: dict[str, Any] = {"max_tokens": max_tokens + self.options.thinking, "temperature": 0, "seed": 0}
-        if any(stop) and not self.options.thinking:  # a stop text would end the thoughts
-            asks["stop"] = list(filter(None, stop))[:MOST_STOPS]
-        for name in left_out & asks.keys():
-            value = asks.pop(name)
-            if instead := FALLBACKS[name]:
-                asks[instead] = value
-        chat = self.options.endpoint == "chat"
-        prompt = {"messages": [{"role": "user", "content": text}]} if chat else {"prompt": text}
-        return json.dumps({"model": self.model, **prompt, **asks}, ensure_ascii=False).encode()
-
-    def _read(self, size: int, reply: dict[str, Any]) -> str:
-        """The text of a reply to a prompt of `size` bytes, stop texts not yet applied; Failure for none."""
-        read = self._count(reply)
-        if read and size > MOST_BYTES * read:
-            raise Failure(
-                f"the server says that it read {read} tokens of a prompt of {size} bytes, so it has cut it; "
-                "give it a longer context (Ollama: num_ctx)",
-                again=False,
-            )
-        text, reason, refusal = _choice(reply, self.options.endpoint == "chat")
-        if reason in ("error", "abort", "content_filter"):
-            raise Failure(f"the reply broke off (finish_reason '{reason}')", again=reason != "content_filter")
-        hint = "" if self.options.thinking else ". A reasoning model needs room for its thoughts: ;thinking=4096"
-        if not isinstance(text, str):
-            told = f"finish_reason '{reason}'" + (f", refusal '{refusal}'" if refusal else "")
-            raise Failure(clean(f"the reply holds no text ({told})")[:REPLY_CHARS] + hint, again=False)
-        if self.options.thinking:
-            text = text.rpartition("</think>")[2].lstrip()
-        if reason == "length" and (not text or (self.options.thinking and text.startswith("<think>"))):
-            raise Failure(f"the tokens ran out before the answer began{hint}", again=False)
-        return text
-
-    def _count(self, reply: dict[str, Any]) -> int | None:
-        """Adds what a reply cost; the prompt's tokens, None where it does not say."""
-        if isinstance(served := reply.get("model"), str):
-            self._served.add(clean(served)[:REPLY_CHARS])
-        usage = reply.get("usage")
-        stated = [usage.get(f"{part}_tokens") for part in ("prompt", "completion")] if isinstance(usage, dict) else []
-        if not stated or not all(isinstance(n, int) and n >= 0 for n in stated):
-            self._unmetered += 1
-            return None
-        self._prompt_tokens += stated[0]
-        self._completion_tokens += stated[1]
-        return stated[0]
-
-
-def _choice(reply: dict[str, Any], chat: bool) -> tuple[Any, Any, Any]:
-    """(text, finish_reason, refusal) of a reply's first choice."""
-    choices = reply.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    said = choice.get("message") if chat and isinstance(choice, dict) else choice
-    if not isinstance(said, dict):
-        raise Failure("the reply holds no choice", again=True)
-    return said.get("content" if chat else "text"), choice.get("finish_reason"), said.get("refusal")
-
-
-def _refused(error: ApiError, left_out: frozenset[str]) -> str | None:
-    """The parameter that a server says it does not take, if it is one that can be done without."""
-    if error.status not in (400, 422) or not _REFUSAL.search(error.reply):
-        return None
-    named = (name for name in FALLBACKS if re.search(rf"\b{name}\b", error.reply))
-    return next((name for name in named if name not in left_out), None)
-
-
-def _context_of(model: str, reply: dict[str, Any]) -> int | None:
-    """max_model_len (vLLM, SGLang), context_length (OpenRouter) or meta.n_ctx (llama.cpp) of a model in a list."""
-    listed = reply.get("data")
-    cards = [card for card in listed if isinstance(card, dict)] if isinstance(listed, list) else []
-    card = next((card for card in cards if card.get("id") == model), cards[0] if len(cards) == 1 else {})
-    meta = card.get("meta")
-    stated = (card.get("max_model_len"), card.get("context_length"), meta.get("n_ctx") if isinstance(meta, dict) else 0)
-    return next((n for n in stated if isinstance(n, int) and n > 0), None)
-
-
-def _cut(said: str, stop: Sequence[str]) -> str:
-    """The answer up to the first stop text."""
-    for text in filter(None, stop):
-        said = said.partition(text)[0]
-    return said.strip()
+        tokens = [*self.pack(state)["tokens"][0].tolist(), *question]
+        return Question(self.tokenizer.decode(tokens), len(tokens))
 
 
 def _blocks(state: _Read | None) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ safetensors, and no code of a repository is run unless that is written. Options,
 
     dtype              float32, bfloat16, float16 [the checkpoint's on a GPU, float32 on a CPU]
     chat               whether prompts are put in the tokenizer's chat template [true where it has one]
+    thinking           tokens the model may think before its answer; thoughts are left out of it [0]
     revision           a branch, tag or commit of the repository
     attention          what transformers calls attn_implementation: sdpa, eager, flash_attention_2
     context_limit      tokens the model may read [what its configuration says]
@@ -39,6 +40,7 @@ from atlas_bench.models.loading import checked
 OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # option -> what its value is, whether one is that
     "dtype": (", ".join(DTYPES), lambda x: x in DTYPES),
     "chat": ("true or false", lambda x: isinstance(x, bool)),
+    "thinking": ("a number of tokens", lambda x: isinstance(x, int) and not isinstance(x, bool)),
     "revision": ("a branch, tag or commit", lambda x: True),
     "attention": ("sdpa, eager or flash_attention_2", lambda x: isinstance(x, str)),
     "context_limit": ("a number of tokens", lambda x: isinstance(x, int) and x > 1),
@@ -108,8 +110,8 @@ def load(
         _pin_long_rope(model)
     try:
         return HuggingFaceModel(
-            _called(spec, options), model.to(device), tokenizer, chat=chat, products=products or "fp32",
-            context_limit=options.get("context_limit"),
+            _called(spec, options), model.to(device), tokenizer, chat=chat, thinking=options.get("thinking", 0),
+            products=products or "fp32", context_limit=options.get("context_limit"),
             weights_hash=weights_hash(files, tokenizer.key, str(tokenizer.inner.chat_template) if chat else ""),
         )  # fmt: skip
     except ValueError as error:

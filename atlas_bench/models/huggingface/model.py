@@ -14,7 +14,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,10 @@ import transformers
 from transformers import PreTrainedModel
 
 from atlas_bench.kernels import processor
+from atlas_bench.models import answers
 from atlas_bench.models.huggingface import cache as hf_cache
 from atlas_bench.models.huggingface import tokenizer as hf_tokenizer
 from atlas_bench.models.huggingface.forward import Forward, free_memory
-from atlas_bench.models.lm import before
 from atlas_bench.units import format_bytes, format_length
 
 LEARNED = re.compile(r"(wpe|position\w*)$")  # modules that hold a row for every position
@@ -47,6 +49,7 @@ class HuggingFaceModel:
 
     name          as the command has it
     chat          whether prompts are one user message of the tokenizer's chat template
+    thinking      tokens that the model may think before its answer
     products      of float32 matrices, "fp32", "tf32" or "bf16"
     context_limit tokens the model reads; None: what its configuration says
     weights_hash  of its files
@@ -56,13 +59,16 @@ class HuggingFaceModel:
 
     def __init__(
         self, name: str, model: PreTrainedModel, tokenizer: hf_tokenizer.Tokenizer, *, chat: bool = False,
-        products: str = "fp32", context_limit: int | None = None, weights_hash: str | None = None,
+        thinking: int = 0, products: str = "fp32", context_limit: int | None = None, weights_hash: str | None = None,
     ):  # fmt: skip
         self.name, self.tokenizer, self.weights_hash = name, tokenizer, weights_hash
         self.model = model.eval().requires_grad_(False)
         self.device, self.products = model.device.type, products
         self.template = hf_tokenizer.template_hash(tokenizer) if chat else "none"
-        self.wrap = hf_tokenizer.wrap(tokenizer, chat=chat)
+        self.thinking = thinking
+        self.wrap = hf_tokenizer.wrap(tokenizer, chat=chat, thinking=thinking > 0)
+        self.thoughts_opened = chat and answers.opens_thoughts(tokenizer.decode_all(self.wrap[1]))
+        self.special = tokenizer.special()
         self.opening, _ = hf_tokenizer.wrap(tokenizer, chat=False)
         self.reads = Forward(self.model)
         self.positions = _learned_positions(model)
@@ -72,6 +78,7 @@ class HuggingFaceModel:
 
     def supports(self, length: int) -> str | None:
         """Why a prompt of that length is not read: the context limit, or a cache that memory does not hold."""
+        length += self.thinking
         if self.limit is not None and length > self.limit:
             beyond = "" if self.positions else ", or write context_limit=N behind the name to try it beyond"
             return (
@@ -117,34 +124,47 @@ class HuggingFaceModel:
             return state
         return State(1, state.tokens, hf_cache.row(state.cache, index, state.batch))
 
-    @torch.inference_mode()
     def answer(self, state: State, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
-        """Greedy text after the question, up to a stop text, an end-of-text token or max_tokens.
+        """Greedy text after the question, up to a stop text, an end-of-text token or max_tokens; see answers.py.
 
-        Raises FloatingPointError for logits that are not finite.
+        Thoughts are no part of it: where the model is given room for them, max_tokens count from their end.
+
+        Raises NoAnswer where thoughts do not end, FloatingPointError for logits that are not finite.
         """
+        how = {"stop": stop, "opened": self.thoughts_opened, "special": self.special}
         said: list[int] = []
+        thought, text, cut = 0, "", False  # tokens up to the end of the thoughts; all text; whether there was no more room
+        with closing(self._greedy(state, question)) as tokens:
+            for token in islice(tokens, max_tokens + self.thinking):
+                said.append(token)
+                text = self.tokenizer.decode_all(said)
+                so_far = answers.read(text, **how)
+                thought = len(said) if so_far.thinking else thought
+                room = max_tokens + (thought if self.thinking else 0)
+                if so_far.ended or (cut := len(said) >= min(room, max_tokens + self.thinking)):
+                    break
+        return answers.answer(text, cut=cut, thinking=self.thinking, **how)
+
+    @torch.inference_mode()
+    def _greedy(self, state: State, question: Sequence[int]) -> Iterator[int]:
+        """The likeliest tokens after the question, up to an end-of-text token."""
         read = state.tokens + len(question)
         with hf_cache.scratch(state.cache) as cache:
             for part in self._parts(self._ids([question]), state.tokens):
                 logits, cache = self._forward(part, cache)
-            while len(said) < max_tokens:
+            for n in count(1):
                 if not torch.isfinite(logits).all():  # argmax would take a NaN for the answer
                     raise FloatingPointError(
-                        f"the logits are not finite at token {len(said) + 1} of the answer; the state or the weights "
-                        f"left the range of {logits.dtype}, and an answer from them would mean nothing"
+                        f"the logits are not finite at token {n} of the answer; the state or the weights left the "
+                        f"range of {logits.dtype}, and an answer from them would mean nothing"
                     )
                 token = int(logits[0, -1].argmax(-1))
                 if token in self.ends:
-                    break
-                said.append(token)
-                text = self.tokenizer.decode(said)
-                if len(said) == max_tokens or any(x in text for x in stop):
-                    break
-                if self.positions is not None and read + len(said) > self.positions:
+                    return
+                yield token
+                if self.positions is not None and read + n > self.positions:
                     raise ValueError(f"the answer needs more than the model's {self.positions:,} positions")
                 logits, cache = self._forward(self._ids([[token]]), cache)
-        return before(self.tokenizer.decode(said), stop).strip()
 
     @torch.inference_mode()
     def logprobs(self, state: State, tokens: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:

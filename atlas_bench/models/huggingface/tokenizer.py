@@ -21,6 +21,7 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from atlas_bench.errors import UserError
+from atlas_bench.models import answers
 
 AHEAD = "\n"
 MARK = "<<atlas-bench's prompt>>"  # where a chat template is given the user's message
@@ -70,20 +71,43 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return self.inner.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
+    def decode_all(self, ids: Sequence[int]) -> str:
+        """The text with special tokens, such as the marks of thoughts that decode() leaves out."""
+        return self.inner.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-def wrap(tokenizer: Tokenizer, *, chat: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def special(self) -> re.Pattern[str]:
+        """Matches the special tokens in what decode_all() gives."""
+        added = [token.content for token in self.inner.added_tokens_decoder.values() if token.special]
+        tokens = sorted({*added, *self.inner.all_special_tokens}, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+
+
+def wrap(tokenizer: Tokenizer, *, chat: bool, thinking: bool = False) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids before every prompt and between question and answer.
 
-    chat  the chat template's, applied to one user message; else the first token that the tokenizer adds, if any
+    chat      the chat template's, applied to one user message; else the first token that the tokenizer adds, if any
+    thinking  whether the model is given room for thoughts; where not, templates that can are asked for none
 
-    Raises UserError for a template that one user message alone does not fit.
+    Raises UserError for a template that one user message alone does not fit, and for one that opens thoughts which
+    have no room.
     """
     if not chat:
         return _first(tokenizer), ()
+    before, after = _rendered(tokenizer, thinking)
+    if answers.opens_thoughts(after) and not thinking:
+        raise UserError(
+            f"the chat template opens the model's thoughts ({after.strip()[-20:]!r}), and they would be taken for its "
+            f"answer. Add thinking={answers.ROOM} for room to think, or chat=false to leave the template out."
+        )
+    return tuple(tokenizer.encode(before)), tuple(tokenizer.encode(after))
+
+
+def _rendered(tokenizer: Tokenizer, thinking: bool) -> tuple[str, str]:
+    """The texts that the chat template puts before and behind one user message."""
     template = tokenizer.inner.get_chat_template()
     options = {  # templates take what they know and leave the rest
-        "enable_thinking": False,  # Qwen 3, GLM
-        "thinking": False,  # DeepSeek, Granite
+        "enable_thinking": thinking,  # Qwen 3, GLM
+        "thinking": thinking,  # DeepSeek, Granite
         "date_string": TODAY.strftime("%d %b %Y"),  # Llama 3
         "dates": {each: TODAY.strftime(each) for each in re.findall(r"""["']([^"']*%[^"']*)["']""", template)},
     }
@@ -97,7 +121,7 @@ def wrap(tokenizer: Tokenizer, *, chat: bool) -> tuple[tuple[int, ...], tuple[in
     before, mark, after = text.partition(MARK)
     if not mark or MARK in after:
         raise _unfit("(it does not show the message once)")
-    return tuple(tokenizer.encode(before)), tuple(tokenizer.encode(after))
+    return before, after
 
 
 def _unfit(why: str) -> UserError:

@@ -1,0 +1,146 @@
+"""One question to a server: what is sent, and what of the reply is the answer.
+
+    asker = Asker(client, "qwen", options)
+    async with client.session() as session:
+        await asker.ask(session, Question("Mary moved to .. Where is Mary?", tokens=1024), max_tokens=16, stop=("\\n",))
+    asker.usage()["prompt_tokens"], asker.parameters.left_out, asker.served
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from atlas_bench.errors import NoAnswer
+from atlas_bench.models import answers
+from atlas_bench.models.endpoint import reply as replies
+from atlas_bench.models.endpoint.client import REPLY_CHARS, ApiError, Client, Failure, clean, without_key
+from atlas_bench.models.endpoint.parameters import Parameters
+from atlas_bench.models.endpoint.spec import ENDPOINTS, Options
+
+if TYPE_CHECKING:
+    import aiohttp
+
+MOST_STOPS = 4  # that OpenAI takes; all are applied here as well
+LEAST_READ = 0.75  # of a prompt: a template adds to it, and a server that cuts one keeps half or less
+
+_LAST_MARK = re.compile(r"\w[^\w\s]+(?!\S)")  # the marks at a word's end, which no tokenizer joins with the word
+
+
+class Question(NamedTuple):
+    """A whole prompt, and its tokens as they were planned."""
+
+    text: str
+    tokens: int
+
+
+class Asker:
+    """Asks one model of one server, and keeps count of what that cost.
+
+    parameters  what the server takes
+    served      the models that it says answered
+
+    recount  tokens of a text by the model's own tokenizer; None where lengths are in another's
+    """
+
+    def __init__(
+        self, client: Client, model: str, options: Options, *, recount: Callable[[str], int] | None = None
+    ) -> None:
+        self.model, self.options = model, options
+        self.parameters = Parameters()
+        self.served: set[str] = set()
+        self._client, self._recount = client, recount
+        self._prompt_tokens = self._completion_tokens = self._unmetered = 0
+
+    async def ask(
+        self, session: aiohttp.ClientSession, question: Question, max_tokens: int, stop: Sequence[str]
+    ) -> str:
+        """The answer to a question; ApiError where there is none. A parameter that is refused is left out from then on."""
+        path, reads = ENDPOINTS[self.options.endpoint], partial(self._answer, question, stop)
+        while True:
+            left_out = frozenset(self.parameters.left_out)
+            body = await asyncio.to_thread(self._body, question.text, max_tokens, stop)
+            try:
+                return await self._client.request(session, "POST", path, body, reads)
+            except ApiError as error:
+                self.parameters.learn(error, left_out)
+
+    def usage(self) -> dict[str, Any]:
+        """Counts since the model was loaded; see Endpoint.facts()."""
+        prices = self.options.usd_per_million_in, self.options.usd_per_million_out
+        spent = self._prompt_tokens, self._completion_tokens
+        return {
+            "requests": self._client.requests,
+            "retries": self._client.retries,
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": self._completion_tokens,
+            "unmetered": self._unmetered,
+            "usd": None if None in prices else sum(p * n for p, n in zip(prices, spent, strict=True)) / 1e6,
+        }
+
+    def _body(self, text: str, max_tokens: int, stop: Sequence[str]) -> bytes:
+        """The request as JSON."""
+        asks: dict[str, Any] = {"max_tokens": max_tokens + self.options.thinking, "temperature": 0, "seed": 0}
+        if (sent := answers.sendable(stop)) and not self.options.thinking:  # a stop text would end the thoughts
+            asks["stop"] = sent[:MOST_STOPS]
+        chat = self.options.endpoint == "chat"
+        prompt = {"messages": [{"role": "user", "content": text}]} if chat else {"prompt": text}
+        return json.dumps({"model": self.model, **prompt, **self.parameters.of(asks)}, ensure_ascii=False).encode()
+
+    def _answer(self, question: Question, stop: Sequence[str], reply: Mapping[str, Any]) -> str:
+        """The answer in a reply; Failure for none."""
+        self._check_read(question, self._count(reply))
+        said, thinking = replies.reading(reply, chat=self.options.endpoint == "chat"), self.options.thinking
+        if said.thoughts and not (said.text or "").strip():
+            raise Failure(
+                f"the reply holds thoughts in a field of their own and no answer (finish_reason '{said.finish}'). "
+                f"{answers.more_room(thinking)} Or the server takes answers for thoughts: switch its reasoning parser "
+                "off",
+                again=False,
+            )
+        if said.text is None:
+            told = f"finish_reason '{said.finish}'" + (f", refusal '{said.refusal}'" if said.refusal else "")
+            raise Failure(clean(f"the reply holds no text ({told})")[:REPLY_CHARS], again=False)
+        try:
+            text = answers.without_echo(said.text, question.text)
+            return without_key(answers.answer(text, stop=stop, cut=said.finish == "length", thinking=thinking))
+        except NoAnswer as error:
+            raise Failure(str(error).rstrip("."), again=False) from None
+
+    def _count(self, reply: Mapping[str, Any]) -> int:
+        """Add what a reply cost; the tokens of its prompt, 0 where the server does not say."""
+        if name := replies.served(reply):
+            self.served.add(name)
+        stated = replies.usage(reply)
+        prompt, completion = stated or (0, 0)
+        self._unmetered += stated is None
+        self._prompt_tokens += prompt
+        self._completion_tokens += completion
+        return prompt
+
+    def _check_read(self, question: Question, read: int) -> None:
+        """Raise Failure where the server has read less than was sent.
+
+        The prompt is counted by the model's own tokenizer. Where that is not known, it is counted in words and the
+        marks behind them, each of which is a token or more to any tokenizer that splits texts at blanks. Real prompts
+        have less than 1.5 tokens for each, so half of one is always less than LEAST_READ of that count.
+        """
+        if not read or (self._recount and read >= LEAST_READ * question.tokens):
+            return
+        sent = self._recount(question.text) if self._recount else least_tokens(question.text)
+        if read < LEAST_READ * sent:
+            about = f"{sent} tokens" if self._recount else f"at least {sent} words and marks"
+            raise Failure(
+                f"the server says that it read {read} tokens of a prompt of {about}, so it has cut it; give it a "
+                "longer context (Ollama: num_ctx)",
+                again=False,
+            )
+
+
+def least_tokens(text: str) -> int:
+    """The fewest tokens that a text can have: its words, and the marks at their ends."""
+    return len(text.split()) + sum(1 for _ in _LAST_MARK.finditer(text))
