@@ -70,6 +70,7 @@ def run(
     device: opt.Device = None,
     products: opt.Products = None,
     code: opt.Code = [],  # noqa: B006
+    canary: opt.Canary = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
@@ -99,6 +100,10 @@ def run(
     store.check_writable(out)
     for file in code:
         registry.name_file(file)
+    if canary:
+        from atlas_bench.models.endpoint import spec
+
+        model = spec.with_canary(model)
     models = loading.load_all(dict.fromkeys(model), threads=threads, device=device, products=products)
     cells = plan.make(
         wanted, lengths=lengths, models=list(models), seeds=seed, samples=samples or 100,

@@ -140,6 +140,7 @@ Products = Annotated[
     Literal["fp32", "tf32", "bf16"] | None, Option(help="Of matrices; see `doctor` [what is fastest here].")
 ]
 Code = Annotated[list[Path], Option(help="Memory file (.py) of a model folder; is run; repeatable.")]
+Canary = Annotated[bool, Option("--canary", help="See if an endpoint's cache or batches change answers.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Tell what it would take, and run nothing.")]
 Debug = Annotated[bool, Option("--debug", help="Show the traceback of a model's failure.")]
 

@@ -31,7 +31,7 @@ THOUGHTS = (
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Command A
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
     (r"<\|channel>thought", r"<channel\|>"),  # Gemma 4
-    (r"<\|channel\|>(?:analysis|commentary)", r"<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"),  # gpt-oss
+    (r"<\|channel\|>(?:analysis|commentary)", r"<\|channel\|>final.{0,80}?<\|message\|>"),  # gpt-oss
     (r"\Aanalysis(?=[A-Z])", r"assistantfinal"),  # gpt-oss, where the server has left its special tokens out
     (r"\A\s*Here(?:'s| is) my thought process:", r"Here(?:'s| is) my response:"),  # Granite 3.2
 )

@@ -175,17 +175,19 @@ def test_the_planned_text_arrives_byte_for_byte(echo, endpoint, text, cuts, ques
 def test_the_request_asks_for_the_greedy_answer():
     with Stub(lambda _: KITCHEN) as stub:
         ask(stub, text="Hi ß", stop=("\n", "", "a", "b", "c", "d"))
-        ask(stub, ";endpoint=completions", text="Hi ß", stop=())
-    chat, raw = stub.requests
+        ask(stub, ";endpoint=completions", text="Hi ß", stop=("\n", "", "a", "b", "c", "d", "e"))
+        ask(stub, ";endpoint=completions", text="Hi ß", stop=("\n",))
+    chat, raw, bare = stub.requests
     assert chat.body == {
         "model": "tiny",
         "messages": [{"role": "user", "content": "Hi ß"}],
         "max_tokens": 16,
         "temperature": 0,
         "seed": 0,
-        "stop": ["\n", "a", "b", "c"],
     }
-    assert raw.body == {"model": "tiny", "prompt": "Hi ß", "max_tokens": 16, "temperature": 0, "seed": 0}
+    assert bare.body == {"model": "tiny", "prompt": "Hi ß", "max_tokens": 16, "temperature": 0, "seed": 0}
+    # at most four, and none that would end "\n\nkitchen" before it begins
+    assert raw.body == {**bare.body, "stop": ["a", "b", "c", "d"]}
     assert chat.headers["Authorization"] == f"Bearer {KEY}"
 
 
@@ -201,7 +203,7 @@ def test_no_key_sends_none(monkeypatch):
     [
         ("kitchen", (), "kitchen"),
         (" kitchen \nMary", ("\n",), "kitchen"),
-        ("\nkitchen", ("\n",), ""),
+        ("\n\nkitchen\n", ("\n",), "kitchen"),
         ("a b END c. d", (".", "END", "\n"), "a b"),
         ("1 2 3 4 5 e", ("a", "b", "c", "d", "e"), "1 2 3 4 5"),  # the fifth is not sent
         ("", ("\n",), ""),
@@ -430,7 +432,7 @@ def test_a_parameter_that_is_refused_under_either_name_is_an_exception():
 def test_thoughts_are_no_part_of_an_answer(said, answer):
     with Stub(lambda _: said) as stub:
         if answer is None:
-            with pytest.raises(ApiError, match="ran out"):
+            with pytest.raises(ApiError, match="thinking=4096"):
                 ask(stub, ";thinking=100")
         else:
             assert ask(stub, ";thinking=100") == answer
@@ -438,11 +440,16 @@ def test_thoughts_are_no_part_of_an_answer(said, answer):
 
 
 def test_a_prompt_that_the_server_cut_is_no_answer():
-    with Stub(lambda _: say("kitchen", read=2051)) as stub:
-        assert ask(stub, text="Mary went. " * 1000) == "kitchen"
-        with pytest.raises(ApiError, match="read 2051 tokens of a prompt of 22000 bytes"):
-            ask(stub, text="Mary went. " * 2000)
-    assert len(stub.requests) == 2
+    """Half of what any tokenizer would make of it; by the model's own tokenizer, which is known better."""
+    text, own = "Mary went. " * 2000, f";tokenizer={PRETRAINED}"
+    whole = len(embedded().encode(text))
+    for options, least in (("", 3 * 2000), (own, whole)):
+        with Stub(lambda _, read=least: say("kitchen", read=read)) as stub:
+            assert ask(stub, options, text=text) == "kitchen"
+        with Stub(lambda _, read=least // 2: say("kitchen", read=read)) as stub:
+            with pytest.raises(ApiError, match=f"read {least // 2} tokens of a prompt of .*{least}.*num_ctx"):
+                ask(stub, options, text=text)
+        assert len(stub.requests) == 1
 
 
 @pytest.mark.parametrize(

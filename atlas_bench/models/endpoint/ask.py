@@ -1,9 +1,9 @@
 """One question to a server: what is sent, and what of the reply is the answer.
 
-    asker = Asker(client, "qwen", options)
-    async with client.session() as session:
-        await asker.ask(session, Question("Mary moved to .. Where is Mary?", tokens=1024), max_tokens=16, stop=("\\n",))
-    asker.usage()["prompt_tokens"], asker.parameters.left_out, asker.served
+asker = Asker(client, "qwen", options)
+async with client.session() as session:
+    await asker.ask(session, Question("Mary moved to .. Where is Mary?", tokens=1024), max_tokens=16, stop=("\\n",))
+asker.usage()["prompt_tokens"], asker.parameters.left_out, asker.served
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from atlas_bench.errors import NoAnswer
 from atlas_bench.models import answers
 from atlas_bench.models.endpoint import reply as replies
-from atlas_bench.models.endpoint.client import REPLY_CHARS, ApiError, Client, Failure, clean, without_key
+from atlas_bench.models.endpoint.client import REPLY_CHARS, ApiError, Client, Failure, clean, note, without_key
 from atlas_bench.models.endpoint.parameters import Parameters
 from atlas_bench.models.endpoint.spec import ENDPOINTS, Options
 
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     import aiohttp
 
 MOST_STOPS = 4  # that OpenAI takes; all are applied here as well
+SECOND_LOOK = 2048  # more tokens for the one reply that shows whether replies without an end are thoughts
 LEAST_READ = 0.75  # of a prompt: a template adds to it, and a server that cuts one keeps half or less
 
 _LAST_MARK = re.compile(r"\w[^\w\s]+(?!\S)")  # the marks at a word's end, which no tokenizer joins with the word
+
+
+Body = dict[str, Any]
 
 
 class Question(NamedTuple):
@@ -38,13 +42,20 @@ class Question(NamedTuple):
     tokens: int
 
 
+class Answered(NamedTuple):
+    """An answer; whether it ends because its tokens ran out; whether thoughts were taken off."""
+
+    text: str
+    cut: bool
+    thought: bool
+
+
 class Asker:
     """Asks one model of one server, and keeps count of what that cost.
 
-    parameters  what the server takes
-    served      the models that it says answered
-
     recount  tokens of a text by the model's own tokenizer; None where lengths are in another's
+
+    parameters are what the server takes, served the models that it says answered.
     """
 
     def __init__(
@@ -55,19 +66,52 @@ class Asker:
         self.served: set[str] = set()
         self._client, self._recount = client, recount
         self._prompt_tokens = self._completion_tokens = self._unmetered = 0
+        self._looking: asyncio.Task[bool] | None = None
+        self._thinks_unmarked: bool | None = None
 
     async def ask(
         self, session: aiohttp.ClientSession, question: Question, max_tokens: int, stop: Sequence[str]
     ) -> str:
-        """The answer to a question; ApiError where there is none. A parameter that is refused is left out from then on."""
-        path, reads = ENDPOINTS[self.options.endpoint], partial(self._answer, question, stop)
+        """The answer to a question; ApiError where there is none.
+
+        A parameter that the server refuses is left out from then on.
+        """
+        room, thinking = max_tokens + self.options.thinking, self.options.thinking
+        said = await self._post(session, self._body(question.text, room, stop), partial(self._answer, question, stop))
+        unmarked = said.cut and not said.thought and not thinking and self.options.endpoint == "chat"
+        if unmarked and await self._thinks(session, question, max_tokens):
+            raise ApiError(
+                "the reply ends within the model's thoughts, which the server's chat template has opened. "
+                + answers.more_room(0),
+                url=self._client.url, tries=1, reply=clean(said.text),
+            )  # fmt: skip
+        return said.text
+
+    async def _post(self, session: aiohttp.ClientSession, body: Body, reads: Callable[[dict[str, Any]], Any]) -> Any:
+        """What `reads` finds in the reply; a parameter that the server refuses is left out, and it is asked again."""
         while True:
             left_out = frozenset(self.parameters.left_out)
-            body = await asyncio.to_thread(self._body, question.text, max_tokens, stop)
+            data = await asyncio.to_thread(self._json, body)
             try:
-                return await self._client.request(session, "POST", path, body, reads)
+                return await self._client.request(session, "POST", ENDPOINTS[self.options.endpoint], data, reads)
             except ApiError as error:
                 self.parameters.learn(error, left_out)
+
+    async def _thinks(self, session: aiohttp.ClientSession, question: Question, max_tokens: int) -> bool:
+        """Whether replies that were cut, and show no marks, are thoughts: one is asked for again, with more room.
+
+        DeepSeek R1 is such a model behind a server that leaves thoughts in the content: its template opens them, so
+        only their end is marked.
+        """
+        if self._thinks_unmarked is None:
+            if self._looking is None or self._looking.done():
+                body = self._body(question.text, max_tokens + SECOND_LOOK, ())
+                self._looking = asyncio.create_task(self._post(session, body, self._shows_thoughts))
+            try:
+                self._thinks_unmarked = await self._looking
+            except ApiError:  # the server has no room for so many tokens
+                self._thinks_unmarked = False
+        return self._thinks_unmarked
 
     def usage(self) -> dict[str, Any]:
         """Counts since the model was loaded; see Endpoint.facts()."""
@@ -82,16 +126,24 @@ class Asker:
             "usd": None if None in prices else sum(p * n for p, n in zip(prices, spent, strict=True)) / 1e6,
         }
 
-    def _body(self, text: str, max_tokens: int, stop: Sequence[str]) -> bytes:
-        """The request as JSON."""
-        asks: dict[str, Any] = {"max_tokens": max_tokens + self.options.thinking, "temperature": 0, "seed": 0}
-        if (sent := answers.sendable(stop)) and not self.options.thinking:  # a stop text would end the thoughts
+    def _body(self, text: str, max_tokens: int, stop: Sequence[str]) -> Body:
+        """What is asked of the server; a chat model ends its turn itself, and a stop text may end its thoughts."""
+        asks: Body = {"max_tokens": max_tokens, "temperature": 0, "seed": 0}
+        if self.options.endpoint == "chat":
+            return {"messages": [{"role": "user", "content": text}], **asks}
+        if (sent := answers.sendable(stop)) and not self.options.thinking:
             asks["stop"] = sent[:MOST_STOPS]
-        chat = self.options.endpoint == "chat"
-        prompt = {"messages": [{"role": "user", "content": text}]} if chat else {"prompt": text}
-        return json.dumps({"model": self.model, **prompt, **self.parameters.of(asks)}, ensure_ascii=False).encode()
+        return {"prompt": text, **asks}
 
-    def _answer(self, question: Question, stop: Sequence[str], reply: Mapping[str, Any]) -> str:
+    def _json(self, body: Body) -> bytes:
+        return json.dumps({"model": self.model, **self.parameters.of(body)}, ensure_ascii=False).encode()
+
+    def _shows_thoughts(self, reply: Mapping[str, Any]) -> bool:
+        self._count(reply)
+        said = replies.reading(reply, chat=self.options.endpoint == "chat")
+        return bool(said.thoughts) or answers.read(said.text or "").thought
+
+    def _answer(self, question: Question, stop: Sequence[str], reply: Mapping[str, Any]) -> Answered:
         """The answer in a reply; Failure for none."""
         self._check_read(question, self._count(reply))
         said, thinking = replies.reading(reply, chat=self.options.endpoint == "chat"), self.options.thinking
@@ -106,10 +158,12 @@ class Asker:
             told = f"finish_reason '{said.finish}'" + (f", refusal '{said.refusal}'" if said.refusal else "")
             raise Failure(clean(f"the reply holds no text ({told})")[:REPLY_CHARS], again=False)
         try:
-            text = answers.without_echo(said.text, question.text)
-            return without_key(answers.answer(text, stop=stop, cut=said.finish == "length", thinking=thinking))
+            text, cut = answers.without_echo(said.text, question.text), said.finish == "length"
+            answer = answers.answer(text, stop=stop, cut=cut, thinking=thinking)
+            thought = bool(said.thoughts) or answers.read(text).thought
+            return Answered(without_key(answer), cut, thought)
         except NoAnswer as error:
-            raise Failure(str(error).rstrip("."), again=False) from None
+            raise Failure(str(error), again=False) from None
 
     def _count(self, reply: Mapping[str, Any]) -> int:
         """Add what a reply cost; the tokens of its prompt, 0 where the server does not say."""
@@ -117,6 +171,9 @@ class Asker:
             self.served.add(name)
         stated = replies.usage(reply)
         prompt, completion = stated or (0, 0)
+        if stated is None and reply.get("usage") and not self._unmetered:
+            shown = clean(str(reply["usage"]))[:REPLY_CHARS]
+            note(f"the server states {shown} as its token counts; what such replies cost is not counted")
         self._unmetered += stated is None
         self._prompt_tokens += prompt
         self._completion_tokens += completion

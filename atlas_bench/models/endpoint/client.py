@@ -69,7 +69,7 @@ class ApiError(Exception):
     """
 
     def __init__(self, what: str, *, url: str, tries: int, status: int | None = None, reply: str = "") -> None:
-        told = f"{what}; {url}, {tries} {'try' if tries == 1 else 'tries'}"
+        told = f"{what.rstrip('.')}; {url}, {tries} {'try' if tries == 1 else 'tries'}"
         super().__init__(f"{told}: {reply[:REPLY_CHARS]}" if reply else told)
         self.status, self.reply = status, reply
 
@@ -155,8 +155,7 @@ class Client:
         now = time.monotonic()
         if wait > 1 and now >= self._told.get((what, tries), 0.0):
             self._told[what, tries] = now + wait
-            line = f"endpoint: {what[:REPLY_CHARS]}, try {tries + 1} of {self.max_retries + 1} in {wait:.0f} s"
-            print(line, file=sys.stderr, flush=True)
+            note(f"{what[:REPLY_CHARS]}, try {tries + 1} of {self.max_retries + 1} in {wait:.0f} s")
 
     async def _try(
         self,
@@ -254,12 +253,17 @@ def _retry_after(value: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
-        date = parsedate_tz(value)
         try:
+            date = parsedate_tz(value)
             seconds = mktime_tz(date) - time.time() if date else 0.0
-        except (ValueError, OverflowError):  # the year 99999, the 32nd of May
+        except (ValueError, OverflowError):  # the year 99999
             seconds = 0.0
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def note(line: str) -> None:
+    """One line on stderr about the endpoint."""
+    print(f"endpoint: {line}", file=sys.stderr, flush=True)
 
 
 def _key() -> str:

@@ -21,17 +21,18 @@ read far less than was sent (as Ollama's does) is a failure too. What counts as 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from atlas_bench.errors import UserError, needs
+from atlas_bench.models.endpoint import canary
 from atlas_bench.models.endpoint import reply as replies
 from atlas_bench.models.endpoint import spec as specs
 from atlas_bench.models.endpoint.ask import Asker, Question
-from atlas_bench.models.endpoint.client import ApiError, Client, wait_for
+from atlas_bench.models.endpoint.client import ApiError, Client, note, wait_for
 from atlas_bench.models.endpoint.spec import PREFIX, Options
 
 Keep = Callable[[int, "str | Exception"], Any]
@@ -73,6 +74,7 @@ class Endpoint:
         self._http = Client(url, timeout=options.timeout, max_retries=options.max_retries)
         recount = None if options.tokenizer is None else lambda text: len(self.tokenizer.encode(text))
         self._asker = Asker(self._http, model, options, recount=recount)
+        self._canary: dict[str, Any] | None = None
         self._dead: ApiError | None = None  # what the server's list of models was not had for
 
     def start(self, batch: int) -> _Read:
@@ -137,7 +139,8 @@ class Endpoint:
 
         usage     counts since the model was loaded: requests (all tries), retries (of them, repetitions), the server's
                   prompt_tokens and completion_tokens, unmetered (replies that stated none); usd at list price, or None
-        endpoint  tokenizer that lengths are in, models that the server says answered, parameters it refused
+        endpoint  tokenizer that lengths are in, models that the server says answered, parameters it refused, and what
+                  the canary was answered (None where it was not asked)
         """
         return {
             "device": "server",
@@ -146,6 +149,7 @@ class Endpoint:
                 "tokenizer": self._measure,
                 "served": sorted(self._asker.served),
                 "left_out": sorted(self._asker.parameters.left_out),
+                "canary": self._canary,
                 "state": "the prompt's tokens; the server's own cache is not weighed",
             },
         }
@@ -174,12 +178,14 @@ class Endpoint:
     ) -> list[str | Exception]:
         slots = asyncio.Semaphore(self.options.concurrency)  # held while waiting to try again, too
         async with self._http.session() as session:
+            ask = partial(self._asker.ask, session, max_tokens=max_tokens, stop=stop)
+            if self.options.canary and self._canary is None and asked:
+                await self._ask_canary(ask, asked)
 
             async def one(i: int, state: _Read, question: Sequence[int]) -> str | Exception:
                 try:
                     async with slots:
-                        asked = await asyncio.to_thread(self._question, state, question)
-                        answer = await self._asker.ask(session, asked, max_tokens, stop)
+                        answer = await ask(await asyncio.to_thread(self._question, state, question))
                 except UserError:  # about the server, not about this sample
                     raise
                 except Exception as error:
@@ -193,6 +199,20 @@ class Endpoint:
             finally:
                 for task in tasks:
                     task.cancel()  # where one has told that no server is there, the others have nothing to say
+
+    async def _ask_canary(
+        self, ask: Callable[[Question], Awaitable[str]], asked: Sequence[tuple[_Read, Sequence[int]]]
+    ) -> None:
+        """Ask the first question in several ways, and tell where the answers differ."""
+        size = min(canary.BATCH, self.concurrency)
+        prompts = [self._question(*each).text for each in asked[:size]]
+
+        async def answer(prompt: str) -> str:
+            return await ask(Question(prompt, len(self.tokenizer.encode(prompt))))
+
+        self._canary = await canary.ask(answer, prompts, size)
+        for line in canary.lines(self._canary):
+            note(line)
 
     def _question(self, state: _Read, question: Sequence[int]) -> Question:
         """The prompt; all tokens at once, for a character may lie in two of them."""

@@ -113,7 +113,7 @@ def _parts(content: Any) -> tuple[str | None, str]:
         elif kind in ("thinking", "reasoning"):
             thoughts += [each or "" for each in _parts(part.get(kind, part.get("text")))]
         else:
-            raise Failure(clean(f"the reply holds a part of kind '{kind}', which is no text")[:REPLY_CHARS], again=False)
+            raise Failure(f"the reply holds a part of kind '{clean(str(kind))[:REPLY_CHARS]}', no text", again=False)
     return "".join(text), "".join(thoughts)
 
 

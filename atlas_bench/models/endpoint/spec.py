@@ -9,7 +9,7 @@ In a shell the whole must stand in quotes, for ';' ends a command there. The key
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -38,6 +38,7 @@ class Options:
     thinking             tokens a reasoning model may think on top of its answer; thoughts are left out of it
     usd_per_million_in   price of a million prompt tokens, as the server counts them
     usd_per_million_out  price of a million answer tokens, thoughts included
+    canary               whether one question is first asked in ways that should make no difference: see canary.py
     """
 
     tokenizer: str | None = None
@@ -49,6 +50,7 @@ class Options:
     thinking: int = 0
     usd_per_million_in: float | None = None
     usd_per_million_out: float | None = None
+    canary: bool = False
 
 
 def parse(spec: str) -> tuple[str, str, Options]:
@@ -65,6 +67,14 @@ def parse(spec: str) -> tuple[str, str, Options]:
     if len(given.keys() & {"usd_per_million_in", "usd_per_million_out"}) == 1:
         raise UserError(f"model '{spec}' has one price. Give both usd_per_million_in and usd_per_million_out.")
     return url.rstrip("/"), model, Options(**given)
+
+
+def with_canary(models: Iterable[str]) -> list[str]:
+    """Models as written, each endpoint with a canary; UserError where none is an endpoint."""
+    models = list(models)
+    if not any(model.startswith(PREFIX) for model in models):
+        raise UserError(f"--canary is for endpoints ({PREFIX}URL#MODEL), and no model is one. Leave it out.")
+    return [f"{model};canary=true" if model.startswith(PREFIX) else model for model in models]
 
 
 def _check_url(url: str) -> None:
@@ -122,6 +132,7 @@ _READS: dict[str, tuple[Callable[[str], Any], str]] = {
     "timeout": (_number(float, above=0), "seconds above 0"),
     "context": (parse_length, "tokens, such as 131072 or 128Ki"),
     "thinking": (_number(int), "tokens from 0 up"),
+    "canary": ({"true": True, "false": False}.__getitem__, "true or false"),
     "usd_per_million_in": (_number(float), "dollars from 0 up"),
     "usd_per_million_out": (_number(float), "dollars from 0 up"),
 }

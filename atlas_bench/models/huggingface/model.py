@@ -133,7 +133,7 @@ class HuggingFaceModel:
         """
         how = {"stop": stop, "opened": self.thoughts_opened, "special": self.special}
         said: list[int] = []
-        thought, text, cut = 0, "", False  # tokens up to the end of the thoughts; all text; whether there was no more room
+        thought, text, cut = 0, "", False  # thought: tokens up to the end of the thoughts
         with closing(self._greedy(state, question)) as tokens:
             for token in islice(tokens, max_tokens + self.thinking):
                 said.append(token)

@@ -1,0 +1,71 @@
+"""A canary: one question, asked in ways that should make no difference to its answer.
+
+    told = await canary.ask(ask, ["Mary moved to .. Where is Mary?", ..])
+    told["differs"]             # ["the same prompt was answered 'garden' alone and 'kitchen' in a batch"], or []
+
+A server may answer the same prompt in another way when it is batched with others, or when its cache has a beginning of
+it: several return wrong states of recurrent models under prefix caching, without an error. So the question is asked
+alone, again, and in a batch; then all that once more behind a first line that no cache has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+from atlas_bench.errors import UserError
+from atlas_bench.models.endpoint.client import REPLY_CHARS
+
+BATCH = 4  # prompts at once
+WAYS = ("alone", "again", "in a batch")
+ADVICE = (
+    "the server's answers depend on what else it does. Switch its prefix caching off (vLLM: "
+    "--no-enable-prefix-caching); where that does not help, ask one question at a time (;concurrency=1)"
+)
+
+
+async def ask(answer: Callable[[str], Awaitable[str]], prompts: Sequence[str], size: int = BATCH) -> dict[str, Any]:
+    """The answers to the first of the prompts, and what differs between them.
+
+    answer   gives the answer to a prompt
+    prompts  one or more; the others fill the batch
+    size     prompts in the batch
+
+    Returns {"without_line": {way: answer}, "with_line": {way: answer}, "differs": one line for each difference}.
+    """
+    first, *others = [*prompts, *prompts * size][:size]
+    line = f"({uuid.uuid4().hex[:8]})\n"  # new in every run, so that no cache has it
+    told: dict[str, Any] = {}
+    for name, before in (("without_line", ""), ("with_line", line)):
+        alone = [await _answered(answer, before + first) for _ in range(2)]
+        batch = await asyncio.gather(*(_answered(answer, before + prompt) for prompt in [first, *others]))
+        told[name] = dict(zip(WAYS, (*alone, batch[0]), strict=True))
+    return told | {"differs": list(_differences(told))}
+
+
+def lines(told: dict[str, Any]) -> list[str]:
+    """What to note of it; nothing where all answers agree."""
+    return [f"canary: {each}." for each in [*told["differs"], ADVICE]] if told["differs"] else []
+
+
+async def _answered(answer: Callable[[str], Awaitable[str]], prompt: str) -> str:
+    """The answer, or why there is none: that, too, should be the same each time."""
+    try:
+        return await answer(prompt)
+    except UserError:  # about the server
+        raise
+    except Exception as error:  # as for any other question
+        return f"no answer: {error}"[:REPLY_CHARS]
+
+
+def _differences(told: dict[str, Any]) -> Iterator[str]:
+    for name, where in (("without_line", ""), ("with_line", " behind another first line")):
+        first, *others = told[name].items()
+        for way, said in others:
+            if said != first[1]:
+                yield f"the same prompt{where} was answered {first[1]!r} {first[0]} and {said!r} {way}"
+    plain, behind = told["without_line"][WAYS[0]], told["with_line"][WAYS[0]]
+    if plain != behind:
+        yield f"the prompt was answered {plain!r}, and {behind!r} behind a first line that no cache has seen"
