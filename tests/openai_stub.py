@@ -39,13 +39,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server sends, after `wait` seconds; with drop=True it says that more comes and hangs up."""
+    """What the server sends, after `wait` seconds.
+
+    drop     it says that more comes, and hangs up
+    endless  it sends the body again and again, until the client has enough
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     wait: float = 0.0
     drop: bool = False
+    endless: bool = False
 
 
 def reply(told: Any, **others: Any) -> Reply:
@@ -56,7 +61,7 @@ def reply(told: Any, **others: Any) -> Reply:
 def say(text: str | None, *, finish_reason: str = "stop", read: int = 10**6, said: int = 3, **message: Any) -> Reply:
     """A right reply, for both endpoints; read and said are the tokens in its usage."""
     choice = {"index": 0, "text": text, "message": {"role": "assistant", "content": text, **message}}
-    usage = {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
+    usage = {"prompt_tokens": read, "completion_tokens": said, "total_tokens": 10**6}
     return reply({"model": "tiny-1", "choices": [{**choice, "finish_reason": finish_reason}], "usage": usage})
 
 
@@ -125,9 +130,12 @@ class Stub:
                     self.send_response(told.status)
                     for name, value in told.headers.items():
                         self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(told.body) + 100 * told.drop))
+                    if not told.endless:
+                        self.send_header("Content-Length", str(len(told.body) + 100 * told.drop))
                     self.end_headers()
                     self.wfile.write(told.body)
+                    while told.endless:
+                        self.wfile.write(told.body)
                 except OSError:  # the client gave up
                     pass
 

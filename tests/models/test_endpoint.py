@@ -446,9 +446,12 @@ def test_a_prompt_that_the_server_cut_is_no_answer():
     for options, least in (("", 3 * 2000), (own, whole)):
         with Stub(lambda _, read=least: say("kitchen", read=read)) as stub:
             assert ask(stub, options, text=text) == "kitchen"
-        with Stub(lambda _, read=least // 2: say("kitchen", read=read)) as stub:
-            with pytest.raises(ApiError, match=f"read {least // 2} tokens of a prompt of .*{least}.*num_ctx"):
-                ask(stub, options, text=text)
+        told = f"read {least // 2} tokens of a prompt of .*{least}.*num_ctx"
+        with (
+            Stub(lambda _, read=least // 2: say("kitchen", read=read)) as stub,
+            pytest.raises(ApiError, match=told),
+        ):
+            ask(stub, options, text=text)
         assert len(stub.requests) == 1
 
 
