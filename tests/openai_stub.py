@@ -71,7 +71,8 @@ def error(status: int, message: str, headers: Mapping[str, str] | None = None, *
 
 
 class Stub:
-    """The server; `url` is what comes before '#', `requests` all POSTs in their order, `most` the most at one time.
+    """The server; `url` is what comes before '#', `requests` all POSTs in their order, `most` the most at one time,
+    `now` those under way.
 
     models  the reply to GET /models
     """
@@ -79,7 +80,7 @@ class Stub:
     def __init__(self, does: Callable[[Request], Reply], models: Reply | None = None) -> None:
         self.does, self.models = does, models or Reply(404)
         self.requests: list[Request] = []
-        self.gets = self.most = self._now = 0
+        self.gets = self.most = self.now = 0
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads, self._server.block_on_close = True, False
@@ -100,14 +101,14 @@ class Stub:
             tries = 1 + sum(request.prompt == prompt for request in self.requests)
             request = Request(path, dict(headers), raw, time.monotonic(), tries)
             self.requests.append(request)
-            self._now += 1
-            self.most = max(self.most, self._now)
+            self.now += 1
+            self.most = max(self.most, self.now)
             return request
 
     def left(self) -> None:
         """Notes that a POST has been answered."""
         with self._lock:
-            self._now -= 1
+            self.now -= 1
 
     def _handler(stub) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):

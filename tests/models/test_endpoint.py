@@ -315,6 +315,22 @@ def test_retry_after_may_be_a_date():
         assert ask(stub) == "kitchen"
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["nan", "inf", "-inf", "1e999", "-5", "9" * 400, "Fri, 31 Dec 99999 23:59:59 GMT", "32 May", "", "\xb2", "1,5"],
+)
+def test_an_absurd_retry_after_is_none(value):
+    assert http_client._retry_after(value) == 0
+
+
+@given(
+    st.text(max_size=40)
+    | st.from_regex(r"[A-Z][a-z]{2}, \d{1,30} [A-Z][a-z]{2} \d{1,30} \d\d:\d\d:\d\d [A-Z+\-0-9]{1,8}")
+)
+def test_whatever_retry_after_holds_is_a_finite_wait(value):
+    assert 0 <= http_client._retry_after(value) < float("inf")
+
+
 def test_a_message_shows_the_reply_as_one_short_line():
     with Stub(lambda _: Reply(400, b"bad\x1b[31m\n\n  red" + b"x" * 5000)) as stub, pytest.raises(ApiError) as caught:
         ask(stub)
@@ -478,6 +494,59 @@ def test_the_servers_own_context_is_the_limit(models):
 def test_without_a_stated_context_the_server_decides(models):
     with Stub(lambda _: KITCHEN, models) as stub:
         assert model_at(stub, ";max_retries=1").supports(10**9) is None
+
+
+def names(*ids: str) -> Reply:
+    return reply({"data": [{"id": name, "owned_by": "somebody"} for name in ids]})
+
+
+@pytest.mark.parametrize(
+    ("listed", "told"),
+    [
+        (["tinny"], r"no model 'tiny'. Did you mean 'tinny'\? It names: tinny"),
+        (["tinny", "other"], r"Did you mean 'tinny'\? It names: other, tinny"),
+        (["qwen:7b", "openai/*"], "It names: openai/.*, qwen:7b"),
+        ([f"model-{i}" for i in range(40)], "and 30 more"),
+        (["a\x1b[31m\nb"], r"It names: a \[31m b"),
+    ],
+)
+def test_a_model_that_the_server_does_not_name_is_told_before_anything_is_asked(listed, told):
+    with Stub(lambda _: KITCHEN, names(*listed)) as stub, pytest.raises(UserError, match=told):
+        model_at(stub).supports(10)
+    assert not stub.requests
+    with Stub(lambda _: KITCHEN, names(*listed)) as stub:
+        assert model_at(stub, ";context=4096").supports(10) is None and stub.gets == 0
+
+
+@pytest.mark.parametrize(
+    ("listed", "model"),
+    [
+        (["tiny", "other"], "tiny"),
+        (["llama3:latest", "other"], "llama3"),  # Ollama's tag
+        (["org/qwen"], "org/qwen:free"),  # OpenRouter's variants
+        (["openai/*"], "openai/gpt-4o"),  # LiteLLM's patterns
+        ([], "tiny"),
+    ],
+)
+def test_a_model_that_the_server_names_in_its_way_is_asked(listed, model):
+    with Stub(lambda _: KITCHEN, names(*listed)) as stub:
+        assert api.load(f"openai:{stub.url}#{model}").supports(10) is None and stub.gets == 1
+
+
+def test_a_path_without_v1_is_told():
+    with Stub(lambda _: Reply(404)) as stub:
+        url = stub.url.removesuffix("/v1")
+        model = api.load(f"openai:{url}#tiny")
+        with pytest.raises(ApiError, match=rf"HTTP 404 .*try {re.escape(url)}/v1\)"):
+            model.answer(read(model, "Hi"), (), 16)
+        with pytest.raises(ApiError, match=r"HTTP 404 \(no such model or path\)"):
+            ask(stub)
+
+
+def test_thoughts_count_in_a_context():
+    with Stub(lambda _: KITCHEN) as stub:
+        model = model_at(stub, ";context=4096;thinking=1000")
+        assert model.supports(3096) is None and "4097 tokens" in model.supports(3097)
 
 
 def test_a_wrong_key_is_told_before_anything_is_sent():
