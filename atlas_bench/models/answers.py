@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from atlas_bench.errors import NoAnswer
 
+VERSION = "1"  # raised when another text may be the answer in a reply: part of a cell's identity
 ROOM = 4096  # tokens to suggest for thoughts
 LEAST_ECHO = 40  # characters: an answer may begin like a shorter prompt by chance
 

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atlas_bench.errors import UserError, needs
+from atlas_bench.models import answers
 from atlas_bench.models.endpoint import canary
 from atlas_bench.models.endpoint import reply as replies
 from atlas_bench.models.endpoint import spec as specs
@@ -144,6 +145,7 @@ class Endpoint:
         """
         return {
             "device": "server",
+            "generation": {"answers": answers.VERSION},
             "usage": self._asker.usage(),
             "endpoint": {
                 "tokenizer": self._measure,

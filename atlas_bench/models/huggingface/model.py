@@ -210,7 +210,7 @@ class HuggingFaceModel:
         dtype = str(self.model.dtype).removeprefix("torch.")
         attention = f" ({config._attn_implementation})" if self.reads.growth else ""
         return {
-            "generation": {"ends": sorted(self.ends)},
+            "generation": {"ends": sorted(self.ends), "answers": answers.VERSION},
             "parameters": self.model.num_parameters(),
             "memory": config.model_type,
             "weights_hash": self.weights_hash,
