@@ -104,14 +104,14 @@ def answer(
     Raises NoAnswer where the reply ends within the thoughts, or right behind them. A model that was given room for its
     thoughts, and ends its turn behind them, has given an empty answer.
     """
-    found = read(reply, stop=stop, opened=opened, special=special)
-    if found.thinking:
+    text, ended, in_thoughts, thought = read(reply, stop=stop, opened=opened, special=special)
+    if in_thoughts:
         raise NoAnswer(f"the reply ends within the model's thoughts. {more_room(thinking)}")
-    if found.text or found.ended:
-        return found.text
-    if cut and (found.thought or not reply):
+    if text or ended:
+        return text
+    if cut and (thought or not reply):
         raise NoAnswer(f"the tokens ran out before the answer began. {more_room(thinking)}")
-    if found.thought and not thinking:
+    if thought and not thinking:
         raise NoAnswer(f"nothing follows the model's thoughts. {more_room(thinking)}")
     return ""
 
@@ -132,12 +132,12 @@ def without_echo(reply: str, prompt: str) -> str:
 
     Raises NoAnswer where the reply is the prompt, or the beginning of it, and nothing else.
     """
-    said, asked = reply.strip(), prompt.strip()
-    if len(asked) < LEAST_ECHO or not said:
+    text, sent = reply.strip(), prompt.strip()
+    if len(sent) < LEAST_ECHO:
         return reply
-    if said.startswith(asked) and len(said) > len(asked):
-        return said[len(asked) :]
-    if len(said) >= LEAST_ECHO and asked.startswith(said):
+    if text.startswith(sent) and len(text) > len(sent):
+        return text[len(sent) :]
+    if len(text) >= LEAST_ECHO and sent.startswith(text):
         raise NoAnswer("the reply repeats the prompt and says nothing else. Switch the server's echo off.")
     return reply
 

@@ -211,6 +211,11 @@ def test_thoughts_that_the_servers_template_opens_are_noticed():
         assert all("server's chat template has opened" in x and "thinking=4096" in x for x in told), told
         assert [r.body["max_tokens"] for r in stub.requests].count(16 + asking.SECOND_LOOK) == 1
     assert endpoint_says(thinks, ";thinking=4096")[0] == "garden"
+    rambles = say("Okay, so where is Mary? " * 50, finish_reason="length")
+    fails("server's chat template has opened.*set thinking=4096", rambles, ";thinking=200")
+    assert (
+        endpoint_says(say("garden", finish_reason="length"), ";thinking=200")[0] == "garden"
+    )  # its thoughts are hidden
 
 
 def test_one_reply_that_was_cut_is_looked_at_again_and_no_more():
@@ -437,6 +442,29 @@ def test_a_key_is_in_no_answer_unless_it_is_too_short_for_one(monkeypatch):
     assert endpoint_says(said)[0] == "garden [key]"
     monkeypatch.setenv("OPENAI_API_KEY", "garden")
     assert endpoint_says(said)[0] == "garden sk-1234567890"
+
+
+def test_a_key_is_in_no_record_wherever_the_server_puts_it(monkeypatch, tmp_path):
+    key = "sk-1234567890"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    replies = [
+        say(f"garden {key}"),
+        say("", finish_reason=key, reasoning=key),
+        say(None, refusal=f"not for {key}"),
+        error(401, f"Incorrect API key provided: {key}"),
+        error(400, key, headers={"Location": key}, param=key),
+        Reply(307, headers={"Location": f"http://{key}/v1"}),
+        say([{"type": key}]),
+        reply({"choices": [{"message": {"content": "garden"}}], "model": key, "usage": {key: key}}),
+    ]
+    with Stub(lambda _: replies[len(stub.requests) % len(replies)]) as stub:
+        model = loading.load(f"openai:{stub.url}#tiny;max_retries=0;concurrency=1")
+        cells = [plan.Cell("babilong", "qa1", 400, model.name, samples=len(replies))]
+        settings = runner.settings_for(len(replies))
+        (record,) = runner.run(cells, {model.name: model}, tmp_path, settings, Progress(quiet=True))
+    assert len(record.answers) == len(stub.requests) == len(replies) and "[key]" in record.to_json()
+    assert all(key not in path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".jsonl", ".json"))
+    assert key not in repr(record)
 
 
 # whole runs, with BABILong's own prompt and rules

@@ -1,8 +1,8 @@
-"""One question to a server: what is sent, and what of the reply is the answer.
+r"""One question to a server: what is sent, and what of the reply is the answer.
 
 asker = Asker(client, "qwen", options)
 async with client.session() as session:
-    await asker.ask(session, Question("Mary moved to .. Where is Mary?", tokens=1024), max_tokens=16, stop=("\\n",))
+    await asker.ask(session, Question("Mary moved to .. Where is Mary?", tokens=9), max_tokens=16, stop=("\n",))
 asker.usage()["prompt_tokens"], asker.parameters.left_out, asker.served
 """
 
@@ -31,7 +31,6 @@ LEAST_READ = 0.75  # of a prompt: a template adds to it, and a server that cuts 
 
 _LAST_MARK = re.compile(r"\w[^\w\s]+(?!\S)")  # the marks at a word's end, which no tokenizer joins with the word
 
-
 Body = dict[str, Any]
 
 
@@ -43,9 +42,15 @@ class Question(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """An answer; whether it ends because its tokens ran out; whether thoughts were taken off."""
+    """An answer, and what the reply around it was like.
+
+    words    of the whole reply
+    cut      whether it ends because its tokens ran out
+    thought  whether thoughts were taken off
+    """
 
     text: str
+    words: int
     cut: bool
     thought: bool
 
@@ -76,16 +81,15 @@ class Asker:
 
         A parameter that the server refuses is left out from then on.
         """
-        room, thinking = max_tokens + self.options.thinking, self.options.thinking
-        said = await self._post(session, self._body(question.text, room, stop), partial(self._answer, question, stop))
-        unmarked = said.cut and not said.thought and not thinking and self.options.endpoint == "chat"
-        if unmarked and await self._thinks(session, question, max_tokens):
+        body = self._body(question.text, max_tokens + self.options.thinking, stop)
+        answered = await self._post(session, body, partial(self._answer, question, stop))
+        if answered.cut and not answered.thought and await self._thinks(session, question, max_tokens, answered.words):
             raise ApiError(
-                "the reply ends within the model's thoughts, which the server's chat template has opened. "
-                + answers.more_room(0),
-                url=self._client.url, tries=1, reply=clean(said.text),
+                "the reply ends within thoughts that the server's chat template has opened. "
+                + answers.more_room(self.options.thinking),
+                url=self._client.url, tries=1, reply=clean(answered.text),
             )  # fmt: skip
-        return said.text
+        return answered.text
 
     async def _post(self, session: aiohttp.ClientSession, body: Body, reads: Callable[[dict[str, Any]], Any]) -> Any:
         """What `reads` finds in the reply; a parameter that the server refuses is left out, and it is asked again."""
@@ -97,12 +101,17 @@ class Asker:
             except ApiError as error:
                 self.parameters.learn(error, left_out)
 
-    async def _thinks(self, session: aiohttp.ClientSession, question: Question, max_tokens: int) -> bool:
-        """Whether replies that were cut, and show no marks, are thoughts: one is asked for again, with more room.
+    async def _thinks(self, session: aiohttp.ClientSession, question: Question, max_tokens: int, words: int) -> bool:
+        """Whether a reply of so many words that was cut, and shows no marks, is thoughts.
 
-        DeepSeek R1 is such a model behind a server that leaves thoughts in the content: its template opens them, so
-        only their end is marked.
+        Behind a server that leaves thoughts in the content, DeepSeek R1's are such replies: its template opens the
+        thoughts, so that the reply marks only their end. One reply is asked for again, with more room, and judged by
+        that. If the model has room for thoughts already, an answer is shorter than what was cut.
         """
+        if self.options.endpoint != "chat":
+            return False
+        if self.options.thinking:
+            return words > max_tokens
         if self._thinks_unmarked is None:
             if self._looking is None or self._looking.done():
                 body = self._body(question.text, max_tokens + SECOND_LOOK, ())
@@ -140,28 +149,31 @@ class Asker:
 
     def _shows_thoughts(self, reply: Mapping[str, Any]) -> bool:
         self._count(reply)
-        said = replies.reading(reply, chat=self.options.endpoint == "chat")
-        return bool(said.thoughts) or answers.read(said.text or "").thought
+        choice = self._choice(reply)
+        return bool(choice.thoughts) or answers.read(choice.text or "").thought
+
+    def _choice(self, reply: Mapping[str, Any]) -> replies.Choice:
+        return replies.first_choice(reply, chat=self.options.endpoint == "chat")
 
     def _answer(self, question: Question, stop: Sequence[str], reply: Mapping[str, Any]) -> Answered:
         """The answer in a reply; Failure for none."""
         self._check_read(question, self._count(reply))
-        said, thinking = replies.reading(reply, chat=self.options.endpoint == "chat"), self.options.thinking
-        if said.thoughts and not (said.text or "").strip():
+        choice, thinking = self._choice(reply), self.options.thinking
+        if choice.thoughts and not (choice.text or "").strip():
             raise Failure(
-                f"the reply holds thoughts in a field of their own and no answer (finish_reason '{said.finish}'). "
-                f"{answers.more_room(thinking)} Or the server takes answers for thoughts: switch its reasoning parser "
-                "off",
+                f"the reply holds thoughts in a field of their own and no answer (finish_reason '{choice.finish}'). "
+                f"{answers.more_room(thinking)} If it does not think, the server takes its answers for thoughts: "
+                "switch the reasoning parser off",
                 again=False,
             )
-        if said.text is None:
-            told = f"finish_reason '{said.finish}'" + (f", refusal '{said.refusal}'" if said.refusal else "")
-            raise Failure(clean(f"the reply holds no text ({told})")[:REPLY_CHARS], again=False)
+        if choice.text is None:
+            why = f"finish_reason '{choice.finish}'" + (f", refusal '{choice.refusal}'" if choice.refusal else "")
+            raise Failure(clean(f"the reply holds no text ({why})")[:REPLY_CHARS], again=False)
         try:
-            text, cut = answers.without_echo(said.text, question.text), said.finish == "length"
+            text, cut = answers.without_echo(choice.text, question.text), choice.finish == "length"
             answer = answers.answer(text, stop=stop, cut=cut, thinking=thinking)
-            thought = bool(said.thoughts) or answers.read(text).thought
-            return Answered(without_key(answer), cut, thought)
+            thought = bool(choice.thoughts) or answers.read(text).thought
+            return Answered(without_key(answer), len(text.split()), cut, thought)
         except NoAnswer as error:
             raise Failure(str(error), again=False) from None
 
@@ -182,9 +194,10 @@ class Asker:
     def _check_read(self, question: Question, read: int) -> None:
         """Raise Failure where the server has read less than was sent.
 
-        The prompt is counted by the model's own tokenizer. Where that is not known, it is counted in words and the
-        marks behind them, each of which is a token or more to any tokenizer that splits texts at blanks. Real prompts
-        have less than 1.5 tokens for each, so half of one is always less than LEAST_READ of that count.
+        We count the prompt by the model's own tokenizer. Where that is not known, we count words and the marks behind
+        them, each of which is a token or more to any tokenizer that splits texts at blanks, so a whole prompt raises
+        no alarm. Prose has less than 1.5 tokens for each, so half of it is below LEAST_READ; in figures and rare
+        words, which have more, a cut may go unnoticed.
         """
         if not read or (self._recount and read >= LEAST_READ * question.tokens):
             return

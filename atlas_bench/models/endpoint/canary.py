@@ -1,7 +1,7 @@
 """A canary: one question, asked in ways that should make no difference to its answer.
 
-    told = await canary.ask(ask, ["Mary moved to .. Where is Mary?", ..])
-    told["differs"]             # ["the same prompt was answered 'garden' alone and 'kitchen' in a batch"], or []
+    found = await canary.ask(ask, ["Mary moved to .. Where is Mary?", ..])
+    found["differs"]            # ["the same prompt was answered 'garden' alone and 'kitchen' in a batch"], or []
 
 A server may answer the same prompt in another way when it is batched with others, or when its cache has a beginning of
 it: several return wrong states of recurrent models under prefix caching, without an error. So the question is asked
@@ -21,8 +21,8 @@ from atlas_bench.models.endpoint.client import REPLY_CHARS
 BATCH = 4  # prompts at once
 WAYS = ("alone", "again", "in a batch")
 ADVICE = (
-    "the server's answers depend on what else it does. Switch its prefix caching off (vLLM: "
-    "--no-enable-prefix-caching); where that does not help, ask one question at a time (;concurrency=1)"
+    "answers that depend on what else a server does are not the model's alone. Switch its prefix caching off (vLLM: "
+    "--no-enable-prefix-caching); if that does not help, ask one question at a time (;concurrency=1)"
 )
 
 
@@ -37,17 +37,17 @@ async def ask(answer: Callable[[str], Awaitable[str]], prompts: Sequence[str], s
     """
     first, *others = [*prompts, *prompts * size][:size]
     line = f"({uuid.uuid4().hex[:8]})\n"  # new in every run, so that no cache has it
-    told: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     for name, before in (("without_line", ""), ("with_line", line)):
         alone = [await _answered(answer, before + first) for _ in range(2)]
         batch = await asyncio.gather(*(_answered(answer, before + prompt) for prompt in [first, *others]))
-        told[name] = dict(zip(WAYS, (*alone, batch[0]), strict=True))
-    return told | {"differs": list(_differences(told))}
+        answers[name] = dict(zip(WAYS, (*alone, batch[0]), strict=True))
+    return answers | {"differs": list(_differences(answers))}
 
 
-def lines(told: dict[str, Any]) -> list[str]:
+def lines(found: dict[str, Any]) -> list[str]:
     """What to note of it; nothing where all answers agree."""
-    return [f"canary: {each}." for each in [*told["differs"], ADVICE]] if told["differs"] else []
+    return [f"canary: {each}." for each in [*found["differs"], ADVICE]] if found["differs"] else []
 
 
 async def _answered(answer: Callable[[str], Awaitable[str]], prompt: str) -> str:
@@ -57,15 +57,18 @@ async def _answered(answer: Callable[[str], Awaitable[str]], prompt: str) -> str
     except UserError:  # about the server
         raise
     except Exception as error:  # as for any other question
-        return f"no answer: {error}"[:REPLY_CHARS]
+        return f"no answer: {str(error).partition(';')[0]}"[:REPLY_CHARS]  # what follows is another for each request
 
 
-def _differences(told: dict[str, Any]) -> Iterator[str]:
+def _differences(answers: dict[str, Any]) -> Iterator[str]:
     for name, where in (("without_line", ""), ("with_line", " behind another first line")):
-        first, *others = told[name].items()
-        for way, said in others:
-            if said != first[1]:
-                yield f"the same prompt{where} was answered {first[1]!r} {first[0]} and {said!r} {way}"
-    plain, behind = told["without_line"][WAYS[0]], told["with_line"][WAYS[0]]
+        (first, alone), *others = answers[name].items()
+        for way, answer in others:
+            if answer != alone:
+                yield f"the same prompt{where} was answered {alone!r} {first} and {answer!r} {way}"
+    plain, behind = answers["without_line"][WAYS[0]], answers["with_line"][WAYS[0]]
     if plain != behind:
-        yield f"the prompt was answered {plain!r}, and {behind!r} behind a first line that no cache has seen"
+        yield (
+            f"the prompt was answered {plain!r}, and {behind!r} behind a first line that no cache has seen, which may "
+            "be the model's own doing"
+        )

@@ -73,15 +73,15 @@ def refused_names(error: ApiError) -> list[str]:
         reply = json.loads(error.reply)
     except (ValueError, RecursionError):
         reply = None
-    told = reply.get("error", reply) if isinstance(reply, dict) else {}
-    told = told if isinstance(told, dict) else {"message": told}
-    if isinstance(told.get("param"), str) and told["param"]:
-        return _known([told["param"]])
-    if isinstance(told.get("detail"), list):
-        places = [each.get("loc") for each in told["detail"] if isinstance(each, dict)]
+    fields = reply.get("error", reply) if isinstance(reply, dict) else {}
+    fields = fields if isinstance(fields, dict) else {"message": fields}
+    if isinstance(fields.get("param"), str) and fields["param"]:
+        return _known([fields["param"]])
+    if isinstance(fields.get("detail"), list):
+        places = [each.get("loc") for each in fields["detail"] if isinstance(each, dict)]
         return _known(name for place in places if isinstance(place, list) for name in place)
-    said = next((told[key] for key in ("message", "detail", "error") if isinstance(told.get(key), str)), error.reply)
-    near = sorted(pair for sentence in _SENTENCE.split(said) for pair in _distances(sentence))
+    message = next((fields[key] for key in ("message", "detail") if isinstance(fields.get(key), str)), error.reply)
+    near = sorted(pair for sentence in _SENTENCE.split(message) for pair in _distances(sentence))
     return _known(name for _, name in near)
 
 

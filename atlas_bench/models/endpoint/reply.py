@@ -1,7 +1,7 @@
 """What a server's JSON says: the text of a reply, the tokens that it counted, the models that it names.
 
-    said = reading({"choices": [{"message": {"content": "garden"}, "finish_reason": "stop"}]}, chat=True)
-    said.text, said.thoughts, said.finish               # "garden", "", "stop"
+    choice = first_choice({"choices": [{"message": {"content": "garden"}, "finish_reason": "stop"}]}, chat=True)
+    choice.text, choice.thoughts, choice.finish                           # "garden", "", "stop"
     usage({"usage": {"prompt_tokens": 1024, "completion_tokens": 3}})     # (1024, 3)
 
 Everything here is foreign: whatever is missing, of another type or absurd is treated as not stated.
@@ -21,7 +21,7 @@ BROKEN = {"error": True, "abort": True, "content_filter": False, "tool_calls": F
 THOUGHTS = ("reasoning_content", "reasoning")  # fields of a message: DeepSeek, vLLM, SGLang; OpenRouter, Ollama, vLLM
 
 
-class Said(NamedTuple):
+class Choice(NamedTuple):
     """A reply's first choice.
 
     text      what the model said, None where the reply holds no text
@@ -36,19 +36,19 @@ class Said(NamedTuple):
     refusal: str
 
 
-def reading(reply: Mapping[str, Any], *, chat: bool) -> Said:
+def first_choice(reply: Mapping[str, Any], *, chat: bool) -> Choice:
     """The first choice of a reply; Failure for none, and for one that broke off."""
     choices = reply.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
-    said = choice.get("message") if chat and isinstance(choice, dict) else choice
-    if not isinstance(said, dict):
+    message = choice.get("message") if chat and isinstance(choice, dict) else choice
+    if not isinstance(message, dict):
         raise Failure("the reply holds no choice", again=True)
-    finish = _text(choice.get("finish_reason"))
+    finish = clean(_text(choice.get("finish_reason")))[:REPLY_CHARS]
     if finish in BROKEN:
         raise Failure(f"the reply broke off (finish_reason '{finish}')", again=BROKEN[finish])
-    text, thoughts = _parts(said.get("content" if chat else "text"))
-    thoughts += "".join(_text(said.get(name)) for name in THOUGHTS)
-    return Said(text, thoughts, finish, _text(said.get("refusal")))
+    text, thoughts = _parts(message.get("content" if chat else "text"))
+    thoughts += "".join(_text(message.get(name)) for name in THOUGHTS)
+    return Choice(text, thoughts, finish, _text(message.get("refusal")))
 
 
 def usage(reply: Mapping[str, Any]) -> tuple[int, int] | None:

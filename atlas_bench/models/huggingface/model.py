@@ -132,16 +132,17 @@ class HuggingFaceModel:
         Raises NoAnswer where thoughts do not end, FloatingPointError for logits that are not finite.
         """
         how = {"stop": stop, "opened": self.thoughts_opened, "special": self.special}
-        said: list[int] = []
-        thought, text, cut = 0, "", False  # thought: tokens up to the end of the thoughts
+        ids: list[int] = []
+        text, cut, limit = "", False, max_tokens
         with closing(self._greedy(state, question)) as tokens:
             for token in islice(tokens, max_tokens + self.thinking):
-                said.append(token)
-                text = self.tokenizer.decode_all(said)
+                ids.append(token)
+                text = self.tokenizer.decode_all(ids)
                 so_far = answers.read(text, **how)
-                thought = len(said) if so_far.thinking else thought
-                room = max_tokens + (thought if self.thinking else 0)
-                if so_far.ended or (cut := len(said) >= min(room, max_tokens + self.thinking)):
+                if so_far.thinking:
+                    limit = min(len(ids), self.thinking) + max_tokens
+                cut = not so_far.ended and len(ids) >= limit
+                if so_far.ended or cut:
                     break
         return answers.answer(text, cut=cut, thinking=self.thinking, **how)
 
