@@ -1,4 +1,4 @@
-r"""One question to a server: what is sent, and what of the reply is the answer.
+r"""One question to a server: what is sent, what is asked again, and what it cost.
 
 asker = Asker(client, "qwen", options)
 async with client.session() as session:
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from atlas_bench.errors import NoAnswer
 from atlas_bench.models import answers
+from atlas_bench.models.endpoint import judge
 from atlas_bench.models.endpoint import reply as replies
-from atlas_bench.models.endpoint.client import REPLY_CHARS, ApiError, Client, Failure, clean, note, without_key
+from atlas_bench.models.endpoint.client import REPLY_CHARS, ApiError, Client, clean, note
+from atlas_bench.models.endpoint.judge import Answered, Question
 from atlas_bench.models.endpoint.parameters import Parameters
 from atlas_bench.models.endpoint.spec import ENDPOINTS, Options
 
@@ -27,32 +27,7 @@ if TYPE_CHECKING:
 
 MOST_STOPS = 4  # that OpenAI takes; all are applied here as well
 SECOND_LOOK = 2048  # more tokens for the one reply that shows whether replies without an end are thoughts
-LEAST_READ = 0.75  # of a prompt: a template adds to it, and a server that cuts one keeps half or less
-
-_LAST_MARK = re.compile(r"\w[^\w\s]+(?!\S)")  # the marks at a word's end, which no tokenizer joins with the word
-
 Body = dict[str, Any]
-
-
-class Question(NamedTuple):
-    """A whole prompt, and its tokens as they were planned."""
-
-    text: str
-    tokens: int
-
-
-class Answered(NamedTuple):
-    """An answer, and what the reply around it was like.
-
-    words    of the whole reply
-    cut      whether it ends because its tokens ran out
-    thought  whether thoughts were taken off
-    """
-
-    text: str
-    words: int
-    cut: bool
-    thought: bool
 
 
 class Asker:
@@ -149,33 +124,14 @@ class Asker:
 
     def _shows_thoughts(self, reply: Mapping[str, Any]) -> bool:
         self._count(reply)
-        choice = self._choice(reply)
-        return bool(choice.thoughts) or answers.read(choice.text or "").thought
+        return judge.shows_thoughts(self._choice(reply))
 
     def _choice(self, reply: Mapping[str, Any]) -> replies.Choice:
         return replies.first_choice(reply, chat=self.options.endpoint == "chat")
 
     def _answer(self, question: Question, stop: Sequence[str], reply: Mapping[str, Any]) -> Answered:
-        """The answer in a reply; Failure for none."""
-        self._check_read(question, self._count(reply))
-        choice, thinking = self._choice(reply), self.options.thinking
-        if choice.thoughts and not (choice.text or "").strip():
-            raise Failure(
-                f"the reply holds thoughts in a field of their own and no answer (finish_reason '{choice.finish}'). "
-                f"{answers.more_room(thinking)} If it does not think, the server takes its answers for thoughts: "
-                "switch the reasoning parser off",
-                again=False,
-            )
-        if choice.text is None:
-            why = f"finish_reason '{choice.finish}'" + (f", refusal '{choice.refusal}'" if choice.refusal else "")
-            raise Failure(clean(f"the reply holds no text ({why})")[:REPLY_CHARS], again=False)
-        try:
-            text, cut = answers.without_echo(choice.text, question.text), choice.finish == "length"
-            answer = answers.answer(text, stop=stop, cut=cut, thinking=thinking)
-            thought = bool(choice.thoughts) or answers.read(text).thought
-            return Answered(without_key(answer), len(text.split()), cut, thought)
-        except NoAnswer as error:
-            raise Failure(str(error), again=False) from None
+        judge.check_read(question, self._count(reply), self._recount)
+        return judge.answered(self._choice(reply), question, stop, self.options.thinking)
 
     def _count(self, reply: Mapping[str, Any]) -> int:
         """Add what a reply cost; the tokens of its prompt, 0 where the server does not say."""
@@ -190,27 +146,3 @@ class Asker:
         self._prompt_tokens += prompt
         self._completion_tokens += completion
         return prompt
-
-    def _check_read(self, question: Question, read: int) -> None:
-        """Raise Failure where the server has read less than was sent.
-
-        We count the prompt by the model's own tokenizer. Where that is not known, we count words and the marks behind
-        them, each of which is a token or more to any tokenizer that splits texts at blanks, so a whole prompt raises
-        no alarm. Prose has less than 1.5 tokens for each, so half of it is below LEAST_READ; in figures and rare
-        words, which have more, a cut may go unnoticed.
-        """
-        if not read or (self._recount and read >= LEAST_READ * question.tokens):
-            return
-        sent = self._recount(question.text) if self._recount else least_tokens(question.text)
-        if read < LEAST_READ * sent:
-            about = f"{sent} tokens" if self._recount else f"at least {sent} words and marks"
-            raise Failure(
-                f"the server says that it read {read} tokens of a prompt of {about}, so it has cut it; give it a "
-                "longer context (Ollama: num_ctx)",
-                again=False,
-            )
-
-
-def least_tokens(text: str) -> int:
-    """The fewest tokens that a text can have: its words, and the marks at their ends."""
-    return len(text.split()) + sum(1 for _ in _LAST_MARK.finditer(text))
