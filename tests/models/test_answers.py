@@ -309,7 +309,9 @@ def test_parts_of_text_are_joined_and_no_others():
         assert endpoint_says(say(parts))[0] == "garden"
     assert endpoint_says(say([]))[0] == ""
     fails("thoughts in a field of their own", say([thoughts]))
-    fails("a part of kind 'image_url'", say([*text, {"type": "image_url"}]))
+    for kind in ("image_url", "str", ["text"], None):
+        fails("a part of kind ", say([*text, {"type": kind}]))
+    fails("a part of kind 'int'", say([*text, 5]))
     for odd in ({"text": "garden"}, 5, True):
         fails("holds no text", say(odd))
 

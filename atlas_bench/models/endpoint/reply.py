@@ -77,7 +77,7 @@ def context_of(model: str, reply: Mapping[str, Any]) -> int | None:
     cards = [card for card in listed if isinstance(card, dict)] if isinstance(listed, list) else []
     card = next((card for card in cards if card.get("id") == model), cards[0] if len(cards) == 1 else {})
     meta = card.get("meta")
-    if not isinstance(meta, dict):  # llama.cpp, which serves its one model under any name
+    if not isinstance(meta, dict):  # which is llama.cpp's: it serves its one model under any name
         _check_named(model, [card["id"] for card in cards if isinstance(card.get("id"), str)])
     stated = (card.get("max_model_len"), card.get("context_length"), meta.get("n_ctx") if isinstance(meta, dict) else 0)
     return next((n for n in stated if type(n) is int and 0 < n <= MOST_TOKENS), None)
@@ -106,7 +106,7 @@ def _parts(content: Any) -> tuple[str | None, str]:
     text, thoughts = [], []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        if kind == "str":
+        if isinstance(part, str):
             text.append(part)
         elif kind in ("text", "output_text"):
             text.append(_text(part.get("text")))
