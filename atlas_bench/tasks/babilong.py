@@ -134,15 +134,21 @@ class Cell:
         return not self.length or self.needs(case) <= self.length
 
     def needs(self, case: Case) -> int:
-        """Tokens of everything but the background."""
+        """Tokens of everything but the background, at most: the first word may stand behind no blank."""
+        first = next(iter(case.facts), "")
+        longer = len(self.encode(self.prompt.separator + first)) - len(self.encode(f" {first}"))
+        return self._hidden(case) + max(0, longer)
+
+    def _hidden(self, case: Case) -> int:
         after = self.encode(self.prompt.after(case.question))
         return len(self.before) + len(after) + sum(len(self.encode(f" {fact}")) for fact in case.facts)
 
     def sample(self, index: int, case: Case, rng: random.Random, data_key: str) -> Sample:
         """The case hidden in as much background as fills the cell's length; none where that is 0."""
         facts = [self.encode(f" {fact}") for fact in case.facts]
-        spans = background(self.corpus, max(0, self.length - self.needs(case)), rng)
-        context, positions = intersperse(facts, spans, self.corpus, rng, prefix=self.before)
+        spans = background(self.corpus, max(0, self.length - self._hidden(case)), rng)
+        strip = None if self.prompt.separator else self.encode.tokenizer
+        context, positions = intersperse(facts, spans, self.corpus, rng, prefix=self.before, strip=strip)
         return Sample(
             index,
             context,

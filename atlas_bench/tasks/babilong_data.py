@@ -149,20 +149,21 @@ class Hub:
             )
 
     def _sample(self, index: int, row: Mapping[str, str]) -> Sample:
-        encode = self.cell.encode.tokenizer.encode
-        context = Tokens([self.cell.before, *(encode(part) for part in parts(" " + row["input"].strip()))])
+        encode, prompt = self.cell.encode.tokenizer.encode, self.cell.prompt
+        text, question = prompt.separator + row["input"].strip(), row["question"].strip()  # "Where is Mary? " there
+        context = Tokens([self.cell.before, *map(encode, parts(text))])
         return Sample(
             index,
             context,
-            self.cell.encode(self.cell.prompt.after(row["question"])),
+            self.cell.encode(prompt.after(question)),
             (row["target"],),
             {
-                "question": row["question"],
+                "question": question,
                 "labels": LABELS[self.cell.subset],
                 "plan_hash": context.digest(),
                 "corpus_key": f"{self.repository} {self.config}",
                 "data_key": f"{self.repository} {self.config}",
-                "prompt_hash": self.cell.prompt.hash,
+                "prompt_hash": prompt.hash,
             },
         )
 

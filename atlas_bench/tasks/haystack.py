@@ -23,6 +23,9 @@ import numpy as np
 
 from atlas_bench.errors import UserError
 from atlas_bench.tasks.corpora import Corpus
+from atlas_bench.types import Tokenizer
+
+WORD_TOKENS = 64  # in which the first word of a text ends, whatever the tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +133,24 @@ def intersperse(
     *,
     prefix: Sequence[int] = (),
     window: tuple[float, float] = (0.0, 1.0),
+    strip: Tokenizer | None = None,
 ) -> tuple[Pieces, list[int]]:
     """The context with every fact between two background sentences, and each fact's token position.
 
     facts   token ids of each fact; their order is kept
     spans   background() of the same corpus; `prefix` goes before everything
     window  part of the background, as fractions of its tokens, in which the slots must lie
+    strip   removes the blank between the prefix and the text: this tokenizer encodes the first word again. If that
+            takes more or fewer tokens, the background ends earlier or later, so that the length does not change
     """
     slots = _Slots(spans, corpus)
     low, high = (0, slots.count) if window == (0.0, 1.0) else slots.within(*window)
     draws = sorted(low + int(rng.random() * (high + 1 - low)) for _ in facts)
+    if strip is not None:
+        word, facts, spans = _stripped(facts, spans, corpus, strip, fact_first=not spans or 0 in draws)
+        slots = _Slots(spans, corpus)
+        draws = [min(draw - bool(word), slots.count) for draw in draws]  # the first slot is before the word
+        prefix = (*prefix, *word)
     return _weave(facts, draws, slots, prefix)
 
 
@@ -205,6 +216,51 @@ def _weave(
         if done < span.stop:
             items.append(Span(span.document, done, span.stop))
     return Pieces(slots.corpus, items), positions
+
+
+def _stripped(
+    facts: Sequence[Sequence[int]], spans: Sequence[Span], corpus: Corpus, tokenizer: Tokenizer, *, fact_first: bool
+) -> tuple[list[int], list[Sequence[int]], list[Span]]:
+    """Facts and spans without the blank before the one that comes first, as long as before.
+
+    Returns (the background's first word, where the background comes first; facts; spans behind that word).
+    """
+    facts, spans = list(facts), list(spans)
+    if fact_first:
+        if facts:
+            tokens, word = _first_word(facts[0], tokenizer)
+            facts[0] = (*word, *facts[0][tokens:])
+            spans = _shortened(spans, corpus, len(word) - tokens)
+        return [], facts, spans
+    first = spans[0]
+    begin = corpus.document(first.document).tokens[first.start : min(first.stop, first.start + WORD_TOKENS)]
+    tokens, word = _first_word(begin, tokenizer)
+    if not word:  # a background of two or three tokens may be nothing but the blank
+        return _stripped(facts, [], corpus, tokenizer, fact_first=True)
+    word = word[: sum(span.stop - span.start for span in spans)]  # one that is a single word is cut as any other
+    spans[:1] = [Span(first.document, first.start + tokens, first.stop)] if first.start + tokens < first.stop else []
+    return word, facts, _shortened(spans, corpus, len(word) - tokens)
+
+
+def _first_word(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[int, list[int]]:
+    """(how many of the tokens hold the first word, the tokens of that word without the blanks before it)."""
+    for n in range(1, len(ids) + 1):
+        text = tokenizer.decode([int(token) for token in ids[:n]])
+        if text.strip() and not text.endswith("\ufffd"):  # half a character decodes to U+FFFD
+            return n, tokenizer.encode(text.lstrip())
+    return 0, []
+
+
+def _shortened(spans: Sequence[Span], corpus: Corpus, tokens: int) -> list[Span]:
+    """The spans with so many tokens fewer at their end; a negative number adds what the document has of them."""
+    spans = list(spans)
+    while spans and (size := spans[-1].stop - spans[-1].start) <= tokens:
+        tokens -= size
+        spans.pop()
+    if spans and tokens:
+        document, start, stop = spans[-1].document, spans[-1].start, spans[-1].stop
+        spans[-1] = Span(document, start, min(stop - tokens, len(corpus.document(document).tokens)))
+    return spans
 
 
 class _Slots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections import Counter
 from functools import partial
@@ -13,9 +14,10 @@ import pytest
 
 from atlas_bench.errors import UserError
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.tasks import babi, babilong_data, corpora
+from atlas_bench.tasks import babi, babilong_data, corpora, prompts
 from atlas_bench.tasks.babilong import COMMONEST, Babilong
-from atlas_bench.types import Sample, TaskOptions
+from atlas_bench.types import Sample, TaskOptions, Tokenizer
+from tests.tasks.test_corpora import Letters
 
 TOKENIZER = embedded()
 GENERATED = TaskOptions()
@@ -160,17 +162,40 @@ def test_the_official_prompt_stands_around_the_context() -> None:
     (bare,) = samples("qa1", 1500, 1)
     (sample,) = samples("qa1", 1500, 1, options=TaskOptions(prompt="official"))
     made = text(sample)
-    assert made.startswith("I will give you context") and "\n\n<context>\n " in made
+    assert made.startswith("I will give you context") and re.search(r"\n\n<context>\n\S", made)
     assert made.endswith(f"\n</context>\n\nQuestion: {sample.meta['question']}")
     assert len(sample.question) + sample.context.length == 1500
-    assert sample.meta["needle_positions"][0] >= len(TOKENIZER.encode(made.split("<context>\n ")[0]))
+    assert sample.meta["needle_positions"][0] >= len(TOKENIZER.encode(made.split("\n\n<context>\n")[0]))
     assert (sample.meta["question"], sample.targets) == (bare.meta["question"], bare.targets)
     assert sample.meta["prompt_hash"] != bare.meta["prompt_hash"]
 
 
+@needs_lm_eval
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, Letters()], ids=["embedded", "letters"])
+def test_no_blank_stands_between_the_official_prompt_and_the_text(tokenizer: Tokenizer) -> None:
+    """Whether background or a fact comes first, and whatever the first word takes without its blank."""
+    task, official = Babilong(), TaskOptions(prompt="official")
+    before = prompts.load("official", "qa4").before
+    with pytest.raises(UserError, match=r"Use --len \d+") as refused:
+        task.check("qa4", 5, tokenizer, official)
+    least = int(str(refused.value).split("--len ")[1].split()[0])
+    facts_first = 0
+    for length in (0, least, least + 1, least + 2, least + 40, 8000):
+        for sample in task.samples("qa4", length, 12, 0, tokenizer, official):
+            tokens = sample.context.read(0, sample.context.length).tolist()
+            text = tokenizer.decode(tokens).removeprefix(before)
+            assert len(text) < len(tokenizer.decode(tokens)) and text == text.lstrip()
+            if length:  # a background of one or two tokens is left out where it would be a blank
+                assert length - 2 * (length < least + 40) <= sample.length <= length
+            fact = tokenizer.decode(tokens[sample.meta["needle_positions"][0] :]).lstrip()
+            assert re.match(r"The [a-z]+ is (north|south|east|west) of ", fact)
+            facts_first += text.startswith(fact)
+    assert 12 < facts_first < 60
+
+
 RAIN = "Rain fell. " * 9000
 ROWS = [
-    {"input": f"{RAIN}Mary went to the {room}.", "question": "Where is Mary?", "target": room}
+    {"input": f"{RAIN}Mary went to the {room}.", "question": "Where is Mary? ", "target": room}
     for room in ("office", "garden")
 ]
 
@@ -181,12 +206,20 @@ def test_the_hub_gives_its_own_contexts(monkeypatch: pytest.MonkeyPatch) -> None
     found = samples("qa1", 16_000, 2, options=TaskOptions(data="hub"))
     assert asked == [("RMT-team/babilong", "16k", "qa1")]
     for sample, row in zip(found, ROWS, strict=True):
-        assert text(sample) == f" {row['input']} {row['question']}"
-        assert sample.targets == (row["target"],)
+        assert text(sample) == f" {row['input']} Where is Mary?"
+        assert (sample.meta["question"], sample.targets) == ("Where is Mary?", (row["target"],))
     with pytest.raises(UserError, match=r"n = 3 .* the 2 of qa1 16k"):
         samples("qa1", 16_000, 3, options=TaskOptions(data="hub"))
     with pytest.raises(UserError, match=r"length 5K.*16k"):
         samples("qa1", 5000, 1, options=TaskOptions(data="hub"))
+
+
+@needs_lm_eval
+def test_the_hub_with_the_official_prompt_is_the_benchmarks_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(babilong_data, "_hub_rows", lambda *key: iter(ROWS))
+    before = prompts.load("official", "qa1").before
+    for sample, row in zip(samples("qa1", 16_000, 2, options=TaskOptions("hub", prompt="official")), ROWS, strict=True):
+        assert text(sample) == f"{before}{row['input']}\n</context>\n\nQuestion: Where is Mary?"
 
 
 def test_what_the_hub_has_and_has_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,13 @@
-"""Prompts: bare adds nothing; official is lm-eval's words in BABILong's template, read, not copied."""
+"""Prompts: bare adds nothing; official is BABILong's own text to the byte, made from the words of lm-eval's files."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +16,8 @@ import pytest
 from atlas_bench.errors import UserError
 from atlas_bench.tasks import prompts
 
+SUBSETS = [f"qa{i}" for i in range(1, 21)]
+CORRECTIONS = json.loads(prompts.CORRECTIONS.read_text(encoding="utf-8"))
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is not installed")
 
 
@@ -26,15 +32,48 @@ def test_unknown_prompt() -> None:
 
 
 @needs_lm_eval
-@pytest.mark.parametrize("subset", [f"qa{i}" for i in range(1, 21)])
-def test_official_has_all_parts(subset: str) -> None:
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_official_is_the_benchmarks_own_text(subset: str) -> None:
     prompt = prompts.load("official", subset)
-    instruction, examples, post_prompt, rest = prompt.before.split("\n\n")
-    assert instruction.startswith("I ") and "you need to answer" in instruction.lower()
-    assert examples.count("<example>\n") == examples.count("\nAnswer: ") == examples.count("</example>") >= 2
-    assert post_prompt.startswith(("Always return", "Your answer")) and "anything else" in post_prompt
-    assert rest == "<context>\n"
-    assert prompt.after("Why?") == "\n</context>\n\nQuestion: Why?"
+    assert hashlib.sha256(prompt.before.encode()).hexdigest() == CORRECTIONS[subset]["sha256"]
+    assert prompt.before.startswith("I ") and "you need to answer" in prompt.before.lower()
+    for mark in ("<example>\n", "\nAnswer: ", "</example>"):
+        assert prompt.before.count(mark) >= 2
+    assert "anything else" in prompt.before and prompt.before.endswith("\n\n<context>\n")
+    assert (prompt.separator, prompt.after("Why?")) == ("", "\n</context>\n\nQuestion: Why?")
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_a_changed_word_in_lm_evals_file_is_refused(subset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = prompts._task_file(subset)
+    moved = {**task, "description": task["description"].replace(" to ", " for ", 1)}
+    assert moved != task
+    monkeypatch.setattr(prompts, "_task_file", lambda subset: moved)
+    monkeypatch.setattr(prompts, "version", lambda name: "0.4.99")
+    with pytest.raises(UserError, match=re.escape(subset)) as refused:
+        prompts._official(subset)
+    for said in ("lm-eval 0.4.99", f"lm-eval {prompts.LM_EVAL}", "pip install lm-eval==", "--prompt bare"):
+        assert said in str(refused.value)
+
+
+@needs_lm_eval
+def test_lm_eval_without_a_version_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> str:
+        raise PackageNotFoundError
+
+    task = prompts._task_file("qa1")
+    monkeypatch.setattr(prompts, "_task_file", lambda subset: {**task, "description": "Say something."})
+    monkeypatch.setattr(prompts, "version", unknown)
+    with pytest.raises(UserError, match="an unknown version"):
+        prompts._official("qa1")
+
+
+def test_corrections_are_of_all_tasks_and_in_order() -> None:
+    assert list(CORRECTIONS) == SUBSETS
+    for correction in CORRECTIONS.values():
+        ends = [0, *(start + deleted for start, deleted, _ in correction["edits"])]
+        assert all(start >= end for end, (start, *_) in zip(ends, correction["edits"], strict=False))
 
 
 @needs_lm_eval
