@@ -92,7 +92,7 @@ def _options(name: str, wanted, data: str, background: str) -> TaskOptions:
 def _failed(cell: plan.Cell, reason: str) -> Record:
     """What stands for a cell whose model could not be trained; not kept on disk, for no cell has run."""
     task = registry.task(cell.task)
-    rules = task.rules(cell.subset)
+    rules = plan.rules(cell, task)
     return Record(
         status="failed", reason=f"training failed: {reason}", task=cell.task, task_version=task.version,
         subset=cell.subset, length=cell.length, model=cell.model, seed=cell.seed, samples=cell.samples,

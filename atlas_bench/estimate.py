@@ -81,7 +81,7 @@ def estimate(
 def _row(cell: Cell, model: Model, folder: Path, done: Mapping[str, Record]) -> Row:
     """All that is known of a cell without running anything; of one that is done, what was measured."""
     task = registry.task(cell.task)
-    rules, blank = task.rules(cell.subset), plan.blank(cell, task, model)
+    rules, blank = plan.rules(cell, task), plan.blank(cell, task, model)
     row: Row = {name: getattr(cell, name) for name in ("task", "subset", "length", "model", "seed", "samples")}
     row["contexts"] = -(-cell.samples // rules.questions_per_context)
     for percent in PERCENT:
@@ -145,7 +145,7 @@ def _calibrate_all(
     kinds: dict[tuple, list[tuple[Cell, Row]]] = defaultdict(list)
     for cell, row in planned:
         if row["action"] in TO_RUN and not row["endpoint"]:
-            rules = registry.task(cell.task).rules(cell.subset)
+            rules = plan.rules(cell, registry.task(cell.task))
             kind = rules.questions_per_context, rules.max_answer_tokens, rules.restart, not rules.scorers
             kinds[cell.model, cell.task, cell.samples, cell.options, kind].append((cell, row))
     for group in kinds.values():
@@ -169,7 +169,7 @@ def _calibrate(cell: Cell, lengths: Sequence[int], model: Model, settings: runne
 
     lengths  of the cells to be estimated, rising: none is longer than the last
     """
-    shared = registry.task(cell.task).rules(cell.subset).questions_per_context
+    shared = plan.rules(cell, registry.task(cell.task)).questions_per_context
     cell = replace(cell, samples=min(cell.samples, settings.batch * shared))
     doubling = takewhile(lambda length: length < lengths[-1], (FIRST << i for i in count()))
     readings: list[Row] = []
@@ -197,7 +197,7 @@ def _calibrate(cell: Cell, lengths: Sequence[int], model: Model, settings: runne
 def _measure(cell: Cell, model: Model, settings: runner.Settings) -> Row:
     """What the cell took, really run, for LIMIT seconds at most."""
     task = registry.task(cell.task)
-    rules = task.rules(cell.subset)
+    rules = plan.rules(cell, task)
     with tempfile.TemporaryDirectory(prefix="atlas-bench-estimate-") as scratch:
         limited = replace(settings, timeout=LIMIT)
         record = runner.run_cell(cell, task, model, Path(scratch), limited, Progress(quiet=True))

@@ -149,8 +149,15 @@ def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
 def samples(cell: Cell, task: Task, model: Model) -> Iterator[Sample]:
     """The cell's samples in the model's tokens; what the model puts around a prompt comes on top of the length."""
     made = task.samples(cell.subset, cell.length, cell.samples, cell.seed, model.tokenizer, cell.options)
-    before, after = around(task.rules(cell.subset), model)
+    before, after = around(rules(cell, task), model)
     return streams.wrapped(made, before, after) if before or after else iter(made)
+
+
+def rules(cell: Cell, task: Task) -> Rules:
+    """How the cell's questions are answered and judged."""
+    if hasattr(task, "rules_for"):
+        return task.rules_for(cell.subset, cell.options)
+    return task.rules(cell.subset)
 
 
 def around(rules: Rules, model: Model) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -173,10 +180,10 @@ def protocol(cell: Cell, task: Task, model: Model) -> dict[str, Any]:
     `sample` is a hash of the cell's first sample, in the model's tokens and with what the model puts around it. It
     changes with the text of a task, a prompt or a template, and with the data and the background that are read.
     """
-    rules = task.rules(cell.subset)
+    ruled = rules(cell, task)
     return {
-        "max_answer_tokens": rules.max_answer_tokens,
-        "stop": list(rules.stop),
+        "max_answer_tokens": ruled.max_answer_tokens,
+        "stop": list(ruled.stop),
         "generation": dict(model.facts().get("generation") or {}),
         "sample": _sample_hash(cell, task, model),
     }
@@ -189,13 +196,13 @@ def _sample_hash(cell: Cell, task: Task, model: Model) -> str | None:
     except Exception:
         return None
     made_from = {name: first.meta.get(name) for name in ("plan_hash", "corpus_key", "data_key", "prompt_hash")}
-    told = [first.length, first.reads, first.asked, first.targets, around(task.rules(cell.subset), model), made_from]
+    told = [first.length, first.reads, first.asked, first.targets, around(rules(cell, task), model), made_from]
     return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
 
 
 def blank(cell: Cell, task: Task, model: Model) -> Record:
     """The cell's record before it has run: identity, model and surroundings; its cell_key is the cell's."""
-    facts, rules = model.facts(), task.rules(cell.subset)
+    facts, ruled = model.facts(), rules(cell, task)
     told = {f.name for f in fields(Record)} & facts.keys() - {"status", "state_bytes"}
     return Record(
         status="failed",
@@ -209,9 +216,9 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         samples=cell.samples,
         options=asdict(cell.options),
         protocol=protocol(cell, task, model),
-        scorer_version={name: scorer.version for name, scorer in rules.scorers.items()},
-        headline=next(iter(rules.scorers), None),
-        chance=rules.chance if rules.scorers else None,
+        scorer_version={name: scorer.version for name, scorer in ruled.scorers.items()},
+        headline=next(iter(ruled.scorers), None),
+        chance=ruled.chance if ruled.scorers else None,
         tokenizer_key=model.tokenizer.key,
         versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},
         hardware={"cpu": cpu(), "cores": _cores(), "gpu": facts.get("gpu")},

@@ -91,7 +91,7 @@ def run(
 
 def unsupported(cell: Cell, task: Task, model: Model) -> str | None:
     """Why the model cannot be asked that cell, by its length alone; None where it can."""
-    rules = task.rules(cell.subset)
+    rules = plan.rules(cell, task)
     if not rules.scorers and not hasattr(model, "logprobs"):
         return f"{task.name} measures losses, and this model tells no probabilities of tokens"
     return model.supports(plan.prompt_length(cell, rules, model) + rules.max_answer_tokens)
@@ -127,7 +127,7 @@ class _Sitting:
     ) -> None:
         self.cell, self.task, self.model, self.checkpoint = cell, task, model, checkpoint
         self.settings, self.progress = settings, progress
-        self.rules: Rules = task.rules(cell.subset)
+        self.rules: Rules = plan.rules(cell, task)
         self.before, _ = plan.around(self.rules, model)
         self.length = plan.prompt_length(cell, self.rules, model)
         self.title = title_of(cell.title, cell.length, cell.model)

@@ -160,6 +160,7 @@ class Task(Protocol):
 
     lessons(subsets, tokenizer, seed, corpora)    where models can be trained on it, see tasks/lessons.py
     reads_text = False                            where it takes no data, background or prompt
+    rules_for(subset, options) -> Rules           where the options decide the rules; rules(subset) are the default's
     """
 
     name: str
@@ -225,6 +226,7 @@ class Model(Protocol):
     def answer(self, state: Any, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
         """Greedy text after the question, up to a stop text, the end of text or max_tokens; state is unchanged.
 
+        A stop text ends what comes after the first character that is no blank: a model may begin with a line break.
         Raises errors.NoAnswer where there is none: the sample is `failed`, and the others are asked.
         """
         ...

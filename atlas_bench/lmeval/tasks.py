@@ -70,18 +70,19 @@ class AtlasTask(ConfigurableTask):
         except UserError as error:
             raise UserError(f"{error} In lm-eval such options go into --metadata: length=16K data=hub.") from None
         bare = list(task.samples(subset, cell.length, cell.samples, cell.seed, reader.tokenizer, cell.options))
-        around = plan.around(task.rules(subset), reader)
+        rules = plan.rules(cell, task)
+        around = plan.around(rules, reader)
         samples = list(streams.wrapped(bare, *around)) if any(around) else bare
         self._samples, self._key = samples, reader.tokenizer.key
         self._documents = _documents(bare, samples, reader.tokenizer)
-        scorers = task.rules(subset).scorers
+        scorers = rules.scorers
 
         def score(document: Mapping[str, Any], results: list[str]) -> dict[str, float]:
             sample = samples[document["index"]]
             return {each: float(scorer(results[0].strip(), sample)) for each, scorer in scorers.items()}
 
         about = {"task": name, "process_results": score, "metadata": {**told, "version": task.version}}
-        super().__init__(config=_config(task.rules(subset)) | about)
+        super().__init__(config=_config(rules) | about)
 
     def download(self, *_: Any, **__: Any) -> None:
         self.dataset = {"test": self._documents}

@@ -73,11 +73,10 @@ class LanguageModel:
     def answer(self, state: State, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
         """Greedy text after the question, up to a stop text, the end of text or max_tokens; without blanks around.
 
-        Raises FloatingPointError for logits that are not finite.
+        Blanks and line breaks before the answer never end it. Raises FloatingPointError for logits that are not finite.
         """
-        ends = {END}
-        if tuple(stop) == ("\n",):  # the token that ends every answer these models were taught; "\n\n" is another
-            ends, stop = {END, self.newline}, ()
+        by_token = tuple(stop) == ("\n",)  # one ends every answer these models were taught; "\n\n" is another token
+        stop = () if by_token else stop
         tokens, said = torch.tensor([list(question)], device=self.device), []
         for _ in range(max_tokens):
             with processor.products(self.products):
@@ -89,10 +88,10 @@ class LanguageModel:
                     "the memory or the weights diverged, and an answer from them would mean nothing"
                 )
             token = int(logits.argmax(-1))
-            if token in ends:
+            if token == END or (by_token and token == self.newline and self.tokenizer.decode(said).strip()):
                 break
             said.append(token)
-            if any(each in self.tokenizer.decode(said) for each in stop):
+            if any(each in self.tokenizer.decode(said).lstrip() for each in stop):
                 break
             tokens = torch.tensor([[token]], device=self.device)
         return before(self.tokenizer.decode(said), stop).strip()
@@ -174,7 +173,8 @@ def training_tokens(card: Mapping[str, Any]) -> int | None:
 
 
 def before(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop text in it."""
+    """The text before the first stop text in it; blanks and line breaks at its beginning are left out first."""
+    text = text.lstrip()
     return text[: min((at for at in map(text.find, stop) if at >= 0), default=len(text))]
 
 

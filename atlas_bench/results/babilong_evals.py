@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from atlas_bench.errors import UserError
 from atlas_bench.results.dataset import code, files_below, new_folder
-from atlas_bench.results.record import ANSWER_CHARS, Record, Warn
+from atlas_bench.results.record import ANSWER_CHARS, EARLIER_OFFICIAL, Record, Warn
 
 TASK = "babilong"
 SUBSETS = frozenset(f"qa{number}" for number in range(1, 21))
@@ -41,10 +41,8 @@ PROMPTS = {  # name -> template; the words of "official" are not in a record
     "<context>\n{context}\n</context>\n\nQuestion: {question}",
 }
 PARTS = ("instruction", "examples", "post_prompt")
-GENERATION = {
-    "num_beams": 1, "do_sample": False, "temperature": None, "top_p": None, "top_k": None,
-    "max_new_tokens": 20, "stop_strings": ["\n"],
-}  # fmt: skip
+GREEDY = {"num_beams": 1, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+OLDER = {"max_answer_tokens": 20, "stop": ["\n"]}  # how answers of records without `protocol` were generated
 OWN = "-own-contexts"
 _READ_AS_EMPTY = "None"  # pandas.read_csv takes it for a missing value; of all such texts it alone holds a label, "no"
 
@@ -128,6 +126,8 @@ def _unfit(record: Record) -> str:
         return f"status {record.status}"
     if record.length not in LENGTHS:
         return f"BABILong has no name for a length of {record.length} tokens"
+    if _option(record, "prompt") == EARLIER_OFFICIAL:
+        return "the official prompt of an earlier atlas-bench, which was not the benchmark's; run its command again"
     if _option(record, "prompt") not in PROMPTS:
         return f"the prompt is none of {', '.join(PROMPTS)}"
     try:
@@ -201,13 +201,14 @@ def _settings(record: Record) -> dict[str, Any]:
     """What stands beside the answers: their keys, then ours."""
     words = None if record.options["prompt"] == "official" else ""  # null: there were words, and no record holds them
     prompt = {**dict.fromkeys(PARTS, words), "template": PROMPTS[record.options["prompt"]]}
+    rules = OLDER | record.protocol
     named = (
         "model", "weights_hash", "task_version", "options", "length", "seed", "samples", "plan_hash", "corpus_key",
         "tokenizer_key", "data_hash", "prompt_hash", "versions",
     )  # fmt: skip
     return {
         "prompt": {**prompt, "chat_template": _has_template(record), "system_prompt": ""},
-        "generate_kwargs": GENERATION,
+        "generate_kwargs": GREEDY | {"max_new_tokens": rules["max_answer_tokens"], "stop_strings": rules["stop"]},
         "atlas_bench": {name: getattr(record, name) for name in named},
     }
 
@@ -284,8 +285,9 @@ Answers of models to BABILong, measured by atlas-bench, in the layout of the dat
 `data` says where the questions come from: "hub" the published 100 per task and length, "hub-1k" the published 1000,
 "generated" stories made for this run, else a folder of bAbI files. With a published `data` the contexts bring their own
 background, and a file with fewer answers than were published holds the first n. Models answered greedily, with up to 20
-tokens and to the end of the line. "official" is BABILong's template with the words that lm-eval holds of it; where the
-`.json` beside a file says null, those words were given and their hash is `prompt_hash` there.
+tokens: with the prompt "official" nothing else ends an answer, as in BABILong's own script; with "bare" a line break
+does; the `.json` beside a file says which. "official" is BABILong's own prompt: where that `.json` says null, its words
+were given, and their hash is `prompt_hash` there.
 
 {table}
 """

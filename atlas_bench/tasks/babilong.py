@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
@@ -62,8 +62,13 @@ class Babilong:
         self._encoders: dict[str, Encoder] = {}
 
     def rules(self, subset: str) -> Rules:
-        """Both scorers, 20 tokens as in the official protocol; chance is the share of the commonest answer."""
+        """Both scorers, 20 tokens, one line; chance is the share of the commonest answer."""
         return Rules(SCORERS, chance=COMMONEST[subset][1], max_answer_tokens=20)
+
+    def rules_for(self, subset: str, options: TaskOptions) -> Rules:
+        """The rules, where the official prompt goes with the benchmark's own generation: 20 tokens, no stop text."""
+        rules = self.rules(subset)
+        return replace(rules, stop=()) if options.prompt == "official" else rules
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
         """Raise UserError where no sample of that length can be made, saying what length would do."""

@@ -145,6 +145,7 @@ def test_an_answer_ends_before_the_first_stop_text(text, stops):
     with pytest.MonkeyPatch.context() as patch:
         model = saying(patch, text)
         answer = model.answer(model.start(1), [5], len(model.tokenizer.encode(text)), stops)
+    text = text.lstrip()  # what is blank before an answer ends none
     assert answer == text[: min((text.find(x) for x in stops if x in text), default=len(text))].strip()
 
 
@@ -159,6 +160,14 @@ def test_an_answer_ends_with_the_text_and_after_the_newline_token(monkeypatch):
     for stop in [("\n",), ("c",), ()]:
         model = saying(monkeypatch, ended)
         assert model.answer(model.start(1), [5], len(ended), stop) == "a b"
+
+
+@pytest.mark.parametrize("stop", [("\n",), ("\n", "."), (" ", "\n"), ()])
+@pytest.mark.parametrize("blanks", ["\n", "\n\n", " ", "\n \n", "\n\n\n"])
+def test_what_is_blank_before_an_answer_does_not_end_it(monkeypatch, blanks, stop):
+    said = [*embedded().encode(blanks), *embedded().encode("garden"), *embedded().encode("\n"), *embedded().encode("b")]
+    model = saying(monkeypatch, said)
+    assert model.answer(model.start(1), [5], len(said), stop) == ("garden" if stop else "garden\nb")
 
 
 def test_state_is_constant_but_for_full_attention(model, tokens):

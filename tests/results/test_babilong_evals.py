@@ -136,8 +136,24 @@ def test_the_files_say_the_prompt_and_the_generation_of_the_task(subset):
     assert words.template == after
     assert words.before.endswith(before.rsplit("}", 1)[1])
     rules = BABILONG.rules(subset)
-    assert babilong_evals.GENERATION["max_new_tokens"] == rules.max_answer_tokens
-    assert tuple(babilong_evals.GENERATION["stop_strings"]) == rules.stop
+    assert {"max_answer_tokens": rules.max_answer_tokens, "stop": list(rules.stop)} == babilong_evals.OLDER
+
+
+def test_the_files_say_how_answers_were_generated(tmp_path, asked):
+    official = {"options": {**HUB, "prompt": "official"}, "protocol": {"max_answer_tokens": 20, "stop": []}}
+    files = babilong_evals.write([asked(protocol={}), asked(**official)], tmp_path / "out")
+    said = [json.loads(file.read_text())["generate_kwargs"] for file in files if file.suffix == ".json"]
+    assert [(each["max_new_tokens"], each["stop_strings"]) for each in said] == [(20, ["\n"]), (20, [])]
+
+
+def test_an_official_prompt_of_an_earlier_version_is_not_called_official(tmp_path, asked):
+    line = asked(options={**HUB, "prompt": "official"}, protocol={}).to_json()
+    earlier = Record.from_json(line)
+    assert earlier.options["prompt"] == "earlier-official"
+    notes: list[str] = []
+    babilong_evals.write([asked(), earlier], tmp_path / "out", warn=notes.append)
+    assert "1 record left out: the official prompt of an earlier atlas-bench" in notes[-1]
+    assert not list((tmp_path / "out").rglob("*instruction_yes*"))
 
 
 def test_of_one_file_the_most_answers_then_the_lowest_seed_then_the_last(tmp_path, asked):

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from atlas_bench import plan, runner
 from atlas_bench.errors import UserError
+from atlas_bench.models.oracle import Oracle
 from atlas_bench.models.tokenizer import embedded
+from atlas_bench.progress import Progress
 from atlas_bench.tasks import babi, babilong_data, corpora, prompts
 from atlas_bench.tasks.babilong import COMMONEST, Babilong
 from atlas_bench.types import Sample, TaskOptions, Tokenizer
@@ -191,6 +194,28 @@ def test_no_blank_stands_between_the_official_prompt_and_the_text(tokenizer: Tok
             assert re.match(r"The [a-z]+ is (north|south|east|west) of ", fact)
             facts_first += text.startswith(fact)
     assert 12 < facts_first < 60
+
+
+class Saying(Oracle):
+    """Says the right answer as the examples of the official prompt do, behind a line break, and then goes on."""
+
+    def answer(self, state, question, max_tokens, stop=("\n",)) -> str:
+        assert max_tokens == 20
+        said = f"\nAnswer: {super().answer(state, question, max_tokens, stop)}.\nQuestion: Where is the garden?"
+        return said[: min((at for at in map(said.find, stop) if at >= 0), default=len(said))].strip()
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("subset", ["qa1", "qa8"])
+def test_the_official_prompt_comes_with_the_benchmarks_own_generation(subset: str, tmp_path: Path) -> None:
+    """20 tokens and no stop text: in the runner, in the record and in what lm-eval is told."""
+    cells = [plan.Cell("babilong", subset, 3000, "saying", 0, 12, TaskOptions(prompt=p)) for p in ("bare", "official")]
+    bare, own = runner.run(cells, {"saying": Saying()}, tmp_path, runner.Settings(), Progress(quiet=True))
+    assert [record.options["prompt"] for record in (bare, own)] == ["bare", "official"]
+    assert [record.protocol["max_answer_tokens"] for record in (bare, own)] == [20, 20]
+    assert (bare.protocol["stop"], own.protocol["stop"]) == (["\n"], [])
+    assert {name: score["correct"] for name, score in bare.scores.items()} == dict.fromkeys(bare.scores, 0)
+    assert {name: score["correct"] for name, score in own.scores.items()} == dict.fromkeys(own.scores, 12)
 
 
 RAIN = "Rain fell. " * 9000

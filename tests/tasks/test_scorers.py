@@ -31,6 +31,15 @@ def sample(target: str, subset: str, question: str | None = None) -> Sample:
     return Sample(0, None, (), (target,), meta)
 
 
+@pytest.mark.parametrize("before", ["", " ", "\n", "\n\n \n"])
+@pytest.mark.parametrize("name", SCORERS)
+def test_what_is_blank_before_an_answer_changes_no_verdict(name: str, before: str) -> None:
+    asked = sample("garden", "qa1")
+    for said in ("garden", "Answer: garden.", "Mary is in the garden", "Answer: garden. Mary is in the office."):
+        assert SCORERS[name](before + said, asked) == 1
+    assert SCORERS[name](f"{before}Answer: office.", asked) == 0
+
+
 @st.composite
 def cases(draw: st.DrawFn, subsets: tuple[str, ...] = tuple(QUESTIONS)) -> tuple[str, str, Sample]:
     """A subset, an answer made of labels and traps, and a sample that it answers."""
