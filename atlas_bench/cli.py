@@ -58,6 +58,7 @@ def run(
     data: opt.Data = "generated",
     background: opt.Background = "generated",
     prompt: opt.Prompt = "bare",
+    encoding: opt.Encoding = None,
     num_fewshot: opt.NumFewshot = None,
     out: opt.RecordsFolder = Path("runs"),
     dry_run: opt.DryRun = False,
@@ -92,7 +93,8 @@ def run(
     if not ours:
         config.refuse(
             ctx, "does nothing for lm-eval's tasks: they bring their own",
-            "length", "block", "batch", "timeout", "debug", "seed", "data", "background", "prompt", "checkpoint_every",
+            "length", "block", "batch", "timeout", "debug", "seed", "data", "background", "prompt",
+            "encoding", "checkpoint_every",
         )  # fmt: skip
     if not theirs:
         config.refuse(ctx, f"is for lm-eval's tasks, and '{ours}' is none", "num_fewshot")
@@ -107,7 +109,7 @@ def run(
     models = loading.load_all(dict.fromkeys(model), threads=threads, device=device, products=products)
     cells = plan.make(
         wanted, lengths=lengths, models=list(models), seeds=seed, samples=samples or 100,
-        options=TaskOptions(data=data, background=background, prompt=prompt),
+        options=TaskOptions(data=data, background=background, prompt=prompt, encoding=encoding),
     )  # fmt: skip
     settings = runner.settings_for(
         samples or 100, batch=batch, block=parse_length(block) if block else None,
@@ -180,6 +182,7 @@ def compare(
     seed: opt.CompareSeed = 0,
     data: opt.Data = "generated",
     background: opt.Background = "generated",
+    encoding: opt.Encoding = None,
     out: opt.CompareFolder = Path("compare"),
     page: opt.Page = None,
     jobs: opt.Jobs = 2,
@@ -203,8 +206,8 @@ def compare(
     output.check(page)
     comparison, well = command.main(
         contenders, task=task, lengths=parse_lengths(length), out=out, init=init, samples=samples, seed=seed,
-        tokens=parse_length(train) if train else None, data=data, background=background, jobs=jobs, code=code,
-        progress=Progress(quiet=quiet),
+        tokens=parse_length(train) if train else None, data=data, background=background, encoding=encoding,
+        jobs=jobs, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
     output.show(comparison, as_json, lines)
     if page:
@@ -239,6 +242,7 @@ def train(
     task: opt.Lessons = None,
     seed: opt.TrainSeed = 0,
     background: opt.Backgrounds = None,
+    encoding: opt.Encoding = None,
     hold_out: opt.HoldOut = None,
     attention_window: opt.AttentionWindow = 16,
     layers: opt.Layers = 2,
@@ -263,7 +267,7 @@ def train(
     name, options = registry.typed_memory(memory)
     command.main(
         memory=name, memory_options=options, out=out, init=init, tokens=parse_length(tokens) if tokens else None,
-        tasks=task or ["babilong:qa1"], seed=seed, backgrounds=background or [],
+        tasks=task or ["babilong:qa1"], seed=seed, backgrounds=background or [], encoding=encoding,
         hold_out=hold_out or [], attention_window=attention_window, layers=layers, placement=placement,
         persistent=persistent, segment=segment, paced=paced, threads=threads, examine=not no_examine,
         say=partial(typer.echo, err=as_json),

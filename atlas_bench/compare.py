@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from atlas_bench import contenders, plan, registry, runner
@@ -21,13 +20,15 @@ from atlas_bench.types import TaskOptions
 def main(
     words: Sequence[str], *, task: str, lengths: Sequence[int], out: Path, tokens: int | None = None,
     init: str | None = None, samples: int = 200, seed: int = 0, data: str = "generated",
-    background: str = "generated", jobs: int = 2, code: Sequence[Path] = (), progress: Progress,
+    background: str = "generated", encoding: str | None = None, jobs: int = 2, code: Sequence[Path] = (),
+    progress: Progress,
 ) -> tuple[Comparison, bool]:  # fmt: skip
     """(the comparison, whether nothing failed); records go to out/*.jsonl, models to out/models.
 
     words       contenders as contenders.py knows them, the baseline first
     tokens      budget of each training, one for every contender and task; None trains nobody
     background  of the questions, and of training where it is not the generated one
+    encoding    of the files of data and background, None for UTF-8
 
     Raises UserError for every mistake before anything is trained or written, KeyboardInterrupt on Ctrl-C.
     """
@@ -35,10 +36,11 @@ def main(
         registry.name_file(file)
     entrants = contenders.resolve(words, train=tokens is not None)
     wanted = plan.subsets(task)
+    options = TaskOptions(data, background, encoding=encoding)
     cells = {
         name: plan.make(
             [(name, subset) for subset in subsets], lengths=lengths, models=[each.label for each in entrants],
-            seeds=[seed], samples=samples, options=_options(name, wanted, data, background),
+            seeds=[seed], samples=samples, options=_options(name, wanted, options),
         )
         for name, subsets in wanted.items()
     }  # fmt: skip
@@ -47,6 +49,7 @@ def main(
         planned = _trainings(
             entrants, wanted, tokens, out / "models", seed=seed, init=init,
             backgrounds=[] if background == "generated" else [background],
+            encoding=None if background in plan.NO_FILES else encoding,
         )  # fmt: skip
     elif init:
         raise UserError(f"--init {init} is where training begins. Add --train TOKENS, or leave it out.")
@@ -83,10 +86,10 @@ def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.T
     return planned
 
 
-def _options(name: str, wanted, data: str, background: str) -> TaskOptions:
+def _options(name: str, wanted, options: TaskOptions) -> TaskOptions:
     """The data choices, for tasks that have any; a choice that no task reads is refused by the task itself."""
     reads = [each for each in wanted if getattr(registry.task(each), "reads_text", True)]
-    return TaskOptions(data=data, background=background) if name in reads or not reads else TaskOptions()
+    return options if name in reads or not reads else TaskOptions()
 
 
 def _failed(cell: plan.Cell, reason: str) -> Record:
@@ -96,5 +99,5 @@ def _failed(cell: plan.Cell, reason: str) -> Record:
     return Record(
         status="failed", reason=f"training failed: {reason}", task=cell.task, task_version=task.version,
         subset=cell.subset, length=cell.length, model=cell.model, seed=cell.seed, samples=cell.samples,
-        options=asdict(cell.options), headline=next(iter(rules.scorers), None), chance=rules.chance,
+        options=cell.options.given(), headline=next(iter(rules.scorers), None), chance=rules.chance,
     )  # fmt: skip

@@ -32,6 +32,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError, unknown
 
 FILE = "atlas-bench.toml"
@@ -164,10 +165,10 @@ def load(path: Path, commands: Mapping[str, Command], *, trusted: bool) -> dict[
     import tomllib
 
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(text_files.read(path))
     except OSError as error:
         raise UserError(f"configuration '{path}' cannot be read: {error.strerror or error}. Check the path.") from None
-    except ValueError as error:  # no TOML, or no UTF-8
+    except ValueError as error:
         raise UserError(f"configuration '{path}' is not TOML: {error}. Correct it.") from None
     values: dict[str, dict[str, Any]] = {}
     for table, keys in tables.items():
@@ -211,7 +212,7 @@ def variable(command: str | None, key: str) -> str:
 def line_of(path: Path, table: str, key: str) -> int | None:
     """The line of the file on which the key of the table stands; None where it is written in an unusual way."""
     here, written = None, "[-_]".join(re.escape(part) for part in re.split("[-_]", key))
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_files.read(path).splitlines(), start=1):
         if head := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):
             here = head[1]
         elif here == table and re.match(rf"\s*[\"']?{written}[\"']?\s*=", line):

@@ -81,6 +81,7 @@ def resolve(words: Sequence[str], *, train: bool) -> list[Contender]:
 def trainings(
     contenders: Sequence[Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path,
     *, seed: int = 0, init: str | None = None, backgrounds: Sequence[str] = (),
+    encoding: str | None = None,
 ) -> list[Training]:  # fmt: skip
     """One training for every contender without a model and every task.
 
@@ -98,7 +99,8 @@ def trainings(
             origin = loading.weights_hash(loading.folder_of(begun)) if begun else None
             texts = backgrounds if getattr(registry.task(task), "reads_text", True) else ()
             tasks = _written(task, subsets)
-            decided = json.dumps([contender.key, tasks, tokens, seed, origin, list(texts), program])
+            read = [*texts, *(["encoding", encoding] if texts and encoding else [])]
+            decided = json.dumps([contender.key, tasks, tokens, seed, origin, read, program])
             digest = hashlib.sha256(decided.encode()).hexdigest()[:8]
             name = contender.flags[1] if contender.file else contender.label  # a file's label depends on the others
             out = folder / (re.sub(r"[^A-Za-z0-9_.=-]+", "-", f"{name}-{task}") + f"-{digest}")
@@ -110,6 +112,7 @@ def trainings(
             words += ["--out", str(out), "--threads", "1", "--paced", "--no-examine"]
             words += ["--init", begun] if begun else []
             words += [word for text in texts for word in ("--background", text)]
+            words += ["--encoding", encoding] if texts and encoding else []
             planned.append(Training(contender, task, out, tuple(words)))
     return planned
 

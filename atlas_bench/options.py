@@ -65,6 +65,16 @@ def _page(file: Path | None) -> Path | None:
     return file
 
 
+def _encoding(name: str | None) -> str | None:
+    """The encoding as Python calls it, None for UTF-8: one name for one encoding."""
+    from atlas_bench import text_files
+
+    try:
+        return name and text_files.known(name)
+    except UserError as error:
+        raise BadParameter(str(error).removeprefix(f"encoding '{name}'")) from None
+
+
 _length, _lengths = _reading("parse_length"), _reading("parse_lengths")
 _tasks, _models, _memories = _completing("tasks"), _completing("models"), _completing("memories")
 _contenders, _names = _completing("memories", "models"), _completing("tasks", "models", "memories", "sizes")
@@ -126,6 +136,9 @@ CompareSeed = Annotated[int, Option(help="Decides weights, lessons and questions
 TrainSeed = Annotated[int, Option(help="Decides weights and data.")]
 Data = Annotated[str, Option(help="generated, hub, or a folder: see `describe TASK`")]
 Background = Annotated[str, Option(help=_TEXTS)]
+Encoding = Annotated[
+    str | None, Option(metavar="NAME", help="Of the files in those folders [utf-8].", callback=_encoding)
+]
 Prompt = Annotated[Literal["bare", "official"], Option(help="official: BABILong's instruction and examples.")]
 NumFewshot = Annotated[int | None, Option(min=0, help="Of lm-eval's tasks [the task's own].")]
 

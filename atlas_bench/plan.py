@@ -16,7 +16,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from atlas_bench.results.record import Record
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 
 PROMPTS = ("bare", "official")
+NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --background is a folder
 LM_EVAL = "lm-eval:"  # what a task of lm-eval's begins with
 
 
@@ -108,12 +109,17 @@ def make(
 ) -> list[Cell]:
     """All cells, short ones first, each once; options go to the tasks that take them.
 
-    Raises UserError for fewer than one sample or an unknown prompt.
+    Raises UserError for fewer than one sample, an unknown prompt, or an encoding of no files.
     """
     if samples < 1:
         raise UserError(f"samples is {samples}. Ask for one or more.")
     if options.prompt not in PROMPTS:
         raise unknown("prompt", options.prompt, PROMPTS)
+    if options.encoding and {options.data, options.background} <= NO_FILES:
+        raise UserError(
+            f"--encoding '{options.encoding}' would do nothing: neither --data nor --background is a folder of files."
+            " Leave it out."
+        )
     wanted = list(wanted)
     reading = {name for name, _ in wanted if getattr(registry.task(name), "reads_text", True)}
     own = {name: TaskOptions() for name, _ in wanted if reading and name not in reading}
@@ -214,7 +220,7 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         model=cell.model,
         seed=cell.seed,
         samples=cell.samples,
-        options=asdict(cell.options),
+        options=cell.options.given(),
         protocol=protocol(cell, task, model),
         scorer_version={name: scorer.version for name, scorer in ruled.scorers.items()},
         headline=next(iter(ruled.scorers), None),

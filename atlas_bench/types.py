@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -146,11 +146,17 @@ class TaskOptions:
     data        "generated", "hub", or the path of a local folder of bAbI files
     background  "generated", "pg19" (hub), or the path of a folder of .txt files
     prompt      "bare" or "official"
+    encoding    of the files in those folders; None for UTF-8
     """
 
     data: str = "generated"
     background: str = "generated"
     prompt: str = "bare"
+    encoding: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """The options as a record has them: an encoding only where there is one."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Task(Protocol):

@@ -6,12 +6,15 @@ Only for a path that the user has typed: nothing that is read from disk may lead
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import sys
+import tokenize
 import traceback
 from pathlib import Path
 from types import ModuleType
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError
 
 NAME = r".*\.py(@[0-9a-f]+)?"  # a user's file, with or without its version
@@ -33,6 +36,11 @@ def execute(typed: str | Path, kind: str) -> tuple[str, ModuleType, bytes]:
         source = path.read_bytes()
     except OSError as error:
         raise UserError(f"{kind} file '{path}' cannot be read: {error.strerror or error}. Check the path.") from None
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)  # what a first line may name
+    except SyntaxError:
+        encoding = None
+    text_files.decode(source, path, encoding)  # Python itself lets wrong bytes pass in a comment
     digits = hashlib.sha256(source).hexdigest()[:8]
     if version and version != digits:
         raise UserError(f"{kind} file '{path}' is version {digits}, not {version}. Restore it, or name it without '@'.")

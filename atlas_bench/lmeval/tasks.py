@@ -9,7 +9,7 @@ A task is named atlas_TASK_SUBSET; atlas_TASK stands for all its subsets. --meta
 
     length             tokens of the prompt in the model's tokenizer, to 128Ki; needed
     samples, seed      100 and 0
-    data, background, prompt    as `atlas-bench run` takes them
+    data, background, prompt, encoding    as `atlas-bench run` takes them
     tokenizer          a Hugging Face name or folder, where --model_args names neither our model nor `pretrained`
 
 Samples, answers' length, stop texts and scorers are those of `atlas-bench run`. One of our models reads the very
@@ -36,7 +36,7 @@ from atlas_bench.types import Rules, Sample, TaskOptions, Tokenizer
 from atlas_bench.units import format_length, parse_length
 
 LONGEST = 131_072  # lm-eval keeps every prompt several times over, as text
-OPTIONS = ("data", "background", "prompt")
+OPTIONS = ("data", "background", "prompt", "encoding")
 FEATURES = Features(
     {name: Value("large_string") for name in ("input", "prefix", "target", "question")}
     | {name: Value("int64") for name in ("index", "length")}

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import registry
+from atlas_bench import registry, text_files
 from atlas_bench.errors import UserError, unknown
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -44,7 +44,7 @@ def card(name: str) -> dict[str, Any]:
     """The card of an embedded model or a model folder: config, recipe, training, figures."""
     path = folder_of(name) / CARD
     try:
-        return json.loads(path.read_text())
+        return json.loads(text_files.read(path))
     except json.JSONDecodeError as error:
         raise UserError(f"model card {path} is not JSON ({error}). Train again, or restore the file.") from None
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import tokenizers
 
+from atlas_bench import text_files
+
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -18,7 +20,7 @@ class Tokenizer:
     def __init__(self, path: Path):
         data = path.read_bytes()
         self.key = hashlib.sha256(data).hexdigest()[:16]
-        self._bpe = tokenizers.Tokenizer.from_str(data.decode())
+        self._bpe = tokenizers.Tokenizer.from_str(text_files.decode(data, path))
         self._bpe.no_truncation()  # published files may hold a length
         self._bpe.no_padding()
         self._bpe.encode_special_tokens = True  # "<|end|>" in a text is text

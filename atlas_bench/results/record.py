@@ -205,8 +205,9 @@ def parse_object(line: str | bytes, where: str) -> dict[str, Any]:
         row = _DECODER.decode(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error.msg}, character {error.pos + 1}).") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{where}: not JSON (not UTF-8 text).") from None
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{line[error.start]:02x} at offset {error.start} of the line"
+        raise UserError(f"{where}: not JSON (not UTF-8 text: {byte}).") from None
     except (ValueError, RecursionError) as error:  # a number of 4300 digits, lists in lists in lists
         raise UserError(f"{where}: not JSON ({error}).") from None
     if not isinstance(row, dict):

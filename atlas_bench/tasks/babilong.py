@@ -128,7 +128,7 @@ class Cell:
     @cached_property
     def corpus(self) -> corpora.Corpus:
         """The background."""
-        return self.corpora.open(self.options.background, self.encode.tokenizer)
+        return self.corpora.open(self.options.background, self.encode.tokenizer, self.options.encoding)
 
     @cached_property
     def before(self) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ class Folder:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
         path = cell.options.data
-        stories = _stories(path).get(cell.subset)
+        stories = _stories(path, cell.options.encoding).get(cell.subset)
         if not stories:
             raise UserError(
                 f"data '{path}' has no bAbI file of {cell.subset}. Give 'generated', 'hub', or a folder with"
@@ -174,8 +174,8 @@ def source(data: str) -> Callable[[Any], Any]:
 
 
 @cache
-def _stories(folder: str) -> dict[str, list[babi.Story]]:
-    return babi.load_folder(folder)
+def _stories(folder: str, encoding: str | None) -> dict[str, list[babi.Story]]:
+    return babi.load_folder(folder, encoding)
 
 
 @cache

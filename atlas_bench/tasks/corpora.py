@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError, needs
 from atlas_bench.tasks import hub, prose
 from atlas_bench.types import Tokenizer
@@ -35,7 +36,7 @@ MIN_TOKENS = 10  # BABILong skips shorter sentences
 SHARD_TOKENS = 1_000_000
 OPEN_DOCUMENTS = 64  # maps held open per corpus
 BATCH = 1024  # sentences per encode_batch
-TEXT_BLOCK = 1 << 20  # characters of a book split into sentences at once
+TEXT_BLOCK = text_files.BLOCK  # characters of a book split into sentences at once
 PG19 = "emozilla/pg19"
 PG19_BOOKS = {"test": 100, "validation": 50, "train": 28_602}
 
@@ -117,26 +118,26 @@ class Corpus:
         return self._cache / "documents" / f"{name[:40]}.tok"
 
 
-def open_corpus(spec: str, tokenizer: Tokenizer) -> Corpus:
-    """The corpus a user names: "generated", "pg19", or the path of a folder of .txt files."""
+def open_corpus(spec: str, tokenizer: Tokenizer, encoding: str | None = None) -> Corpus:
+    """The corpus a user names: "generated", "pg19", or the path of a folder of .txt files in some encoding."""
     if spec == "generated":
         return generated(tokenizer)
     if spec == "pg19":
         return pg19(tokenizer)
-    return folder(spec, tokenizer)
+    return folder(spec, tokenizer, encoding)
 
 
 class CorpusCache:
     """Corpora that are opened once for each name and tokenizer: their maps stay open."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Corpus] = {}
+        self._known: dict[tuple[str, str, str | None], Corpus] = {}
 
-    def open(self, spec: str, tokenizer: Tokenizer) -> Corpus:
+    def open(self, spec: str, tokenizer: Tokenizer, encoding: str | None = None) -> Corpus:
         """open_corpus, remembered."""
-        key = spec, tokenizer.key
+        key = spec, tokenizer.key, encoding
         if key not in self._known:
-            self._known[key] = open_corpus(spec, tokenizer)
+            self._known[key] = open_corpus(spec, tokenizer, encoding)
         return self._known[key]
 
 
@@ -176,22 +177,37 @@ def endless(
 
 
 def folder(
-    path: str | Path, tokenizer: Tokenizer, *, exclude: Iterable[str] = (), cache: str | Path | None = None
+    path: str | Path,
+    tokenizer: Tokenizer,
+    encoding: str | None = None,
+    *,
+    exclude: Iterable[str] = (),
+    cache: str | Path | None = None,
 ) -> Corpus:
-    """Every .txt file below `path`, sorted by its path, one document each; `exclude` names file stems."""
+    """Every .txt file below `path`, sorted by its path, one document each.
+
+    encoding  of the files, None for UTF-8; it is part of the corpus's identity
+    exclude   file stems
+
+    Raises UserError where there is no such file, or one that is not in that encoding.
+    """
     root, skipped = Path(path).expanduser(), set(exclude)
     files = sorted(file for file in root.rglob("*.txt") if file.is_file() and file.stem not in skipped)
     if not files:
         why = "has no .txt file" if root.is_dir() else "is not a folder"
         left = f" besides {', '.join(sorted(skipped))}" if skipped and root.is_dir() else ""
         raise UserError(f"background '{path}' {why}{left}. Give 'generated', 'pg19', or a folder of .txt files.")
+    for file in files:  # all of them now: a cell that has begun is not to end at a byte of the last one
+        for _ in _read(file, encoding):
+            pass
     hashes = [_file_hash(file) for file in files]
+    named = [encoding] if encoding else []
     return Corpus(
         str(path),
         tokenizer,
-        lambda i: split_sentences(_read(files[i])),
-        identity=["punkt", hashes],
-        document_identity=lambda i: ["punkt", hashes[i]],
+        lambda i: split_sentences(_read(files[i], encoding)),
+        identity=["punkt", hashes, *named],
+        document_identity=lambda i: ["punkt", hashes[i], *named],
         n_documents=len(files),
         cache=cache,
     )
@@ -315,10 +331,8 @@ def _hub_texts(split: str) -> Iterator[str]:
         yield row["text"]
 
 
-def _read(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8-sig", errors="replace") as text:
-        while block := text.read(TEXT_BLOCK):
-            yield block
+def _read(file: Path, encoding: str | None) -> Iterator[str]:
+    return text_files.blocks(file, encoding, choice=True)
 
 
 def _file_hash(file: Path) -> str:

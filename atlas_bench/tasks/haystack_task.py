@@ -129,7 +129,7 @@ class HaystackTask:
 
     def corpus(self, subset: str, tokenizer: Tokenizer, options: TaskOptions) -> corpora.Corpus:
         """The background, opened once per tokenizer."""
-        return self._corpora.open(options.background, tokenizer)
+        return self._corpora.open(options.background, tokenizer, options.encoding)
 
     def background(self, subset: str, corpus: corpora.Corpus, tokens: int, rng: random.Random) -> list[Span]:
         """The text around the facts, as spans of the corpus that are exactly so many tokens."""

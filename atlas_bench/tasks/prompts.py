@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError, unknown
 
 LM_EVAL = "0.4.13"  # whose words the corrections are for
@@ -111,7 +112,7 @@ def _task_file(subset: str) -> Mapping[str, Any]:
         raise UserError(f"prompt 'official' takes its words from the lm-eval package, which is not installed. {advice}")
     path = Path(roots[0]) / "tasks" / "babilong" / f"babilong_{subset}.yaml"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_files.read(path)
     except FileNotFoundError:
         raise UserError(
             f"prompt 'official' has no words for '{subset}': lm-eval has no file {path}. Use --prompt bare."

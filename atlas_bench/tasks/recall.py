@@ -22,6 +22,7 @@ Nothing is ever cut but where the name says so.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import random
 import re
@@ -29,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.tasks import corpora, hub
 from atlas_bench.tasks.haystack import background, intersperse
@@ -138,14 +140,15 @@ class Recall:
                 f"recall:{subset} has no background '{options.background}': it is the document alone."
                 f" Leave --background out, or ask for {base}-hidden."
             )
-        if (options.data, base) not in self._rows:
-            self._rows[options.data, base] = _load(options.data, base)
+        key = options.data, base, options.encoding
+        if key not in self._rows:
+            self._rows[key] = _load(*key)
         size = next((int(each[3:]) for each in variants if each.startswith("cut")), None)
         corpus = self._corpus(tokenizer, options) if hidden else None
-        return _Cell(base, tuple(variants), size, self._rows[options.data, base], tokenizer, corpus)
+        return _Cell(base, tuple(variants), size, self._rows[key], tokenizer, corpus)
 
     def _corpus(self, tokenizer: Tokenizer, options: TaskOptions) -> corpora.Corpus:
-        return self._corpora.open(options.background, tokenizer)
+        return self._corpora.open(options.background, tokenizer, options.encoding)
 
 
 @dataclass(frozen=True)
@@ -254,8 +257,8 @@ class _Cell:
         return [token for part in parts(text) for token in self.tokenizer.encode(part)]
 
 
-def _load(data: str, base: str) -> _Rows:
-    """The rows of a source, from the hub or a folder."""
+def _load(data: str, base: str, encoding: str | None) -> _Rows:
+    """The rows of a source, from the hub or a folder of files in some encoding."""
     if data == "hub":
         advice = "Use --data with a folder of .jsonl files."
         rows = list(hub.rows(SOURCES[base].hub, split="validation", advice=advice))
@@ -264,18 +267,19 @@ def _load(data: str, base: str) -> _Rows:
     if data == "generated":
         raise UserError(f"recall is made of published documents; none are generated. {advice} {base}.jsonl.")
     try:
-        text = path.read_bytes()
+        read = path.read_bytes()
     except OSError as error:
         raise UserError(
             f"data '{data}' has no readable file {base}.jsonl ({error.strerror}). {advice} of it."
         ) from error
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(text_files.decode(read, path, encoding, choice=True)), start=1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
             raise UserError(f"line {number} of {path} is not JSON: {error}. It holds one object a line.") from error
-    return _Rows(rows, str(path), f"folder {hashlib.sha256(text).hexdigest()[:16]}")
+    key = f"folder {hashlib.sha256(read).hexdigest()[:16]}" + (f" {encoding}" if encoding else "")
+    return _Rows(rows, str(path), key)
 
 
 DESCRIPTION = """\

@@ -39,6 +39,7 @@ def main(
     tasks: Sequence[str] = ("babilong:qa1",),
     seed: int = 0,
     backgrounds: Sequence[str] = (),
+    encoding: str | None = None,
     hold_out: Sequence[str] = (),
     attention_window: int = 16,
     layers: int = 2,
@@ -59,6 +60,7 @@ def main(
     tasks             as `run` takes them, 'mqar:8,babilong:qa1'; a context is of one task's, all equally likely
     backgrounds       corpora that contexts are drawn from, in equal parts; naming one twice doubles it;
                       none: generated prose where a task has a background
+    encoding          of the files of those that are folders, None for UTF-8
     hold_out          text files (without .txt) of folder corpora that training must not see
     attention_window  tokens; 0 for full attention
     layers            of [attention, memory, MLP]; 3 without a memory have as many weights as 2 with one
@@ -78,6 +80,10 @@ def main(
             "Leave --background and --hold-out out."
         )
     backgrounds = backgrounds or ("generated",) * reading
+    if encoding and set(backgrounds) <= set(NO_FOLDERS):
+        raise UserError(
+            f"--encoding '{encoding}' would do nothing: no --background is a folder of texts. Leave it out."
+        )
     check_held_out(hold_out, backgrounds)
     if threads:
         torch.set_num_threads(threads)
@@ -101,7 +107,7 @@ def main(
     if config.full_attention:  # a cache that grows is not passed on: those tokens are spent on whole contexts
         recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
     tokenizer = embedded()
-    opened = {spec: open_corpus(spec, tokenizer, hold_out) for spec in backgrounds}
+    opened = {spec: open_corpus(spec, tokenizer, hold_out, encoding) for spec in backgrounds}
     warm = loading.read_weights(loading.folder_of(init) / loading.WEIGHTS) if init else None
     texts = [opened[spec] for spec in backgrounds]
     kinds = {name: registry.task(name).lessons(subsets, tokenizer, seed, texts) for name, subsets in wanted.items()}
@@ -133,11 +139,11 @@ def check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:
             )
 
 
-def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str]) -> corpora.Corpus:
+def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str], encoding: str | None = None) -> corpora.Corpus:
     """A corpus as `run --background` knows it; of a folder, without the held-out files."""
     if spec in NO_FOLDERS or not hold_out:
-        return corpora.open_corpus(spec, tokenizer)
-    return corpora.folder(spec, tokenizer, exclude=tuple(hold_out))
+        return corpora.open_corpus(spec, tokenizer, encoding)
+    return corpora.folder(spec, tokenizer, encoding, exclude=tuple(hold_out))
 
 
 def origin_of(init: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import cached_file
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.models import causal_lm  # noqa: F401 - transformers then knows models that `export` has written
 from atlas_bench.models.huggingface.model import DTYPES, HuggingFaceModel
@@ -176,7 +177,7 @@ def _weights(name: str, revision: str) -> list[Path]:
             f"model '{name}' has no {WEIGHTS}: other formats are not read, as a pickle can run code. Convert the "
             "weights with transformers' save_pretrained(), or choose a revision that has them (revision=refs/pr/N)."
         )
-    shards = _try(name, INDEX, lambda: sorted(set(json.loads(index.read_text())["weight_map"].values())))
+    shards = _try(name, INDEX, lambda: sorted(set(json.loads(text_files.read(index))["weight_map"].values())))
     return [*files, *(get(shard) for shard in shards)]
 
 

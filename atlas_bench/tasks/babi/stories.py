@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError
 
 T = TypeVar("T")
@@ -124,17 +125,18 @@ def _parse(lines: Iterable[str], source: str) -> list[Story]:
     return [Story(tuple(facts), tuple(questions)) for facts, questions in stories]
 
 
-def load_folder(path: str | Path) -> dict[str, list[Story]]:
+def load_folder(path: str | Path, encoding: str | None = None) -> dict[str, list[Story]]:
     """All stories of a folder by subset, {"qa1": [...], ...}; files of one subset follow each other by name.
 
     Source: files named `qaN_*.txt` as in the bAbI v1.2 archive, e.g. its folder `en-10k`.
-    Args: path of the folder; UserError if it holds no such stories, or for a line that is none.
+    Args: path of the folder; encoding of the files, None for UTF-8. UserError if it holds no such stories, for a line
+    that is none, and for a file of another encoding.
     """
     folder = Path(path)
     found: dict[str, list[Story]] = {}
     for file in sorted(folder.glob("qa*_*.txt")):
         if prefix := re.match(r"qa[0-9]+(?=_)", file.name):
-            lines = file.read_text("utf-8").splitlines()
+            lines = text_files.read(file, encoding, choice=True).splitlines()
             found.setdefault(prefix[0], []).extend(_parse(lines, str(file)))
     if not any(found.values()):
         why = "has no bAbI lines in files 'qaN_*.txt'" if folder.is_dir() else "is not a folder"

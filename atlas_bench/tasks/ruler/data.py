@@ -20,6 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError
 from atlas_bench.tasks import hub
 
@@ -56,7 +57,7 @@ class Source:
 
 
 @cache
-def load(subset: str, where: str) -> Data:
+def load(subset: str, where: str, encoding: str | None = None) -> Data:
     """The data of a subset from a folder or, where that is "hub", from the hub; UserError where they are not there."""
     source = SOURCES[subset]
     if where == "generated":
@@ -69,7 +70,7 @@ def load(subset: str, where: str) -> Data:
         return source.parse(source.from_hub(list(rows)))
     path = Path(where).expanduser() / source.file
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(text_files.read(path, encoding, choice=True))
     except FileNotFoundError:
         raise UserError(
             f"data '{where}' has no file {source.file} for ruler:{subset}. Put {source.original} there under that"

@@ -89,7 +89,7 @@ class Documents:
 
     def _drafts(self, subset: str, seed: int, tokenizer: Tokenizer, options: TaskOptions) -> Iterator[Draft]:
         """One of every question, in the order of the file."""
-        read = data.load(subset, options.data)
+        read = data.load(subset, options.data, options.encoding)
         for number, asked in enumerate(read.questions):
             yield self._draft(subset, read, asked, f"ruler {subset} {seed} {number}", tokenizer)
 

@@ -22,6 +22,7 @@ from string import ascii_lowercase
 
 import numpy as np
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError
 from atlas_bench.tasks.ruler.shuffle import permute, round_keys
 
@@ -38,7 +39,7 @@ def word_list(kind: str) -> tuple[str, ...]:
             "RULER's words are those of the wonderwords package. Install it: pip install wonderwords==2.2.0."
         )
     path = Path(package.submodule_search_locations[0]) / "assets" / f"{kind}list.txt"
-    return tuple(line.rstrip() for line in path.read_text(encoding="utf-8").splitlines())
+    return tuple(line.rstrip() for line in text_files.read(path).splitlines())
 
 
 @cache
