@@ -110,6 +110,20 @@ def _split(memory: Memory, x: Tensor) -> str | None:
 
 
 @torch.no_grad()
+def empty_segment(build: Build) -> str | None:
+    """A segment of no tokens gives no outputs and leaves the state as it was, whenever it comes."""
+    memory, x = build(), tokens()
+    for said, state in (("at the beginning", memory.start(ROWS)), ("after 50 tokens", memory(x[:, :50])[1])):
+        for options in ({}, {"output": False}):
+            y, after = memory(x[:, :0], state, **options)
+            if y.shape != x[:, :0].shape:
+                return f"an empty segment gives outputs of shape {tuple(y.shape)}, not {tuple(x[:, :0].shape)}"
+            if gap := _state_gap(state, after, 0):
+                return f"an empty segment {said} changes {gap}"
+    return None
+
+
+@torch.no_grad()
 def causal(build: Build) -> str | None:
     """No output depends on a later token."""
     return _causal(build(), tokens()) or _causal(build(write_bias=SPARSE), sparse_tokens())
@@ -283,6 +297,7 @@ def finite_on(build: Build, length: int, *, write_bias: float) -> str | None:
 CONTRACTS: dict[str, Callable[[Build], str | None]] = {
     "runs": runs,
     "any split": split,
+    "empty segment": empty_segment,
     "causal": causal,
     "separate rows": rows,
     "constant state": constant_state,

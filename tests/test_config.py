@@ -104,6 +104,8 @@ def test_other_mistakes_are_told(here):
     assert '--samples "many" (ATLAS_BENCH_RUN_SAMPLES)' in message and "valid integer" in message
     assert "has no values to print" in refused("--print-config", "lm-eval")
     (here / FILE).write_bytes(b"\xff\xfe")
+    assert f"'{FILE}' is not UTF-8 text (byte 0xff at offset 0)" in refused("list")
+    (here / FILE).write_text("[run]\nsamples = \n")
     assert "is not TOML" in refused("list")
 
 

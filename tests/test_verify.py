@@ -168,6 +168,22 @@ def test_a_broken_contract_is_told(file, line, contract, said):
     assert said in broken(file(RIGHT + FORWARD.format(line=line)), contract)
 
 
+@pytest.mark.parametrize(
+    ("returns", "said"),
+    [
+        ("(x.mean(1), state)", "an empty segment gives outputs of shape (3, 32), not (3, 0, 32)"),
+        ("(x, self.start(len(x)))", "an empty segment after 50 tokens changes the state 'M' by"),
+    ],
+)
+def test_an_empty_segment_that_is_read_is_told(file, returns, said):
+    method = f"""
+    def __call__(self, x, state=None, **options):
+        return super().__call__(x, state, **options) if x.shape[1] else {returns}
+"""
+    assert broken(file(RIGHT), "empty segment") is None
+    assert said in broken(file(RIGHT + method), "empty segment")
+
+
 CLOSED_FORM = """
     def write_chunk(self, state, q, k, v, gates):
         return None if q is None else self._read(state, q), state

@@ -94,6 +94,8 @@ class Decoder(nn.Module):
         """Hidden states [B, T, D] after the last norm (None without output) and the new state; tokens [B, T]."""
         state = self.start(tokens.shape[0]) if state is None else state
         x = norm(self.embedding(tokens))
+        if not tokens.shape[1]:  # an empty segment leaves the state as it was
+            return (x if output else None), list(state)
         new = []
         for i, (block, layer) in enumerate(zip(self.blocks, state, strict=True)):
             x, layer = block(x, layer, output=output or i + 1 < len(self.blocks))

@@ -113,7 +113,7 @@ class LanguageModel:
                 logits = self.model.logits(rows).float()
                 nats.append(logits.gather(-1, token[:, None]).squeeze(-1) - logits.logsumexp(-1))
                 greedy.append(logits.argmax(-1) == token)
-        shape = len(ids), -1
+        shape = len(ids), ids.shape[1] - 1
         return state, torch.cat(nats).view(shape).cpu().numpy(), torch.cat(greedy).view(shape).cpu().numpy()
 
     def state_bytes(self, state: State) -> int:

@@ -56,7 +56,7 @@ def close(a, b, tolerance=1e-8):
     return a.keys() == b.keys() and all(np.abs(a[k] - b[k]).max(initial=0) <= tolerance for k in a)
 
 
-@pytest.mark.parametrize("splits", [[1] * 333, [63, 64, 65, 141], [16, 317], [332, 1]])
+@pytest.mark.parametrize("splits", [[1] * 333, [63, 64, 65, 141], [16, 317], [332, 1], [0, 40, 0, 293, 0]])
 def test_any_split_gives_the_same_state_and_answer(model, tokens, splits):
     whole, pieces = feed(model, tokens, [333]), feed(model, tokens, splits)
     assert close(model.pack(whole), model.pack(pieces))
@@ -116,6 +116,13 @@ def test_likelihoods_are_those_of_a_full_forward_pass(model, tokens, splits):
     assert np.abs(np.concatenate(nats, 1) - expected.gather(-1, wanted[..., None])[..., 0].numpy()).max() < 1e-4
     assert np.array_equal(np.concatenate(greedy, 1), (expected.argmax(-1) == wanted).numpy())
     assert close(model.pack(state), model.pack(feed(model, tokens[:, :332], [332])))
+
+
+def test_no_tokens_leave_the_state_and_have_no_likelihoods(model, tokens):
+    for state in (model.start(2), feed(model, tokens[:, :40], [40])):
+        after, nats, greedy = model.logprobs(state, tokens[:, 40:41])
+        assert close(model.pack(state), model.pack(after), 0) and nats.shape == greedy.shape == (2, 0)
+        assert close(model.pack(state), model.pack(model.feed(state, tokens[:, :0])), 0)
 
 
 def test_likelihoods_in_few_bytes_of_logits_are_the_same(tokens, monkeypatch):

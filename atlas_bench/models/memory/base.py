@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -124,6 +125,12 @@ class Memory(nn.Module):
             width = self.query.in_features
             state["halo"] = self.query.weight.new_zeros(batch, self.omega_window - 1, width)
         return state
+
+    def __call__(self, x: Tensor, state: State | None = None, **options: Any) -> tuple[Tensor, State]:
+        """forward(), but for an empty segment, T = 0: no outputs, and the state as it was. No forward() sees one."""
+        if x.shape[1]:
+            return super().__call__(x, state, **options)
+        return x, self.start(x.shape[0]) if state is None else dict(state)
 
     def forward(self, x: Tensor, state: State | None = None, *, output: bool = True) -> tuple[Tensor, State]:
         """Reads and writes T tokens: [B, T, D] -> ([B, T, D], state). Any split of T gives the same.
