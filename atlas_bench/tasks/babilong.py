@@ -185,6 +185,8 @@ pitfalls  The official scorer looks for labels as substrings; babilong/word read
           memory at all for qa18 (92 % right by the question alone) and qa20 (72 %).
           In qa11 and qa13 background may stand between a name and the "she" that means it, as in BABILong itself.
           The official scorer takes no "none" in qa7: nobody can score more than 53 % there.
+          --prompt official is BABILong's own: its words, 20 new tokens and no stop text. With bare a line break ends
+          an answer, as it does in the training of the models here.
           Length counts the question and the prompt; BABILong's own lengths leave them out.
           At short lengths only short stories fit, so qa2, qa3 and qa5 are easier there.
           On the hub --len picks the configuration; the exact length is in the record.

@@ -162,7 +162,7 @@ class Hub:
                 "labels": LABELS[self.cell.subset],
                 "plan_hash": context.digest(),
                 "corpus_key": f"{self.repository} {self.config}",
-                "data_key": f"{self.repository} {self.config}",
+                "data_key": f"{self.repository} {self.config}, stripped",  # earlier versions kept a question's blank
                 "prompt_hash": prompt.hash,
             },
         )

@@ -19,6 +19,7 @@ from atlas_bench.errors import UserError
 from atlas_bench.results.record import (
     ANSWER_CHARS,
     DEPTH,
+    EARLIER_OFFICIAL,
     Record,
     answer_row,
     cell_key,
@@ -334,6 +335,18 @@ def test_identity_is_the_cell_key_without_the_hash(a, b, near):
     second = replace(first, **(b if not near else {"options": b["options"]}))
     assert (identity(first) == identity(second)) == (cell_key(first) == cell_key(second))
     assert identity(first) == identity(replace(first, seconds=1.0, status="oom", answers=[]))
+
+
+def test_the_official_prompt_of_an_earlier_version_is_another_cell(make):
+    """Its words and the end of its answers were not the benchmark's: it is neither reused nor called official."""
+    official = {"options": {"data": "generated", "background": "generated", "prompt": "official"}}
+    now, before = make(**official), make(**official, protocol={})
+    assert Record.from_json(now.to_json()) == now
+    read = Record.from_json(before.to_json())
+    assert read.options["prompt"] == EARLIER_OFFICIAL and cell_key(read) != cell_key(now)
+    assert Record.from_json(read.to_json()) == read
+    for other in (make(protocol={}), make(**official, protocol={}, task="mine")):
+        assert Record.from_json(other.to_json()) == other
 
 
 def test_timeless_forgets_circumstance_only(make):
