@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from atlas_bench import plan, registry, text_files
+from atlas_bench import contenders, plan, registry, text_files
 from atlas_bench.cli import app
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
@@ -162,6 +162,16 @@ def test_every_task_that_reads_files_reads_them_in_the_encoding_given(tmp_path: 
         assert sample.meta["data_key"].endswith(encoding)
 
 
+def test_every_text_of_a_folder_is_checked_before_any_is_used(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(TEXT * 9, encoding="latin-1" if name == "c" else "utf-8")
+    with pytest.raises(UserError, match=r"c\.txt' is not UTF-8 text"):
+        corpora.folder(tmp_path, embedded())
+    corpus = corpora.folder(tmp_path, embedded(), exclude=["c"])
+    assert corpora.load(corpus.path(0)) is None  # nothing is tokenised before it is read
+    assert len(corpus.document(0).tokens)
+
+
 def test_an_encoding_is_part_of_what_a_corpus_and_a_cell_are(tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_bytes((TEXT * 9).encode())
     keys = {corpora.folder(tmp_path, embedded(), encoding).key for encoding in (None, "latin-1", "cp1252")}
@@ -172,9 +182,26 @@ def test_an_encoding_is_part_of_what_a_corpus_and_a_cell_are(tmp_path: Path) -> 
     assert cell.options == named
 
 
-@pytest.mark.parametrize("command", [["run", "babilong:qa1"], ["compare", "titans", "atlas", "--task", "babilong:qa1"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "babilong:qa1", "--len", "1K"],
+        ["compare", "titans", "atlas", "--task", "babilong:qa1", "--len", "1K", "--train", "20M"],
+        ["train", "--memory", "titans"],
+    ],
+)
 def test_an_encoding_without_a_file_to_read_is_refused(command: list[str], tmp_path: Path) -> None:
-    words = [*command, "--len", "1K", "--encoding", "latin1", "--out", str(tmp_path / "runs")]
-    result = CliRunner().invoke(app, words + ["--train", "20M"] * (command[0] == "compare"))
+    result = CliRunner().invoke(app, [*command, "--encoding", "latin1", "--out", str(tmp_path / "out")])
     assert result.exit_code == 2 and "--encoding 'iso8859-1' would do nothing" in result.stderr
-    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_trainings_of_a_comparison_read_the_encoding_given(tmp_path: Path) -> None:
+    entrants = contenders.resolve(["titans", "atlas"], train=True)
+    named, plain = (
+        contenders.trainings(entrants, {"babilong": ["qa1"]}, 20_000_000, tmp_path, backgrounds=["books"], encoding=e)
+        for e in ("cp1252", None)
+    )
+    for with_it, without in zip(named, plain, strict=True):
+        assert with_it.words[-2:] == ("--encoding", "cp1252") and "--encoding" not in without.words
+        assert with_it.folder != without.folder

@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache as memoise
@@ -197,20 +197,21 @@ def folder(
         why = "has no .txt file" if root.is_dir() else "is not a folder"
         left = f" besides {', '.join(sorted(skipped))}" if skipped and root.is_dir() else ""
         raise UserError(f"background '{path}' {why}{left}. Give 'generated', 'pg19', or a folder of .txt files.")
-    for file in files:  # all of them now: a cell that has begun is not to end at a byte of the last one
-        for _ in _read(file, encoding):
-            pass
     hashes = [_file_hash(file) for file in files]
     named = [encoding] if encoding else []
-    return Corpus(
+    corpus = Corpus(
         str(path),
         tokenizer,
         lambda i: split_sentences(_read(files[i], encoding)),
         identity=["punkt", hashes, *named],
-        document_identity=lambda i: ["punkt", hashes[i], *named],
+        document_identity=lambda i: ["punkt, strict", hashes[i], *named],  # "punkt": bytes may have been replaced
         n_documents=len(files),
         cache=cache,
     )
+    for i, file in enumerate(files):  # all of them now: a cell that has begun is not to end at a byte of the last one
+        if load(corpus.path(i)) is None:
+            deque(_read(file, encoding), maxlen=0)
+    return corpus
 
 
 def pg19(tokenizer: Tokenizer, split: str = "test", cache: str | Path | None = None) -> Corpus:
