@@ -241,7 +241,7 @@ def test_the_hub_gives_its_own_contexts(monkeypatch: pytest.MonkeyPatch) -> None
 
 @needs_lm_eval
 def test_the_hub_with_the_official_prompt_is_the_benchmarks_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(babilong_data, "_hub_rows", lambda *key: iter(ROWS))
+    monkeypatch.setattr(babilong_data.hub, "rows", lambda *name, split, advice: ROWS)
     before = prompts.load("official", "qa1").before
     for sample, row in zip(samples("qa1", 16_000, 2, options=TaskOptions("hub", prompt="official")), ROWS, strict=True):
         assert text(sample) == f"{before}{row['input']}\n</context>\n\nQuestion: Where is Mary?"
