@@ -101,11 +101,11 @@ def run(
         registry.name_file(file)
     models = loading.load_all(dict.fromkeys(model), threads=threads, device=device, products=products)
     cells = plan.make(
-        wanted, lengths=lengths, models=list(models), seeds=seed, samples=samples or 100,
+        wanted, lengths=lengths, models=list(models), seeds=seed, samples=samples,
         options=TaskOptions(data=data, background=background, prompt=prompt),
     )  # fmt: skip
-    settings = runner.settings_for(
-        samples or 100, batch=batch, block=parse_length(block) if block else None,
+    settings = runner.Settings(
+        batch=batch, block=parse_length(block) if block else None,
         checkpoint_tokens=parse_length(checkpoint_every), timeout=timeout, debug=debug,
     )  # fmt: skip
     plan.check(cells, models)  # the last thing that can be the user's mistake; from here on files are written

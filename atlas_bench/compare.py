@@ -63,7 +63,7 @@ def main(
             label: loading.load(str(folder)) for label, folder in folders.items() if (label, name) not in reasons
         }
         runnable = [cell for cell in cells[name] if cell.model in models]
-        records += runner.run(runnable, models, out, runner.settings_for(samples), progress)
+        records += runner.run(runnable, models, out, runner.Settings(), progress)
         records += [_failed(cell, reasons[cell.model, name]) for cell in cells[name] if cell.model not in models]
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None

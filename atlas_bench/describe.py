@@ -153,7 +153,7 @@ def lines(data: dict[str, Any]) -> Iterator[str]:
 def _task(typed: str, one: bool) -> dict[str, Any]:
     from atlas_bench import plan
 
-    pairs = plan.parse_task(typed)
+    pairs = plan.parse_task(typed if one or typed.startswith(plan.LM_EVAL) else f"{typed}:{plan.ALL}")
     name, task = pairs[0][0], registry.task(pairs[0][0])
     subsets = {}
     for _, subset in pairs:
@@ -165,7 +165,7 @@ def _task(typed: str, one: bool) -> dict[str, Any]:
             "questions_per_context": rules.questions_per_context,
         }
     found = {"kind": "task", "name": name, "version": task.version, "about": task.describe(), "subsets": subsets}
-    return found | {"subset": pairs[0][1] if one else None, **_sample(task, pairs[0][1])}
+    return found | {"subset": pairs[0][1] if one and len(pairs) == 1 else None, **_sample(task, pairs[0][1])}
 
 
 def _task_lines(data: dict[str, Any]) -> Iterator[str]:

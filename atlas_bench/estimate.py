@@ -1,6 +1,6 @@
 """`atlas-bench run --dry-run`: what every cell would read, take and weigh, and how sure its score can be.
 
-    told = estimate(cells, models, Path("runs"), runner.settings_for(100))
+    told = estimate(cells, models, Path("runs"), runner.Settings())
     print("\\n".join(estimate_table.lines(told)))
 
     babilong:qa1: 8 samples; 95 % interval at 50 %: 22-78, at 90 %: 56-98
@@ -147,18 +147,20 @@ def _calibrate_all(
         if row["action"] in TO_RUN and not row["endpoint"]:
             rules = registry.task(cell.task).rules(cell.subset)
             kind = rules.questions_per_context, rules.max_answer_tokens, rules.restart, not rules.scorers
-            kinds[cell.model, cell.task, cell.samples, cell.options, kind].append((cell, row))
-    for group in kinds.values():
+            side_by_side = settings.streams(row["contexts"], cell.length, models[cell.model])
+            kinds[cell.model, cell.task, side_by_side, cell.options, kind].append((cell, row))
+    for (*_, side_by_side, _, _), group in kinds.items():
         first, model = group[0][0], models[group[0][0].model]
         progress.note(f"calibrating {first.model} on {first.title}")
-        readings, note = _calibrate(first, sorted({cell.length for cell, _ in group}), model, settings)
+        readings, note = _calibrate(
+            first, sorted({cell.length for cell, _ in group}), model, replace(settings, batch=side_by_side)
+        )
         states = [reading["state_bytes"] for reading in readings if reading["state_bytes"] is not None]
         grows = len(states) > 1 and states[-1] > states[-2]
         costs = _fit(readings, grows) if readings else {}
-        fitting = getattr(model, "streams", lambda length: settings.batch)
+        fitting = getattr(model, "streams", lambda length: runner.BATCH)
         for cell, row in group if readings else ():
-            side_by_side = min(settings.batch, row["contexts"], fitting(cell.length))
-            row |= _expected(row, readings, costs, grows, side_by_side)
+            row |= _expected(row, readings, costs, grows, min(side_by_side, fitting(cell.length)))
         subsets = list(dict.fromkeys(cell.subset for cell, _ in group))
         about = {"model": first.model, "task": first.task, "subset": first.subset, "subsets": subsets}
         yield about | {"readings": readings, "state_grows": grows, "seconds_per": costs, "note": note}
@@ -213,7 +215,7 @@ def _measure(cell: Cell, model: Model, settings: runner.Settings) -> Row:
 def _weigh(cell: Cell, model: Model, settings: runner.Settings) -> int:
     """Bytes of one stream's state at its end."""
     context, state = next(plan.samples(cell, registry.task(cell.task), model)).context, model.start(1)
-    for tokens in streams.blocks([context], 0, context.length, settings.block):
+    for tokens in streams.blocks([context], 0, context.length, settings.tokens(1)):
         state = model.feed(state, tokens)
     return model.state_bytes(state)
 

@@ -160,6 +160,7 @@ class Task(Protocol):
 
     lessons(subsets, tokenizer, seed, corpora)    where models can be trained on it, see tasks/lessons.py
     reads_text = False                            where it takes no data, background or prompt
+    usual = ("qa1", ..)                           subsets that its bare name stands for, where that is not all of them
     """
 
     name: str

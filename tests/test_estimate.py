@@ -272,8 +272,8 @@ def test_a_control_model_on_a_real_task(tmp_path):
     models = loading.load_all(["oracle"])
     cells = plan.make(plan.parse_tasks("mqar:8"), lengths=[1000, 8000], models=["oracle"], samples=20)
     plan.check(cells, models)
-    found = estimate.estimate(cells, models, tmp_path, runner.settings_for(20))
-    records = runner.run(cells, models, tmp_path, runner.settings_for(20), Progress(quiet=True))
+    found = estimate.estimate(cells, models, tmp_path, runner.Settings())
+    records = runner.run(cells, models, tmp_path, runner.Settings(), Progress(quiet=True))
     for row, record in zip(found["cells"], records, strict=True):
         assert (row["tokens"], row["contexts"], row["state_bytes"]) == (record.tokens_read, 3, record.state_bytes)
         assert row["memory_bytes"] == pytest.approx(record.peak_rss_bytes, rel=0.5)
