@@ -75,10 +75,14 @@ def run(
 ) -> None:
     """Ask models about long contexts.
 
-    The same command again runs only what is missing. Exit code: 0, 1 where a cell failed, 2 for a mistake in the
-    command, 130 after Ctrl-C.
+    Without --len it is a first look of less than a minute: 1K and 16K, 20 questions each. The same command again
+    runs only what is missing. Exit code: 0, 1 where a cell failed, 2 for a mistake in the command, 130 after Ctrl-C.
     """
-    from atlas_bench import plan, registry, runner
+    from atlas_bench.models import specs
+
+    output.quieten(quiet)
+    specs.typed(model)  # the mistakes that can be told at once
+    from atlas_bench import announce, plan, registry, runner
     from atlas_bench.models import loading
     from atlas_bench.progress import Progress
     from atlas_bench.results import store
@@ -86,8 +90,6 @@ def run(
     from atlas_bench.units import parse_length, parse_lengths
 
     ours, theirs = plan.split_lm_eval(task)
-    if ours and length is None:
-        raise UserError(f"'{ours}' needs a length. Add --len, such as --len 16K.")
     if not ours:
         config.refuse(
             ctx, "does nothing for lm-eval's tasks: they bring their own",
@@ -95,27 +97,31 @@ def run(
         )  # fmt: skip
     if not theirs:
         config.refuse(ctx, f"is for lm-eval's tasks, and '{ours}' is none", "num_fewshot")
-    wanted, lengths = plan.parse_tasks(ours) if ours else [], parse_lengths(length) if length else []
+    wanted = plan.parse_tasks(ours) if ours else []
+    asked = samples or (plan.FIRST_SAMPLES if length is None else None)
     store.check_writable(out)
     for file in code:
         registry.name_file(file)
-    models = loading.load_all(dict.fromkeys(model), threads=threads, device=device, products=products)
+    progress = Progress(quiet=quiet)
+    models = loading.load_all(model, say=progress.note, threads=threads, device=device, products=products)
     cells = plan.make(
-        wanted, lengths=lengths, models=list(models), seeds=seed, samples=samples,
-        options=TaskOptions(data=data, background=background, prompt=prompt),
+        wanted, lengths=parse_lengths(length) if length else plan.FIRST_LENGTHS, models=list(models), seeds=seed,
+        samples=asked, options=TaskOptions(data=data, background=background, prompt=prompt),
     )  # fmt: skip
     settings = runner.Settings(
         batch=batch, block=parse_length(block) if block else None,
         checkpoint_tokens=parse_length(checkpoint_every), timeout=timeout, debug=debug,
     )  # fmt: skip
+    store.check_names(out, models)
     plan.check(cells, models)  # the last thing that can be the user's mistake; from here on files are written
-    progress = Progress(quiet=quiet)
     if dry_run:
         from atlas_bench import estimate, estimate_table
 
         found = estimate.estimate(cells, models, out, settings, progress=progress)
         found["notes"] += [f"lm-eval:{name} is not estimated." for name in theirs]
         return output.show(found, as_json, estimate_table.lines)
+    for line in [] if quiet else announce.lines(runner.missing(cells, models, out), models, settings):
+        progress.note(line)
     records = runner.run(cells, models, out, settings, progress)
     if theirs:
         from atlas_bench.lmeval import run as lm_eval
@@ -190,6 +196,7 @@ def compare(
     The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
     command, 130 after Ctrl-C.
     """
+    output.quieten(quiet)
     from atlas_bench import compare as command
     from atlas_bench.progress import Progress
     from atlas_bench.results.compare_table import lines

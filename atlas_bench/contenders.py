@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import __version__, registry
-from atlas_bench.errors import UserError, unknown
-from atlas_bench.models import loading
+from atlas_bench.errors import UserError
+from atlas_bench.models import loading, specs
 from atlas_bench.train.recipe import Recipe
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
@@ -171,14 +171,14 @@ def _trained(word: str) -> Contender:
     if loading.is_elsewhere(word):
         return Contender(word, model=word, key=word)
     name, _ = registry.parse_memory(word)
-    if word in loading.names():
+    if word in specs.names():
         return Contender(word, model=word, key=word)
-    if f"{word}-nano" in loading.names():
+    if f"{word}-nano" in specs.names():
         return Contender(f"{word}-nano", model=f"{word}-nano", key=f"{word}-nano")
     if _is_memory(name):
         raise UserError(f"memory '{word}' has no trained model. Add --train TOKENS, such as --train 20M.")
     if not Path(word).expanduser().is_dir():
-        raise unknown("contender", word, [*loading.names(), *filter(_is_memory, registry.MEMORIES), *ATTENTION])
+        raise specs.unknown_model(word, [*specs.names(), *filter(_is_memory, registry.MEMORIES), *ATTENTION])
     return Contender(word, model=word, key=str(loading.folder_of(word).resolve()))
 
 

@@ -115,14 +115,14 @@ def describe(name: str) -> dict[str, Any]:
     if name in registry.MEMORIES:
         about = _docs(registry.MEMORIES[name])[0]
         return {"kind": "memory", "name": name, "about": about, "options": _options(name)}
-    from atlas_bench.models import loading, sizes
+    from atlas_bench.models import loading, sizes, specs
 
     if name in sizes.SIZES:
         measured = {each: sizes.measure(sizes.config(name, each)) for each in registry.MEMORIES}
         return {"kind": "size", "name": name, **sizes.SIZES[name], "memories": measured}
     if loading.is_elsewhere(name):
         return {"kind": "model", "name": name, "facts": loading.load(name).facts()}
-    if name in loading.names() or Path(name).expanduser().is_dir():
+    if name in specs.names() or Path(name).expanduser().is_dir():
         card = loading.card(name)
         return {"kind": "model", "name": name, "measured": _measured(card), "card": card}
     raise unknown("task, model, memory or size", name, [*registry.TASKS, *_models(), *registry.MEMORIES, *sizes.SIZES])
@@ -288,9 +288,9 @@ def _small_documents() -> Iterator[None]:
 
 
 def _models() -> list[str]:
-    from atlas_bench.models import loading
+    from atlas_bench.models import specs
 
-    return loading.names()
+    return specs.names()
 
 
 def _sizes() -> list[str]:

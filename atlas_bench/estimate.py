@@ -40,7 +40,7 @@ from atlas_bench.progress import Progress, title_of
 from atlas_bench.results import store
 from atlas_bench.results.compare import task_name
 from atlas_bench.results.record import Record, cell_key
-from atlas_bench.results.stats import wilson
+from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.types import Model, Rules, Sample
 from atlas_bench.units import format_bytes, format_length
 
@@ -84,9 +84,9 @@ def _row(cell: Cell, model: Model, folder: Path, done: Mapping[str, Record]) -> 
     rules, blank = task.rules(cell.subset), plan.blank(cell, task, model)
     row: Row = {name: getattr(cell, name) for name in ("task", "subset", "length", "model", "seed", "samples")}
     row["contexts"] = -(-cell.samples // rules.questions_per_context)
+    worth = worth_of(cell.samples, row["contexts"])
     for percent in PERCENT:
-        interval = wilson(percent / 100 * cell.samples, cell.samples)
-        row[f"interval_at_{percent}"] = list(interval) if rules.scorers else None
+        row[f"interval_at_{percent}"] = list(wilson(percent / 100 * worth, worth)) if rules.scorers else None
     row |= {"action": "run", "reason": "", "endpoint": _is_endpoint(model)}
     row |= dict.fromkeys(("tokens", "tokens_left", "seconds", "memory_bytes", "state_bytes", "record_bytes"))
     record = done.get(cell_key(blank))
@@ -268,7 +268,7 @@ def _notes(told: Sequence[Row], settings: runner.Settings) -> Iterator[str]:
         if row["action"] in TO_RUN and settings.timeout and (row["seconds"] or 0) > settings.timeout:
             yield f"{where(row)}: takes longer than --timeout {settings.timeout:g}."
     if any(row["contexts"] < row["samples"] for row in told):
-        yield "Questions on one context are not independent: their interval is too narrow."
+        yield "Questions share a context: intervals are over contexts that differ no more than chance would have them."
 
 
 def _sent(told: Sequence[Row], models: Mapping[str, Model]) -> Iterator[str]:

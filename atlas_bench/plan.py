@@ -196,12 +196,21 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         scorer_version={name: scorer.version for name, scorer in rules.scorers.items()},
         headline=next(iter(rules.scorers), None),
         chance=rules.chance if rules.scorers else None,
+        model_spec=getattr(model, "spec", None),
+        note=untrained(cell.title, facts.get("learnt")),
         tokenizer_key=model.tokenizer.key,
         versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},
         hardware={"cpu": cpu(), "cores": _cores(), "gpu": facts.get("gpu")},
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         **{name: facts[name] for name in sorted(told)},
     )
+
+
+def untrained(title: str, learnt: Sequence[str] | None) -> str | None:
+    """What a record notes where the model's card names what it was trained on, and that is not this task and subset."""
+    if learnt is None or title in learnt or title.partition(":")[0] in learnt:
+        return None
+    return f"the model was never trained for this, by its card for {', '.join(learnt)} alone"
 
 
 def _versions() -> dict[str, str | None]:

@@ -25,10 +25,9 @@ from atlas_bench.errors import UserError
 from atlas_bench.gauges import now, peak, reset_peak, status_of, summed
 from atlas_bench.plan import Cell
 from atlas_bench.progress import Progress, title_of
-from atlas_bench.results import store
+from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.types import Model, Rules, Sample, Status, Task
-
 
 BATCH = 8  # contexts fed side by side
 TOGETHER = 16_000_000  # tokens of contexts read side by side on a CPU: an answer comes at least that often
@@ -85,14 +84,25 @@ def run(
     records = []
     for cell in cells:
         task, model = registry.task(cell.task), models[cell.model]
-        record = done.get(cell_key(plan.blank(cell, task, model)))
-        if record and record.status == "unsupported" and not unsupported(cell, task, model):
-            record = None  # another limit, or more memory than then
-        if record:
+        if record := _final(cell, model, done):
             where = title_of(cell.title, cell.length, cell.model)
             progress.note(f"{where}: already in '{folder}', not run again")
         records.append(record or run_cell(cell, task, model, folder, settings, progress))
     return records
+
+
+def missing(cells: Iterable[Cell], models: Mapping[str, Model], folder: Path) -> list[Cell]:
+    """The cells that run() would run: those of which the folder has no final record."""
+    done = store.done(folder)
+    return [cell for cell in cells if _final(cell, models[cell.model], done) is None]
+
+
+def _final(cell: Cell, model: Model, done: Mapping[str, Record]) -> Record | None:
+    """The cell's record, where it need not be run again; one may be supported by now, with another limit or memory."""
+    task = registry.task(cell.task)
+    record = done.get(cell_key(plan.blank(cell, task, model)))
+    again = record and record.status == "unsupported" and not unsupported(cell, task, model)
+    return None if again else record
 
 
 def unsupported(cell: Cell, task: Task, model: Model) -> str | None:
@@ -115,7 +125,7 @@ def run_cell(cell: Cell, task: Task, model: Model, folder: Path, settings: Setti
     record = sitting.record(blank, status, reason)
     store.append(folder / f"{cell.task}.jsonl", record)
     sitting.close(status)
-    progress.note(f"{sitting.title}: {status}{f', {reason}' if reason else ''}")
+    progress.note(f"{sitting.title}: {score.outcome(record)}")
     return record
 
 

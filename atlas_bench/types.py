@@ -202,6 +202,8 @@ class Model(Protocol):
         top of a cell's length
     opening
         token ids before a text that is no prompt: a first token
+    spec
+        what was loaded, where the user gave it another name to be shown
     finite(state) -> bool
         False once the state holds numbers that are not finite
     """

@@ -61,6 +61,16 @@ def format_bytes(count: float) -> str:
     raise AssertionError
 
 
+# from so many seconds on: seconds of the unit
+_TIMES = ((3e5, 86400, "d"), (6e3, 3600, "h"), (100, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "us"))
+
+
+def format_seconds(seconds: float) -> str:
+    """'45 s', '9.8 min', '142 h': two digits are as many as an estimate has."""
+    _, size, unit = next((each for each in _TIMES if seconds >= each[0]), (0, 1e-9, "ns"))
+    return f"{seconds / size:.{int(seconds < 10 * size)}f} {unit}"
+
+
 def format_count(count: float) -> str:
     """128_000 -> '128.0K', 19_990.0 -> '20.0K', 812 -> '812', 4.25 -> '4.2'."""
     for unit, factor in (("G", 10**9), ("M", 10**6), ("K", 10**3)):

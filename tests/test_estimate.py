@@ -135,7 +135,7 @@ def test_tokens_and_bytes_are_those_of_the_record(tmp_path, task, samples):
             assert row["record_bytes"] == pytest.approx(len(record.to_json()), rel=0.25)
             assert row["state_bytes"] == pytest.approx(record.state_bytes, rel=0.01)
     assert [row["contexts"] for row in found["cells"]] == 2 * [-(-samples // (3 if task == "shared" else 1))]
-    dependent = any("not independent" in note for note in found["notes"])
+    dependent = any("share a context" in note for note in found["notes"])
     assert dependent == (task == "shared")
 
 

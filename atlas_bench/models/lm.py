@@ -11,7 +11,7 @@ import torch
 
 from atlas_bench.kernels import dispatch, processor
 from atlas_bench.kernels.processor import best_products, keep_freed_memory
-from atlas_bench.models import cost
+from atlas_bench.models import cost, loading
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.tokenizer import Tokenizer
 from atlas_bench.units import format_bytes, format_length
@@ -154,6 +154,7 @@ class LanguageModel:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "memory": config.memory,
             "training_tokens": training_tokens(self.card),
+            "learnt": loading.learnt(self.card),
             "weights_hash": self.card.get("weights_hash"),
             "kernel": f"{'attention' if memory is None else memory.kernel} ({form})",
             "kernel_why": why,

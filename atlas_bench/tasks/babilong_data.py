@@ -17,6 +17,7 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from atlas_bench import hub
 from atlas_bench.errors import UserError
 from atlas_bench.tasks import babi
 from atlas_bench.tasks.scorers import LABELS
@@ -191,15 +192,4 @@ def _case(story: babi.Story, question: babi.Question) -> Case:
 
 
 def _hub_rows(repository: str, config: str, subset: str) -> Iterator[Mapping[str, str]]:
-    advice = "Use --data generated, or a folder of bAbI files."
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"--data hub needs the datasets library (pip install datasets). {advice}") from error
-    try:
-        yield from datasets.load_dataset(repository, config, split=subset, streaming=True)
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"BABILong could not be read from the hub ({repository} {config} {subset}):"
-            f" {type(error).__name__}: {error}. {advice}"
-        ) from error
+    return hub.rows(repository, config, split=subset, advice="Use --data generated, or a folder of bAbI files.")

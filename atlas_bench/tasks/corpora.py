@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from atlas_bench import hub
 from atlas_bench.errors import UserError
 from atlas_bench.tasks import prose
 from atlas_bench.types import Tokenizer
@@ -309,18 +310,8 @@ def _punkt() -> Any:
 
 
 def _hub_texts(split: str) -> Iterator[str]:
-    advice = "Use --background generated, or a folder of .txt files."
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"PG-19 needs the datasets library (pip install datasets). {advice}") from error
-    try:
-        for row in datasets.load_dataset(PG19, split=split, streaming=True):
-            yield row["text"]
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"PG-19 could not be read from the hub ({PG19}): {type(error).__name__}: {error}. {advice}"
-        ) from error
+    for row in hub.rows(PG19, split=split, advice="Use --background generated, or a folder of .txt files."):
+        yield row["text"]
 
 
 def _read(file: Path) -> Iterator[str]:

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atlas_bench import hub
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.haystack import background, intersperse
@@ -278,17 +279,7 @@ def _load(data: str, base: str) -> _Rows:
 
 
 def _hub_rows(repository: str) -> list[dict[str, Any]]:
-    advice = "Use --data with a folder of .jsonl files."
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"--data hub needs the datasets library (pip install datasets). {advice}") from error
-    try:
-        return list(datasets.load_dataset(repository, split="validation", streaming=True))
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"'{repository}' could not be read from the hub: {type(error).__name__}: {error}. {advice}"
-        ) from error
+    return list(hub.rows(repository, split="validation", advice="Use --data with a folder of .jsonl files."))
 
 
 DESCRIPTION = """\

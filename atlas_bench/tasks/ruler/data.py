@@ -20,6 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from atlas_bench import hub
 from atlas_bench.errors import UserError
 
 
@@ -168,14 +169,4 @@ def _data(numbers: Mapping[str, int], questions: list[Asked]) -> Data:
 
 
 def _hub_rows(*name: str) -> Iterator[Mapping[str, Any]]:
-    advice = "Use --data FOLDER with the published file."
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"--data hub needs the datasets library (pip install datasets). {advice}") from error
-    try:
-        yield from datasets.load_dataset(*name, split="validation", streaming=True)
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"{' '.join(name)} could not be read from the hub: {type(error).__name__}: {error}. {advice}"
-        ) from error
+    return hub.rows(*name, split="validation", advice="Use --data FOLDER with the published file.")
