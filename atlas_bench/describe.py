@@ -388,8 +388,8 @@ def _docs(where: str | None) -> tuple[str, str]:
     module, _, name = where.partition(":")
     tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    about = ast.get_docstring(tree) or ""
-    return about, ast.get_docstring(classes[name]) or about
+    of_module, of_class = ast.get_docstring(tree) or "", ast.get_docstring(classes[name]) if name in classes else ""
+    return of_module or of_class or "", of_class or of_module
 
 
 def _first_sentence(text: str) -> str:

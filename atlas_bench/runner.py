@@ -154,6 +154,8 @@ class _Sitting:
         self.used = model.facts().get("usage")  # by earlier cells
         self.point = Point(started=now())
         reset_peak()
+        if hasattr(model, "begin_cell"):
+            model.begin_cell()
 
     def run(self) -> tuple[Status, str]:
         """(status, reason), with all that was reached in self.point."""
@@ -232,6 +234,7 @@ class _Sitting:
             )
             if reading:
                 self._save()
+                self.progress.so_far(answered=len(self.point.rows), correct=self._correct())
         if len(self.point.rows) < self.cell.samples:
             raise RuntimeError(f"the task made {len(self.point.rows)} of {self.cell.samples} samples")
 
@@ -374,12 +377,15 @@ class _Sitting:
 
     def _tick(self) -> None:
         done = self.point.rows
-        correct = sum(next(iter(row["correct"].values()), 0) for row in done)
         waiting = max(0, self.point.asking - len(done) + self.point.first)
-        self.progress.show(read=self._read(), answered=len(done), correct=correct, streams=waiting)
+        self.progress.show(read=self._read(), answered=len(done), correct=self._correct(), streams=waiting)
         limit = self.settings.timeout
         if limit is not None and self._timed().seconds > limit and len(done) < self.cell.samples:
             raise _Timeout
+
+    def _correct(self) -> float:
+        """Right answers so far, by the headline's scorer."""
+        return sum(next(iter(row["correct"].values()), 0) for row in self.point.rows)
 
     def _save(self) -> None:
         try:

@@ -202,6 +202,8 @@ class Model(Protocol):
         top of a cell's length
     opening
         token ids before a text that is no prompt: a first token
+    begin_cell()
+        a cell begins: what facts() says of what ran is from here on
     spec
         what was loaded, where the user gave it another name to be shown
     finite(state) -> bool

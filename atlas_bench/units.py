@@ -25,6 +25,8 @@ def parse_length(text: str, *, least: int = 1) -> int:
 def parse_lengths(text: str) -> list[int]:
     """Comma-separated lengths, and doubling ranges: '1K,4K' or '1K..64K'; '0' is BABILong's 0k, facts alone."""
     lengths: list[int] = []
+    if not all(part.strip() for part in text.split(",")):
+        raise UserError(f"length list '{text}' has a comma too many. Write a list without blanks: 4K,8K.")
     for part in text.split(","):
         lengths += _doubling(part) if ".." in part else [parse_length(part, least=0)]
     return lengths

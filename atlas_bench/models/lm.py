@@ -53,6 +53,10 @@ class LanguageModel:
             f"a sliding-window or memory model reads it in constant memory"
         )
 
+    def begin_cell(self) -> None:
+        """Forget which kernels ran: what facts() then says is of this cell alone."""
+        dispatch.RAN.clear()
+
     @torch.inference_mode()
     def start(self, batch: int) -> State:
         return self.model.start(batch)
@@ -140,7 +144,7 @@ class LanguageModel:
         return state
 
     def _ran(self) -> tuple[str, str | None]:
-        """(the forms that ran so far, why no faster ones): on a GPU known after the first block."""
+        """(the forms that ran since begin_cell(), why no faster ones): on a GPU known after the first block."""
         if (why := dispatch.why_torch(self.device)) or self.model.config.memory == "none":
             return "torch", why or "attention is torch's own"
         triton = sorted(op for op, (form, _) in dispatch.RAN.items() if form == "triton")
