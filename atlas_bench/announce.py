@@ -6,8 +6,8 @@
     10 cells (babilong:qa1,qa2,qa3,qa4,qa5 at 1K,16K): 1.7M tokens to read, about 30 s at 90K/s. With 20 questions
     a score of 50 % is known to 30-70 %, one of 100 % to 84-100 %.
 
-The time is that of a few blocks of the longest cell and of one answer, really read and asked for half a second: enough
-to tell a minute from an hour. `--dry-run` calibrates with care.
+The time is that of a few blocks of the longest cell and of one answer, really read and asked for a second: enough to
+tell a minute from an hour. `--dry-run` calibrates with care.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.types import Model, Rules, Sample
 from atlas_bench.units import format_count, format_length, format_seconds
 
-SECONDS = 0.5  # that a model is tried for
+SECONDS = 1.0  # that a model is tried for
 COLUMNS = 79
 NAMED = 3  # models whose names are told
 
