@@ -125,10 +125,10 @@ def _tried(sample: Sample, asked_of: int, rules: Rules, model: Model, settings: 
         state = model.feed(state, np.tile(sample.context.read(at, at + size), (streams, 1)))
         read += streams * size
         weights.append(model.state_bytes(model.row(state, 0)))
-        if time.perf_counter() - began > SECONDS:
+        if len(weights) > 1 and time.perf_counter() - began > SECONDS:
             break
     rate = read / (time.perf_counter() - began)
-    if len(weights) > 2 and weights[-1] > weights[-2] > weights[-3]:
+    if len(weights) > 1 and weights[-1] > weights[-2]:
         return None
     began = time.perf_counter()
     model.answer(model.row(state, 0), sample.asked, rules.max_answer_tokens, rules.stop)

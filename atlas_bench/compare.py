@@ -51,7 +51,7 @@ def main(
     elif init:
         raise UserError(f"--init {init} is where training begins. Add --train TOKENS, or leave it out.")
     store.check_writable(out)
-    ready = {each.label: loading.load(each.model) for each in entrants if each.model}
+    ready = {each.label: loading.named(each.label, each.model) for each in entrants if each.model}
     reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
     for name in wanted:
         plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})

@@ -53,11 +53,17 @@ def load_all(words: Iterable[str], *, say: Callable[[str], Any] = lambda text: N
     for name, spec in specs.typed(words).items():
         if spec not in registry.MODELS:
             say(f"loading {name} ..")
-        model = load(spec, **options)
-        if name != spec:
-            model.spec = model.name if is_elsewhere(spec) else spec
+        model = named(name, spec, **options)
         models[model.name if is_elsewhere(spec) and name == spec else name] = model
     return models
+
+
+def named(name: str, spec: str, **options: Any) -> Any:
+    """The model of a spec, which says what it is where the user gave it another name to be shown."""
+    model = load(spec, **options)
+    if name != spec:
+        model.spec = model.name if is_elsewhere(spec) else spec
+    return model
 
 
 def load(name: str, *, threads: int | None = None, device: str | None = None, products: str | None = None) -> Any:

@@ -92,13 +92,14 @@ def folder_of(name: str) -> Path:
     raise unknown_model(name)
 
 
-def unknown_model(name: str, known: Iterable[str] | None = None) -> UserError:
+def unknown_model(name: str, known: Iterable[str] | None = None, *, kind: str = "model") -> UserError:
     """What to type instead of a word that names no model.
 
     known  the names that would do; None: those of `list models`
+    kind   what the word was to be
     """
     known = list(names() if known is None else known)
-    said = f"unknown model '{name}'"
+    said = f"unknown {kind} '{name}'"
     memory = registry.parse_memory(name)[0] if _reads_as_memory(name) else ""
     if not name.strip():
         return UserError(f"{said}: it is empty. Give one of {', '.join(known)}.")

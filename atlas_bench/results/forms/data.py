@@ -71,7 +71,7 @@ def _measured(row: Row, each: Digest) -> Iterator[list[Any]]:
     cell = _harmless((record.model, record.weights_hash, record.seed, record.length, record.status, record.reason))
     rest = _harmless((
         record.chance, each.contexts or None, json.dumps(record.metrics) if scored and record.metrics else None,
-        row.effective, row.rank, *_costs(record), record.ended or record.started, record.command, "",
+        row.effective, row.rank, *_costs(record), record.ended or record.started, record.command, record.note or "",
     ))  # fmt: skip
     for name in (record.scores if scored else ()) or (record.headline,):
         score = _score(each, name) if scored and name in record.scores else {}
