@@ -26,6 +26,7 @@ class Progress:
         self.quiet = quiet
         self._every = REFRESH if self.console.is_terminal else every
         self._live: Live | None = None
+        self._title, self._samples, self._told = "", 0, 0.0
         self._process = psutil.Process()
 
     def start(self, title: str, *, samples: int, tokens: int, read: int = 0) -> None:

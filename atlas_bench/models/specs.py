@@ -8,6 +8,7 @@ A word that names no model is answered with what to type instead, before torch i
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,7 +56,7 @@ def typed(words: Iterable[str]) -> dict[str, str]:
 
 def shown(word: str) -> tuple[str, str]:
     """(name to be shown, what to load) of 'NAME=SPEC'; both are the word itself where it gives no name."""
-    named = None if Path(word).expanduser().exists() else SHOWN.fullmatch(word)
+    named = None if os.path.exists(_path(word)) else SHOWN.fullmatch(word)
     return (named[1], named[2].strip()) if named else (word, word)
 
 
@@ -67,7 +68,7 @@ def check(spec: str) -> None:
         endpoint.parse(spec)
     elif spec.startswith("hf:"):
         path = spec.removeprefix("hf:").partition(":")[0].strip()
-        if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir() and not _is_dir(spec[3:]):
+        if path.startswith((".", "/", "~")) and not _is_dir(path) and not _is_dir(spec[3:]):
             raise UserError(
                 f"no folder '{path}' for '{spec}'.{_beside(path)} Give one that save_pretrained() has written."
             )
@@ -77,9 +78,9 @@ def check(spec: str) -> None:
 
 def folder_of(name: str) -> Path:
     """Where the embedded model of that name, or the model folder of that path, lies; UserError for neither."""
-    if "/" not in name and (PRETRAINED / name / CARD).exists():
+    if "/" not in name and os.path.exists(PRETRAINED / name / CARD):
         return PRETRAINED / name
-    folder = Path(name).expanduser()
+    folder = Path(_path(name))
     if name.strip() and _is_dir(name):
         if (folder / CARD).exists():
             return folder
@@ -110,7 +111,7 @@ def unknown_model(name: str, known: Iterable[str] | None = None, *, kind: str = 
     if memory in registry.MEMORIES:
         trained = did_you_mean(f"{memory}-nano", known)
         return UserError(f"{said}: that is a memory, to be trained first.{trained} {_training(name)}")
-    if Path(name).expanduser().is_file():
+    if os.path.isfile(_path(name)):
         return UserError(f"{said}: it is a file. Give the folder that it lies in, or hf:FOLDER.")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         return UserError(f"{said}: there is no such folder.{_beside(name)} Check the path.")
@@ -134,14 +135,16 @@ def _parts(word: str) -> list[str]:
 
 
 def _is_model(spec: str) -> bool:
-    return is_elsewhere(spec) or spec in names() or (_is_dir(spec) and (Path(spec).expanduser() / CARD).exists())
+    return is_elsewhere(spec) or spec in names() or (_is_dir(spec) and (Path(_path(spec)) / CARD).exists())
 
 
-def _is_dir(path: str) -> bool:
-    try:
-        return Path(path).expanduser().is_dir()
-    except (OSError, RuntimeError, ValueError):  # a name too long, no such user, a null byte
-        return False
+def _path(word: str) -> str:
+    """The word as a path; os.path takes any text for one, where pathlib raises for some: no such user, a null byte."""
+    return os.path.expanduser(word)
+
+
+def _is_dir(word: str) -> bool:
+    return os.path.isdir(_path(word))
 
 
 def _reads_as_memory(name: str) -> bool:
@@ -170,9 +173,8 @@ def _of_url(name: str) -> str:
 
 def _beside(path: str) -> str:
     """' Did you mean ..?', of the folders where the path looks for one."""
+    parent, name = os.path.split(_path(path).rstrip("/"))
     try:
-        parent = Path(path).expanduser().parent
-        near = did_you_mean(Path(path).name, [each.name for each in parent.iterdir() if each.is_dir()])
-    except OSError:
+        return did_you_mean(name, [each.name for each in os.scandir(parent or ".") if each.is_dir()])
+    except (OSError, ValueError):
         return f" '{parent}' is no folder either."
-    return near

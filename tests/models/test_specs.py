@@ -31,6 +31,14 @@ def test_what_may_be_read_in_two_ways_is_refused(words):
         specs.typed(words)
 
 
+@pytest.mark.parametrize(
+    "word", ["a" * 5000, "~nobody-of-that-name/m", "nul\0", "./" + "a/" * 3000, "\u202e", " ", "="]
+)
+def test_any_text_is_a_model_or_a_message(word):
+    with pytest.raises(UserError, match="unknown model"):
+        specs.typed([word])
+
+
 def test_a_folder_with_an_equals_sign_or_a_comma_in_its_name_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("lr=0.1", "a,b"):
