@@ -220,6 +220,7 @@ def compare(
     command, 130 after Ctrl-C.
     """
     output.quieten(quiet)
+    output.loading(quiet)
     from atlas_bench import compare as command
     from atlas_bench.progress import Progress
     from atlas_bench.results.compare_table import lines
@@ -290,6 +291,7 @@ def train(
     """Train a model by the one fixed recipe; the same command resumes."""
     from functools import partial
 
+    output.loading()
     from atlas_bench import registry
     from atlas_bench.models import loading
     from atlas_bench.train import command
@@ -323,6 +325,7 @@ def verify(memory: opt.VerifiedMemory, as_json: opt.Json = False) -> None:
     """
     import textwrap
 
+    output.loading(as_json)
     from atlas_bench import registry
     from atlas_bench import verify as contracts
 
@@ -433,6 +436,7 @@ def push(
 )
 def export(model: opt.TrainedModel, folder: opt.NewFolder, as_json: opt.Json = False) -> None:
     """Write a model as transformers has them."""
+    output.loading()
     from transformers.utils import logging
 
     from atlas_bench.models import causal_lm
