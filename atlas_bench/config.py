@@ -44,6 +44,7 @@ HEADS = (  # of a command's help
     "What is written and printed",
     "Other",
 )
+_NUMBERS = {"integer": "a whole number, such as 20", "number": "a number, such as 20 or 0.5"}
 _RESUMING = ("run", "compare", "train")
 # would execute a file, run a repository's code, or send a key to a server: not because of where a command is typed.
 # Wherever it stands: commands strip blanks and split at commas, and a YAML task of lm-eval's may call any function
@@ -268,7 +269,12 @@ def _why(said: str) -> str:
     if said.startswith(" "):
         return said
     said = said.removeprefix("Value error, ").removesuffix(".").partition(", unable to")[0]
-    return f" should be{said.removeprefix('Input should be')}." if said.startswith("Input should be") else f": {said}."
+    advice = next((f" Write {words}." for kind, words in _NUMBERS.items() if said.endswith(f"valid {kind}")), "")
+    return (
+        f" should be{said.removeprefix('Input should be')}.{advice}"
+        if said.startswith("Input should")
+        else f": {said}."
+    )
 
 
 def _listed(value: Any) -> list[Any]:
