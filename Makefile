@@ -18,7 +18,8 @@ install: .venv/installed
 	touch $@
 
 run: install
-	$(BIN)/atlas-bench run babilong:qa1 --len 10M --model atlas-nano --samples 2 --out runs
+	$(BIN)/atlas-bench run babilong
+	$(BIN)/atlas-bench run babilong:qa1 --len 10M
 
 test: install
 	$(BIN)/python -m pytest

@@ -54,7 +54,7 @@ def main(
     elif init:
         raise UserError(f"--init {init} is where training begins. Add --train TOKENS, or leave it out.")
     store.check_writable(out)
-    ready = {each.label: loading.load(each.model) for each in entrants if each.model}
+    ready = {each.label: loading.named(each.label, each.model) for each in entrants if each.model}
     reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
     for name in wanted:
         plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
@@ -66,7 +66,7 @@ def main(
             label: loading.load(str(folder)) for label, folder in folders.items() if (label, name) not in reasons
         }
         runnable = [cell for cell in cells[name] if cell.model in models]
-        records += runner.run(runnable, models, out, runner.settings_for(samples), progress)
+        records += runner.run(runnable, models, out, runner.Settings(), progress)
         records += [_failed(cell, reasons[cell.model, name]) for cell in cells[name] if cell.model not in models]
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None

@@ -37,6 +37,15 @@ from atlas_bench.errors import UserError, unknown
 
 FILE = "atlas-bench.toml"
 _SHOW, _PATH = "atlas_bench.show", "atlas_bench.path"  # in click's ctx.meta, which a command shares with its group
+HEADS = (  # of a command's help
+    "Arguments",
+    "What is asked",
+    "How models are run",
+    "How models are trained",
+    "What is written and printed",
+    "Other",
+)
+_NUMBERS = {"integer": "a whole number, such as 20", "number": "a number, such as 20 or 0.5"}
 _RESUMING = ("run", "compare", "train")
 # would execute a file, run a repository's code, or send a key to a server: not because of where a command is typed.
 # Wherever it stands: commands strip blanks and split at commas, and a YAML task of lm-eval's may call any function
@@ -50,6 +59,22 @@ class Command(TyperCommand):
         super().__init__(*args, **options)
         for param in self.params:
             param.envvar, param.show_envvar = variable(self.name, _key(param)), False
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:
+        """The arguments, then the options under their heads."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            is_argument = param.param_type_name == "argument"
+            if (row := param.get_help_record(ctx)) is not None:
+                head = "Arguments" if is_argument else param.rich_help_panel or "Other"
+                groups.setdefault(head, []).append((_label(param), row[1]) if is_argument else row)
+        for head, rows in sorted(groups.items(), key=lambda item: HEADS.index(item[0])):
+            with formatter.section(head):
+                formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:
+        """The examples, line by line as they stand."""
+        formatter.write(f"\n{self.epilog}\n" if self.epilog else "")
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         if ctx.meta.get(_SHOW):
@@ -74,6 +99,14 @@ class Command(TyperCommand):
             value, source = param.consume_value(ctx, typed)
             where = "" if source.name == "COMMANDLINE" else f" ({_origin(ctx, param, source.name)})"
             raise UserError(f"{_label(param)} {_shown(value)}{where}{_why(error.message)}") from None
+        except Exception as error:
+            said = getattr(error, "message", "")
+            if "unexpected extra argument" not in said:
+                raise
+            raise UserError(
+                f"{said.rstrip('.')}. A list has commas and no blanks: babilong,niah or --len 4K,8K. "
+                f"See `{ctx.command_path} --help`."
+            ) from None
 
     def invoke(self, ctx: typer.Context) -> Any:
         if ctx.meta.get(_SHOW):
@@ -237,7 +270,12 @@ def _why(said: str) -> str:
     if said.startswith(" "):
         return said
     said = said.removeprefix("Value error, ").removesuffix(".").partition(", unable to")[0]
-    return f" should be{said.removeprefix('Input should be')}." if said.startswith("Input should be") else f": {said}."
+    advice = next((f" Write {words}." for kind, words in _NUMBERS.items() if said.endswith(f"valid {kind}")), "")
+    return (
+        f" should be{said.removeprefix('Input should be')}.{advice}"
+        if said.startswith("Input should")
+        else f": {said}."
+    )
 
 
 def _listed(value: Any) -> list[Any]:

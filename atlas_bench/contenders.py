@@ -2,7 +2,7 @@
 
 titans  atlas:degree=1  ./my_memory.py     memories, with --train
 transformer  swa                           attention alone, full or over a window; with --train
-atlas-nano  some/folder                    trained models, as `run` takes them; `atlas` without --train
+atlas-nano  some/folder  small=hf:..       trained models, as `run` takes them; `atlas` without --train
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import __version__, registry
-from atlas_bench.errors import UserError, unknown
-from atlas_bench.models import loading
+from atlas_bench.errors import UserError
+from atlas_bench.models import loading, specs
 from atlas_bench.train.recipe import Recipe
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
@@ -170,18 +170,21 @@ def _trainable(word: str) -> Contender | None:
 
 
 def _trained(word: str) -> Contender:
-    """The contender of a word that is a trained model."""
-    if loading.is_elsewhere(word):
-        return Contender(word, model=word, key=word)
+    """The contender of a word that is a trained model, which may have a name to be shown: 'small=hf:..'."""
+    shown, spec = specs.shown(word)
+    if shown != spec or loading.is_elsewhere(word):
+        specs.check(spec)
+        return Contender(shown, model=spec, key=spec)
     name, _ = registry.parse_memory(word)
-    if word in loading.names():
+    if word in specs.names():
         return Contender(word, model=word, key=word)
-    if f"{word}-nano" in loading.names():
+    if f"{word}-nano" in specs.names():
         return Contender(f"{word}-nano", model=f"{word}-nano", key=f"{word}-nano")
     if _is_memory(name):
         raise UserError(f"memory '{word}' has no trained model. Add --train TOKENS, such as --train 20M.")
     if not Path(word).expanduser().is_dir():
-        raise unknown("contender", word, [*loading.names(), *filter(_is_memory, registry.MEMORIES), *ATTENTION])
+        known = [*specs.names(), *filter(_is_memory, registry.MEMORIES), *ATTENTION]
+        raise specs.unknown_model(word, known, kind="contender")
     return Contender(word, model=word, key=str(loading.folder_of(word).resolve()))
 
 

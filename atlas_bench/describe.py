@@ -115,14 +115,14 @@ def describe(name: str) -> dict[str, Any]:
     if name in registry.MEMORIES:
         about = _docs(registry.MEMORIES[name])[0]
         return {"kind": "memory", "name": name, "about": about, "options": _options(name)}
-    from atlas_bench.models import loading, sizes
+    from atlas_bench.models import loading, sizes, specs
 
     if name in sizes.SIZES:
         measured = {each: sizes.measure(sizes.config(name, each)) for each in registry.MEMORIES}
         return {"kind": "size", "name": name, **sizes.SIZES[name], "memories": measured}
     if loading.is_elsewhere(name):
         return {"kind": "model", "name": name, "facts": loading.load(name).facts()}
-    if name in loading.names() or Path(name).expanduser().is_dir():
+    if name in specs.names() or Path(name).expanduser().is_dir():
         card = loading.card(name)
         return {"kind": "model", "name": name, "measured": _measured(card), "card": card}
     raise unknown("task, model, memory or size", name, [*registry.TASKS, *_models(), *registry.MEMORIES, *sizes.SIZES])
@@ -153,7 +153,7 @@ def lines(data: dict[str, Any]) -> Iterator[str]:
 def _task(typed: str, one: bool) -> dict[str, Any]:
     from atlas_bench import plan
 
-    pairs = plan.parse_task(typed)
+    pairs = plan.parse_task(typed if one or typed.startswith(plan.LM_EVAL) else f"{typed}:{plan.ALL}")
     name, task = pairs[0][0], registry.task(pairs[0][0])
     subsets = {}
     for _, subset in pairs:
@@ -165,7 +165,7 @@ def _task(typed: str, one: bool) -> dict[str, Any]:
             "questions_per_context": rules.questions_per_context,
         }
     found = {"kind": "task", "name": name, "version": task.version, "about": task.describe(), "subsets": subsets}
-    return found | {"subset": pairs[0][1] if one else None, **_sample(task, pairs[0][1])}
+    return found | {"subset": pairs[0][1] if one and len(pairs) == 1 else None, **_sample(task, pairs[0][1])}
 
 
 def _task_lines(data: dict[str, Any]) -> Iterator[str]:
@@ -288,9 +288,9 @@ def _small_documents() -> Iterator[None]:
 
 
 def _models() -> list[str]:
-    from atlas_bench.models import loading
+    from atlas_bench.models import specs
 
-    return loading.names()
+    return specs.names()
 
 
 def _sizes() -> list[str]:
@@ -388,8 +388,8 @@ def _docs(where: str | None) -> tuple[str, str]:
     module, _, name = where.partition(":")
     tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    about = ast.get_docstring(tree) or ""
-    return about, ast.get_docstring(classes[name]) or about
+    of_module, of_class = ast.get_docstring(tree) or "", ast.get_docstring(classes[name]) if name in classes else ""
+    return of_module or of_class or "", of_class or of_module
 
 
 def _first_sentence(text: str) -> str:

@@ -1,6 +1,6 @@
 """`atlas-bench run --dry-run`: what every cell would read, take and weigh, and how sure its score can be.
 
-    told = estimate(cells, models, Path("runs"), runner.settings_for(100))
+    told = estimate(cells, models, Path("runs"), runner.Settings())
     print("\\n".join(estimate_table.lines(told)))
 
     babilong:qa1: 8 samples; 95 % interval at 50 %: 22-78, at 90 %: 56-98
@@ -40,7 +40,7 @@ from atlas_bench.progress import Progress, title_of
 from atlas_bench.results import store
 from atlas_bench.results.compare import task_name
 from atlas_bench.results.record import Record, cell_key
-from atlas_bench.results.stats import wilson
+from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.types import Model, Rules, Sample
 from atlas_bench.units import format_bytes, format_length
 
@@ -84,9 +84,9 @@ def _row(cell: Cell, model: Model, folder: Path, done: Mapping[str, Record]) -> 
     rules, blank = plan.rules(cell, task), plan.blank(cell, task, model)
     row: Row = {name: getattr(cell, name) for name in ("task", "subset", "length", "model", "seed", "samples")}
     row["contexts"] = -(-cell.samples // rules.questions_per_context)
+    worth = worth_of(cell.samples, row["contexts"])
     for percent in PERCENT:
-        interval = wilson(percent / 100 * cell.samples, cell.samples)
-        row[f"interval_at_{percent}"] = list(interval) if rules.scorers else None
+        row[f"interval_at_{percent}"] = list(wilson(percent / 100 * worth, worth)) if rules.scorers else None
     row |= {"action": "run", "reason": "", "endpoint": _is_endpoint(model)}
     row |= dict.fromkeys(("tokens", "tokens_left", "seconds", "memory_bytes", "state_bytes", "record_bytes"))
     record = done.get(cell_key(blank))
@@ -147,18 +147,20 @@ def _calibrate_all(
         if row["action"] in TO_RUN and not row["endpoint"]:
             rules = plan.rules(cell, registry.task(cell.task))
             kind = rules.questions_per_context, rules.max_answer_tokens, rules.restart, not rules.scorers
-            kinds[cell.model, cell.task, cell.samples, cell.options, kind].append((cell, row))
-    for group in kinds.values():
+            side_by_side = settings.streams(row["contexts"], cell.length, models[cell.model])
+            kinds[cell.model, cell.task, side_by_side, cell.options, kind].append((cell, row))
+    for (*_, side_by_side, _, _), group in kinds.items():
         first, model = group[0][0], models[group[0][0].model]
         progress.note(f"calibrating {first.model} on {first.title}")
-        readings, note = _calibrate(first, sorted({cell.length for cell, _ in group}), model, settings)
+        readings, note = _calibrate(
+            first, sorted({cell.length for cell, _ in group}), model, replace(settings, batch=side_by_side)
+        )
         states = [reading["state_bytes"] for reading in readings if reading["state_bytes"] is not None]
         grows = len(states) > 1 and states[-1] > states[-2]
         costs = _fit(readings, grows) if readings else {}
-        fitting = getattr(model, "streams", lambda length: settings.batch)
+        fitting = getattr(model, "streams", lambda length: runner.BATCH)
         for cell, row in group if readings else ():
-            side_by_side = min(settings.batch, row["contexts"], fitting(cell.length))
-            row |= _expected(row, readings, costs, grows, side_by_side)
+            row |= _expected(row, readings, costs, grows, min(side_by_side, fitting(cell.length)))
         subsets = list(dict.fromkeys(cell.subset for cell, _ in group))
         about = {"model": first.model, "task": first.task, "subset": first.subset, "subsets": subsets}
         yield about | {"readings": readings, "state_grows": grows, "seconds_per": costs, "note": note}
@@ -213,7 +215,7 @@ def _measure(cell: Cell, model: Model, settings: runner.Settings) -> Row:
 def _weigh(cell: Cell, model: Model, settings: runner.Settings) -> int:
     """Bytes of one stream's state at its end."""
     context, state = next(plan.samples(cell, registry.task(cell.task), model)).context, model.start(1)
-    for tokens in streams.blocks([context], 0, context.length, settings.block):
+    for tokens in streams.blocks([context], 0, context.length, settings.tokens(1)):
         state = model.feed(state, tokens)
     return model.state_bytes(state)
 
@@ -266,7 +268,7 @@ def _notes(told: Sequence[Row], settings: runner.Settings) -> Iterator[str]:
         if row["action"] in TO_RUN and settings.timeout and (row["seconds"] or 0) > settings.timeout:
             yield f"{where(row)}: takes longer than --timeout {settings.timeout:g}."
     if any(row["contexts"] < row["samples"] for row in told):
-        yield "Questions on one context are not independent: their interval is too narrow."
+        yield "Questions share a context: intervals are over contexts that differ no more than chance would have them."
 
 
 def _sent(told: Sequence[Row], models: Mapping[str, Model]) -> Iterator[str]:

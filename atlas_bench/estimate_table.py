@@ -19,13 +19,11 @@ from atlas_bench.results.compare import task_name
 from atlas_bench.results.compare_table import wrapped
 from atlas_bench.results.record import clip
 from atlas_bench.results.table import printable
-from atlas_bench.units import format_bytes, format_count, format_length
+from atlas_bench.units import format_bytes, format_count, format_length, format_seconds
 
 _COLUMNS = "{:>7} {:<21} {:>8} {:>7} {:>9} {:>9}  {}"
 _CALIBRATED = """Calibrated on this machine as it is now, with one group of streams; memory is the process's, without
 a GPU's. Beyond the last length of a line time and memory are extrapolated:"""
-# from so many seconds on: seconds of the unit
-_TIMES = ((3e5, 86400, "d"), (6e3, 3600, "h"), (100, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "us"))
 
 
 def lines(estimate: Mapping[str, Any]) -> list[str]:
@@ -63,7 +61,12 @@ def _cell_lines(row: Row) -> list[str]:
     name, length, action = printable(row["model"], True), format_length(row["length"]), row["action"]
     if action in TO_RUN:
         action = f"from {_tokens(row['tokens'] - row['tokens_left'])}" if action == "resume" else ""
-    cost = _tokens(row["tokens"]), _time(row["seconds"]), _size(row["memory_bytes"]), _size(row["state_bytes"])
+    cost = (
+        _tokens(row["tokens"]),
+        "" if row["seconds"] is None else format_seconds(row["seconds"]),
+        _size(row["memory_bytes"]),
+        _size(row["state_bytes"]),
+    )
     long = _lines_of(name) if len(name) > 21 else []
     return [*long, _COLUMNS.format(length, "" if long else name, *cost, action).rstrip()]
 
@@ -74,7 +77,7 @@ def _sum(total: Row) -> str:
         return f"Nothing to run: {', '.join(said)}." if said else ""
     said = [f"{total['to_run']} of {total['cells']} cells to run"]
     said += [f"{total[name]} {name}" for name in ENDED if total[name]]
-    said += [f"{_tokens(total['tokens'])} tokens to read", f"about {_time(total['seconds'])}"]
+    said += [f"{_tokens(total['tokens'])} tokens to read", f"about {format_seconds(total['seconds'])}"]
     said += [f"{_tokens(total['tokens_sent'])} tokens to send"] if total["tokens_sent"] else []
     said += [f"{total['without_time']} of unknown time"] if total["without_time"] else []
     return f"Total: {', '.join(said)}; records of {_size(total['record_bytes'])}."
@@ -84,21 +87,17 @@ def _fitted(found: Row) -> list[str]:
     """'atlas-nano, babilong:qa1: 1K 490 ms, 2K 610 ms, ..; 56 ms a question + 12 us a token'."""
     others = len(found["subsets"]) - 1
     said = f"{found['model']}, {task_name(found)}" + (f" (for {others} other subsets too)" if others else "")
-    ran = ", ".join(f"{format_length(reading['length'])} {_time(reading['seconds'])}" for reading in found["readings"])
-    costs = (f"{_time(cost)} a {part.replace('_', ' ')}" for part, cost in found["seconds_per"].items() if cost)
+    ran = ", ".join(
+        f"{format_length(reading['length'])} {format_seconds(reading['seconds'])}" for reading in found["readings"]
+    )
+    costs = (
+        f"{format_seconds(cost)} a {part.replace('_', ' ')}" for part, cost in found["seconds_per"].items() if cost
+    )
     return _lines_of(f"{said}: {'; '.join(filter(None, (ran, ' + '.join(costs), found['note'])))}", "    ")
 
 
 def _size(count: int | None) -> str:
     return "" if count is None else format_bytes(count).replace(" ", "")
-
-
-def _time(seconds: float | None) -> str:
-    """'45 s', '9.8 min', '142 h': two digits are as many as an estimate has."""
-    if seconds is None:
-        return ""
-    _, size, unit = next((each for each in _TIMES if seconds >= each[0]), (0, 1e-9, "ns"))
-    return f"{seconds / size:.{int(seconds < 10 * size)}f} {unit}"
 
 
 def _lines_of(text: str, later: str = "") -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,7 +39,7 @@ def _reading(reader: str) -> Callable[[str | None], str | None]:
                 getattr(units, reader)(value)
         except UserError as error:
             said = str(error)
-            for what in ("length", "length range"):
+            for what in ("length", "length range", "length list"):
                 said = said.removeprefix(f"{what} '{value}'")
             raise BadParameter(said) from None
         return value
@@ -83,6 +84,12 @@ _TASKS, _LENGTHS = "TASK[:SUBSET][,..]", "L[,L..]"
 _LENGTH_HELP = "16K, 4Ki, 10M, 1K..64K"
 _TEXTS = "generated, pg19, or a folder of .txt files"
 
+# The options of a command stand in its help under these heads
+_asked = partial(Option, rich_help_panel="What is asked")
+_run = partial(Option, rich_help_panel="How models are run")
+_trained = partial(Option, rich_help_panel="How models are trained")
+_written = partial(Option, rich_help_panel="What is written and printed")
+
 # Arguments
 RunTask = Annotated[
     str,
@@ -117,84 +124,115 @@ New = Annotated[Path, Argument(metavar="NEW", help="Those to compare them with."
 NewFolder = Annotated[Path, Argument(metavar="FOLDER", help="Where to write; new or empty.")]
 
 # What is asked, and of whom
-Task = Annotated[str, Option(metavar=_TASKS, help="mqar:32,babilong:qa1", autocompletion=_tasks)]
-Tasks = Annotated[list[str] | None, Option(metavar=_TASKS, help="Only these; repeatable.", autocompletion=_tasks)]
+Task = Annotated[str, _asked(metavar=_TASKS, help="mqar:32,babilong:qa1", autocompletion=_tasks)]
+Tasks = Annotated[list[str] | None, _asked(metavar=_TASKS, help="Only these; repeatable.", autocompletion=_tasks)]
 Lessons = Annotated[
     list[str] | None,
-    Option(metavar=_TASKS, help="What to learn; repeatable [babilong:qa1].", autocompletion=_tasks),
+    _asked(metavar=_TASKS, help="What to learn; repeatable [babilong:qa1].", autocompletion=_tasks),
 ]
-Length = Annotated[str, Option("--len", metavar=_LENGTHS, help=_LENGTH_HELP, callback=_lengths)]
-LengthUnlessLmEval = Annotated[str | None, Option("--len", metavar=_LENGTHS, help=_LENGTH_HELP, callback=_lengths)]
+Length = Annotated[str, _asked("--len", metavar=_LENGTHS, help=_LENGTH_HELP, callback=_lengths)]
+FirstLength = Annotated[
+    str | None, _asked("--len", metavar=_LENGTHS, help=f"{_LENGTH_HELP} [1K,16K].", callback=_lengths)
+]
 RunModels = Annotated[
-    list[str], Option(help="Name, folder, hf:NAME or openai:URL#MODEL; repeatable.", autocompletion=_models)
+    list[str],
+    _asked(
+        metavar="MODEL[,..]",
+        help="Name, folder, hf:NAME, openai:URL#MODEL; SHOWN=hf:NAME; repeatable.",
+        autocompletion=_models,
+    ),
 ]
-Models = Annotated[list[str] | None, Option(help="Only these; repeatable.", autocompletion=_models)]
-Samples = Annotated[int, Option(min=1, help="Questions in each cell.")]
-RunSamples = Annotated[int | None, Option(min=1, help="Questions in each cell [100; all of lm-eval's].")]
-Seeds = Annotated[list[int], Option(help="Decides every sample; repeatable.")]
-CompareSeed = Annotated[int, Option(help="Decides weights, lessons and questions.")]
-TrainSeed = Annotated[int, Option(help="Decides weights and data.")]
-Data = Annotated[str, Option(help="generated, hub, or a folder: see `describe TASK`")]
-Background = Annotated[str, Option(help=_TEXTS)]
+Models = Annotated[list[str] | None, _asked(metavar="MODEL", help="Only these; repeatable.", autocompletion=_models)]
+Samples = Annotated[int, _asked(metavar="N", min=1, help="Questions in each cell.")]
+RunSamples = Annotated[
+    int | None, _asked(metavar="N", min=1, help="Questions in each cell [by length: docs/tasks.md].")
+]
+Seeds = Annotated[list[int], _asked(metavar="N", help="Decides every sample; repeatable.")]
+CompareSeed = Annotated[int, _asked(metavar="N", help="Decides weights, lessons and questions.")]
+TrainSeed = Annotated[int, _asked(metavar="N", help="Decides weights and data.")]
+Data = Annotated[str, _asked(metavar="WHERE", help="generated, hub, or a folder: see `describe TASK`")]
+Background = Annotated[str, _asked(metavar="TEXTS", help=_TEXTS)]
 Encoding = Annotated[
-    str | None, Option(metavar="NAME", help="Of the files in those folders [utf-8].", callback=_encoding)
+    str | None, _asked(metavar="NAME", help="Of the files in those folders [utf-8].", callback=_encoding)
 ]
-Prompt = Annotated[Literal["bare", "official"], Option(help="official: BABILong's instruction and examples.")]
-NumFewshot = Annotated[int | None, Option(min=0, help="Of lm-eval's tasks [the task's own].")]
+Prompt = Annotated[Literal["bare", "official"], _asked(help="official: BABILong's instruction and examples.")]
+NumFewshot = Annotated[int | None, _asked(metavar="N", min=0, help="Of lm-eval's tasks [the task's own].")]
 
 # How models are run
-Batch = Annotated[int | None, Option(min=1, help="Streams read side by side [min(samples, 8)].")]
-Block = Annotated[str | None, Option(help="Tokens fed at once [4096 over all streams].", callback=_length)]
-CheckpointEvery = Annotated[str, Option(help="Tokens of a stream between checkpoints.", callback=_length)]
-Timeout = Annotated[float | None, Option(min=0, help="Seconds a cell may take.")]
-Threads = Annotated[int | None, Option(min=1, help="CPU threads.", callback=_few)]
-Device = Annotated[Literal["cpu", "cuda"] | None, Option(help="Where models run [a GPU where there is one].")]
-Products = Annotated[
-    Literal["fp32", "tf32", "bf16"] | None, Option(help="Of matrices; see `doctor` [what is fastest here].")
+Batch = Annotated[int | None, _run(metavar="N", min=1, help="Contexts read side by side [up to 8].")]
+Block = Annotated[
+    str | None, _run(metavar="TOKENS", help="Tokens fed at once [4096 over all streams].", callback=_length)
 ]
-Code = Annotated[list[Path], Option(help="Memory file (.py) of a model folder; is run; repeatable.")]
-Canary = Annotated[bool, Option("--canary", help="See if an endpoint's cache or batches change answers.")]
-DryRun = Annotated[bool, Option("--dry-run", help="Tell what it would take, and run nothing.")]
-Debug = Annotated[bool, Option("--debug", help="Show the traceback of a model's failure.")]
+CheckpointEvery = Annotated[
+    str, _run(metavar="TOKENS", help="Tokens of a stream between checkpoints.", callback=_length)
+]
+Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
+Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
+Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where models run [a GPU where there is one].")]
+Products = Annotated[
+    Literal["fp32", "tf32", "bf16"] | None, _run(help="Of matrices; see `doctor` [what is fastest here].")
+]
+Code = Annotated[list[Path], _run(metavar="FILE.py", help="Memory file (.py) of a model folder; is run; repeatable.")]
+Canary = Annotated[bool, _run("--canary", help="See if an endpoint's cache or batches change answers.")]
+DryRun = Annotated[bool, _run("--dry-run", help="Tell what it would take, and run nothing.")]
+Debug = Annotated[bool, _run("--debug", help="Show the traceback of a model's failure.")]
 
 # How models are trained
 Memory = Annotated[
-    str, Option(help="See `list memories`; :option=value,..; or a .py file, which is run.", autocompletion=_memories)
+    str,
+    _trained(
+        metavar="MEMORY",
+        help="See `list memories`; :option=value,..; or a .py file, which is run.",
+        autocompletion=_memories,
+    ),
 ]
-Train = Annotated[str | None, Option(metavar="TOKENS", help="Train memories first: 20M for each.", callback=_length)]
-Init = Annotated[str | None, Option(help="A model to begin from, by name or folder.", autocompletion=_models)]
-Jobs = Annotated[int, Option(min=1, help="Trainings at once, one thread each.")]
-Tokens = Annotated[str | None, Option(help="Training budget: 20M.", callback=_length)]
-Backgrounds = Annotated[list[str] | None, Option(help=f"{_TEXTS}; repeatable.")]
-HoldOut = Annotated[list[str] | None, Option(help="A text of the folders, without .txt, never to be seen; repeatable.")]
-AttentionWindow = Annotated[int, Option(min=0, help="Tokens; 0 for full attention.")]
-Layers = Annotated[int, Option(min=1, help="Of attention, memory and MLP.")]
-Placement = Annotated[str, Option(help="behind, lmm, mal, mag or mac: docs/placements.md.")]
-Persistent = Annotated[int, Option(min=0, help="Learnt tokens of each layer, always in sight.")]
-Segment = Annotated[int, Option(min=1, help="Tokens that attention spans in placement mac.")]
-Paced = Annotated[bool, Option("--paced", help="Lengths by tokens spent, not by what is learnt.")]
-NoExamine = Annotated[bool, Option("--no-examine", help="Skip the check on fresh contexts at the end.")]
+Train = Annotated[str | None, _trained(metavar="TOKENS", help="Train memories first: 20M for each.", callback=_length)]
+Init = Annotated[
+    str | None, _trained(metavar="MODEL", help="A model to begin from, by name or folder.", autocompletion=_models)
+]
+Jobs = Annotated[int, _trained(metavar="N", min=1, help="Trainings at once, one thread each.")]
+Tokens = Annotated[str | None, _trained(metavar="TOKENS", help="Training budget: 20M.", callback=_length)]
+Backgrounds = Annotated[list[str] | None, _trained(metavar="TEXTS", help=f"{_TEXTS}; repeatable.")]
+HoldOut = Annotated[
+    list[str] | None,
+    _trained(metavar="NAME", help="A text of the folders, without .txt, never to be seen; repeatable."),
+]
+AttentionWindow = Annotated[int, _trained(metavar="TOKENS", min=0, help="Tokens; 0 for full attention.")]
+Layers = Annotated[int, _trained(metavar="N", min=1, help="Of attention, memory and MLP.")]
+Placement = Annotated[str, _trained(metavar="NAME", help="behind, lmm, mal, mag or mac: docs/placements.md.")]
+Persistent = Annotated[int, _trained(metavar="N", min=0, help="Learnt tokens of each layer, always in sight.")]
+Segment = Annotated[int, _trained(metavar="TOKENS", min=1, help="Tokens that attention spans in placement mac.")]
+Paced = Annotated[bool, _trained("--paced", help="Lengths by tokens spent, not by what is learnt.")]
+NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 
 # What is written and printed
-RecordsFolder = Annotated[Path, Option(help="Folder of the records.")]
-CompareFolder = Annotated[Path, Option(help="Folder of models and records.")]
-ModelFolder = Annotated[Path, Option(help="Folder of the model; the same command goes on there.")]
-ReportFile = Annotated[Path | None, Option("-o", "--out", metavar="FILE", help="Write it, in the form of its suffix.")]
+RecordsFolder = Annotated[Path, _written(metavar="FOLDER", help="Folder of the records.")]
+CompareFolder = Annotated[Path, _written(metavar="FOLDER", help="Folder of models and records.")]
+ModelFolder = Annotated[Path, _written(metavar="FOLDER", help="Folder of the model; the same command goes on there.")]
+ReportFile = Annotated[
+    Path | None, _written("-o", "--out", metavar="FILE", help="Write it, in the form of its suffix.")
+]
 Page = Annotated[
-    Path | None, Option("-o", "--page", metavar="FILE.html", help="Write it as a page, too.", callback=_page)
+    Path | None, _written("-o", "--page", metavar="FILE.html", help="Write it as a page, too.", callback=_page)
 ]
 Form = Annotated[
-    Literal["text", "md", "csv", "tex", "json", "html"] | None, Option("--format", help="[by FILE's suffix, or text]")
+    Literal["text", "md", "csv", "tex", "json", "html"] | None, _written("--format", help="[by FILE's suffix, or text]")
 ]
 Threshold = Annotated[
     float,
-    Option(min=0, max=100, help="Of effective length: per cent that lower bounds must reach.", callback=_per_cent),
+    _written(
+        metavar="PERCENT",
+        min=0,
+        max=100,
+        help="Of effective length: per cent that lower bounds must reach.",
+        callback=_per_cent,
+    ),
 ]
-NoPublished = Annotated[bool, Option("--no-published", help="Leave others' numbers out.")]
-To = Annotated[Literal["dataset", "babilong-evals"], Option(help="What it is to be: docs/push.md.")]
-Repository = Annotated[str | None, Option("--name", metavar="ORG/MODEL", help="What it is to be called.")]
-Json = Annotated[bool, Option("--json", help="Print plain data and nothing else.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress.")]
+NoPublished = Annotated[bool, _written("--no-published", help="Leave others' numbers out.")]
+To = Annotated[Literal["dataset", "babilong-evals"], _written(help="What it is to be: docs/push.md.")]
+Repository = Annotated[str | None, _written("--name", metavar="ORG/MODEL", help="What it is to be called.")]
+Json = Annotated[bool, _written("--json", help="Print plain data and nothing else.")]
+Quiet = Annotated[bool, _written("--quiet", "-q", help="No progress.")]
 
 
 # Before every command

@@ -49,6 +49,18 @@ def guarded() -> Iterator[None]:
         raise error
 
 
+def quieten(quiet: bool) -> None:
+    """With -q, the bars of other libraries too: they ask the environment, before they are imported."""
+    if quiet:
+        os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+
+
+def loading(quiet: bool = False) -> None:
+    """A line for who sits before a terminal while torch is imported, which takes seconds on a slow machine."""
+    if not quiet and sys.stderr.isatty():
+        typer.echo("loading torch ..", err=True)
+
+
 def show(found: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> None:
     """Print plain data, as JSON or as the lines made of it."""
     typer.echo(json.dumps(found, indent=2, default=str) if as_json else "\n".join(lines(found)))

@@ -1,7 +1,7 @@
 """Tasks x subsets x lengths x models x seeds -> cells, cheap ones first. Nothing is run here.
 
 wanted = parse_tasks("babilong:qa1,babilong:qa2")
-cells = make(wanted, lengths=[16_000], models=["atlas-nano"], seeds=[0], samples=100, options=options)
+cells = make(wanted, lengths=[16_000], models=["atlas-nano"], seeds=[0], options=options)
 check(cells, models)                     # every mistake is told before anything is written
 """
 
@@ -29,6 +29,12 @@ from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 PROMPTS = ("bare", "official")
 NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --background is a folder
 LM_EVAL = "lm-eval:"  # what a task of lm-eval's begins with
+ALL = "all"  # behind a task's colon: every subset, where the bare name stands for the usual ones
+
+# What `run` asks where nothing else is said; docs/tasks.md shows the same table. A cell then reads up to 20M tokens:
+# two minutes on two cores with the default model.
+FIRST_LENGTHS, FIRST_SAMPLES = (1000, 16_000), 20  # without --len: a first look, done in less than a minute
+SAMPLES = ((16_384, 100), (131_072, 50), (1 << 20, 10), (10 << 20, 2))  # (lengths up to, questions in each cell)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Cell:
 
 
 def parse_task(text: str) -> list[tuple[str, str]]:
-    """(task, subset) pairs of one written task: 'babilong:qa1', or 'babilong' for all its subsets.
+    """(task, subset) pairs of one written task: 'babilong:qa1'; 'babilong' for its usual subsets; 'babilong:all'.
 
     text  as the user typed it: a file, './my_task.py:easy', is executed
     Raises UserError for a task or subset that does not exist, or is lm-eval's.
@@ -63,8 +69,9 @@ def parse_task(text: str) -> list[tuple[str, str]]:
     if registry.is_file(name):
         name = registry.name_task(name)
     task = registry.task(name)
-    if subset is None:
-        return [(name, each) for each in task.subsets] or [(name, "")]
+    if subset is None or (subset == ALL and ALL not in task.subsets):
+        meant = task.subsets if subset else getattr(task, "usual", task.subsets)
+        return [(name, each) for each in meant] or [(name, "")]
     if subset not in task.subsets:
         raise unknown(f"subset of {name}", subset, task.subsets)
     return [(name, subset)]
@@ -98,20 +105,27 @@ def check_lessons(tasks: Iterable[str]) -> None:
             raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
 
 
+def default_samples(length: int) -> int:
+    """Questions in each cell of that length where the user names no number: SAMPLES, and 1 beyond its end."""
+    return next((questions for longest, questions in SAMPLES if length <= longest), 1)
+
+
 def make(
     wanted: Iterable[tuple[str, str]],
     *,
     lengths: Sequence[int],
     models: Sequence[str],
     seeds: Sequence[int] = (0,),
-    samples: int = 100,
+    samples: int | None = None,
     options: TaskOptions = TaskOptions(),  # noqa: B008 - frozen
 ) -> list[Cell]:
     """All cells, short ones first, each once; options go to the tasks that take them.
 
+    samples  questions in each cell; None: what default_samples() has for its length
+
     Raises UserError for fewer than one sample, an unknown prompt, or an encoding of no files.
     """
-    if samples < 1:
+    if samples is not None and samples < 1:
         raise UserError(f"samples is {samples}. Ask for one or more.")
     if options.prompt not in PROMPTS:
         raise unknown("prompt", options.prompt, PROMPTS)
@@ -124,7 +138,7 @@ def make(
     reading = {name for name, _ in wanted if getattr(registry.task(name), "reads_text", True)}
     own = {name: TaskOptions() for name, _ in wanted if reading and name not in reading}
     cells = [
-        Cell(task, subset, length, model, seed, samples, own.get(task, options))
+        Cell(task, subset, length, model, seed, samples or default_samples(length), own.get(task, options))
         for length in sorted(lengths)
         for task, subset in wanted
         for model in models
@@ -225,12 +239,21 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         scorer_version={name: scorer.version for name, scorer in ruled.scorers.items()},
         headline=next(iter(ruled.scorers), None),
         chance=ruled.chance if ruled.scorers else None,
+        model_spec=getattr(model, "spec", None),
+        note=untrained(cell.title, facts.get("learnt")),
         tokenizer_key=model.tokenizer.key,
         versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},
         hardware={"cpu": cpu(), "cores": _cores(), "gpu": facts.get("gpu")},
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         **{name: facts[name] for name in sorted(told)},
     )
+
+
+def untrained(title: str, learnt: Sequence[str] | None) -> str | None:
+    """What a record notes where the model's card names what it was trained on, and that is not this task and subset."""
+    if learnt is None or title in learnt or title.partition(":")[0] in learnt:
+        return None
+    return f"the model was never trained for this, by its card for {', '.join(learnt)} alone"
 
 
 def _versions() -> dict[str, str | None]:

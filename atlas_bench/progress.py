@@ -15,6 +15,7 @@ from atlas_bench.units import format_bytes, format_length
 
 EVERY = 10.0  # seconds between plain lines
 REFRESH = 0.25  # seconds between redraws of the live line
+ROWS = 30.0  # seconds between two scores that a cell shows on its way
 
 
 class Progress:
@@ -25,12 +26,13 @@ class Progress:
         self.quiet = quiet
         self._every = REFRESH if self.console.is_terminal else every
         self._live: Live | None = None
+        self._title, self._samples, self._told = "", 0, 0.0
         self._process = psutil.Process()
 
     def start(self, title: str, *, samples: int, tokens: int, read: int = 0) -> None:
         """A cell begins: `tokens` to read in all, `read` of them in an earlier sitting."""
-        self._samples, self._tokens, self._already = samples, tokens, read
-        self._began = self._shown = time.monotonic()
+        self._title, self._samples, self._tokens, self._already = title, samples, tokens, read
+        self._began = self._shown = self._told = time.monotonic()
         self.note(f"{title}: {samples} samples, {_short(tokens)} tokens to read")
         if self.console.is_terminal and not self.quiet:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -47,6 +49,13 @@ class Progress:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         else:
             self._print(line)
+
+    def so_far(self, *, answered: int, correct: float) -> None:
+        """The score of a cell that goes on, on a line that stays: what a reader of hours can see after minutes."""
+        now = time.monotonic()
+        if answered and answered < self._samples and now - self._told > ROWS:
+            self._told = now
+            self.note(f"{self._title}: {_score(correct, answered)} of the first {answered} of {self._samples}")
 
     def stop(self) -> None:
         """The cell has ended; the live line goes."""
@@ -78,8 +87,7 @@ class Progress:
             format_bytes(self._process.memory_info().rss),
         ]
         if answered:
-            low, high = wilson(correct, answered)
-            parts.append(f"{100 * correct / answered:.0f} % ({100 * low:.0f}-{100 * high:.0f})")
+            parts.append(_score(correct, answered))
         if speed > 0:
             parts.append(f"{_clock((self._tokens - read) / speed)} left")
         return "  ".join(parts)  # 80 columns hold it
@@ -88,6 +96,11 @@ class Progress:
 def title_of(task: str, length: int, model: str) -> str:
     """'babilong:qa1 10M atlas-nano'."""
     return f"{task} {format_length(length)} {model}"
+
+
+def _score(correct: float, answered: int) -> str:
+    low, high = wilson(correct, answered)
+    return f"{100 * correct / answered:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
 
 
 def _short(count: float) -> str:

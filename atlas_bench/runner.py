@@ -25,35 +25,40 @@ from atlas_bench.errors import NoAnswer, UserError
 from atlas_bench.gauges import now, peak, reset_peak, status_of, summed
 from atlas_bench.plan import Cell
 from atlas_bench.progress import Progress, title_of
-from atlas_bench.results import store
+from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.types import Model, Rules, Sample, Status, Task
+
+BATCH = 8  # contexts fed side by side
+TOGETHER = 16_000_000  # tokens of contexts read side by side on a CPU: an answer comes at least that often
 
 
 @dataclass(frozen=True)
 class Settings:
     """How a cell is read; none of it changes a result.
 
-    block, batch        tokens and contexts fed at once
+    batch               contexts fed side by side, at most; None: BATCH, on a CPU no more than TOGETHER tokens
+    block               tokens of each that are fed at once; None: 4096 over all of them
     checkpoint_tokens   tokens of a stream between two checkpoints
     timeout             seconds a cell may take over all its sittings, None for any
     debug               print the traceback of a model's failure
     """
 
-    block: int = 4096
-    batch: int = 8
+    batch: int | None = None
+    block: int | None = None
     checkpoint_tokens: int = 1_000_000
     timeout: float | None = None
     debug: bool = False
 
+    def streams(self, contexts: int, length: int, model: Model) -> int:
+        """Contexts of that length for the model to read side by side, of so many that there are."""
+        on_gpu = model.facts().get("device") == "cuda"  # there a stream more costs little time
+        usual = BATCH if on_gpu else min(BATCH, max(1, TOGETHER // max(1, length)))
+        return min(self.batch or usual, contexts)
 
-def settings_for(samples: int, *, batch: int | None = None, block: int | None = None, **others: Any) -> Settings:
-    """Settings of a run of so many samples: at most 8 streams side by side, and 4096 tokens over all of them.
-
-    Fewer tokens leave the second core idle, more leave the cache.
-    """
-    streams = min(batch or 8, samples)
-    return Settings(block=block or max(256, 4096 // streams), batch=streams, **others)
+    def tokens(self, streams: int) -> int:
+        """Tokens to feed each of the streams at once: fewer leave the second core idle, more leave the cache."""
+        return self.block or max(256, 4096 // streams)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -79,14 +84,25 @@ def run(
     records = []
     for cell in cells:
         task, model = registry.task(cell.task), models[cell.model]
-        record = done.get(cell_key(plan.blank(cell, task, model)))
-        if record and record.status == "unsupported" and not unsupported(cell, task, model):
-            record = None  # another limit, or more memory than then
-        if record:
+        if record := _final(cell, model, done):
             where = title_of(cell.title, cell.length, cell.model)
             progress.note(f"{where}: already in '{folder}', not run again")
         records.append(record or run_cell(cell, task, model, folder, settings, progress))
     return records
+
+
+def missing(cells: Iterable[Cell], models: Mapping[str, Model], folder: Path) -> list[Cell]:
+    """The cells that run() would run: those of which the folder has no final record."""
+    done = store.done(folder)
+    return [cell for cell in cells if _final(cell, models[cell.model], done) is None]
+
+
+def _final(cell: Cell, model: Model, done: Mapping[str, Record]) -> Record | None:
+    """The cell's record, where it need not be run again; one may be supported by now, with another limit or memory."""
+    task = registry.task(cell.task)
+    record = done.get(cell_key(plan.blank(cell, task, model)))
+    again = record and record.status == "unsupported" and not unsupported(cell, task, model)
+    return None if again else record
 
 
 def unsupported(cell: Cell, task: Task, model: Model) -> str | None:
@@ -109,7 +125,7 @@ def run_cell(cell: Cell, task: Task, model: Model, folder: Path, settings: Setti
     record = sitting.record(blank, status, reason)
     store.append(folder / f"{cell.task}.jsonl", record)
     sitting.close(status)
-    progress.note(f"{sitting.title}: {status}{f', {reason}' if reason else ''}")
+    progress.note(f"{sitting.title}: {score.outcome(record)}")
     return record
 
 
@@ -130,12 +146,16 @@ class _Sitting:
         self.rules: Rules = plan.rules(cell, task)
         self.before, _ = plan.around(self.rules, model)
         self.length = plan.prompt_length(cell, self.rules, model)
+        self.batch = settings.streams(cell.samples, cell.length, model)
+        self.block = settings.tokens(self.batch)
         self.title = title_of(cell.title, cell.length, cell.model)
         self.began, self.resumed, self.saved = time.perf_counter(), False, 0
         self.reached = False  # whether the model has said what it can read
         self.used = model.facts().get("usage")  # by earlier cells
         self.point = Point(started=now())
         reset_peak()
+        if hasattr(model, "begin_cell"):
+            model.begin_cell()
 
     def run(self) -> tuple[Status, str]:
         """(status, reason), with all that was reached in self.point."""
@@ -214,12 +234,13 @@ class _Sitting:
             )
             if reading:
                 self._save()
+                self.progress.so_far(answered=len(self.point.rows), correct=self._correct())
         if len(self.point.rows) < self.cell.samples:
             raise RuntimeError(f"the task made {len(self.point.rows)} of {self.cell.samples} samples")
 
     def _side_by_side(self) -> int:
         """Streams to read at once: as many as were asked for and fit, more where a model is good for more."""
-        wanted = max(self.settings.batch, getattr(self.model, "concurrency", 1))
+        wanted = max(self.batch, getattr(self.model, "concurrency", 1))
         fitting = getattr(self.model, "streams", None)
         return wanted if fitting is None else max(1, min(wanted, fitting(self.length + self.rules.max_answer_tokens)))
 
@@ -269,7 +290,7 @@ class _Sitting:
     def _read_to(self, reading: Sequence[Sequence[Sample]], stop: int, *, ahead: int = 0) -> None:
         """Feed the streams up to a common position; from a new state on at every multiple of `restart`."""
         contexts = [sharing[0].context for sharing in reading]
-        size = min(self.settings.block, self.settings.checkpoint_tokens)
+        size = min(self.block, self.settings.checkpoint_tokens)
         restart = self.rules.restart or sys.maxsize
         while self.point.position < stop:
             text = max(0, self.point.position - len(self.before))  # tokens of the text that are read
@@ -331,7 +352,7 @@ class _Sitting:
                 if not stop <= sample.reads < following or sample.index in answered:
                     continue
                 state = self.model.row(self.point.state, i) if state is None else state
-                for tokens in streams.blocks([sample.context], position, sample.reads, self.settings.block):
+                for tokens in streams.blocks([sample.context], position, sample.reads, self.block):
                     state, _ = self._feed(state, tokens, position)
                     position += tokens.shape[1]
                 yield sample, sharing[0].index, state
@@ -354,18 +375,21 @@ class _Sitting:
             middle = (good + bad) // 2
             good, bad = (middle, bad) if finite(self.model.feed(state, tokens[:, :middle])) else (good, middle)
         raise FloatingPointError(
-            f"the state is not finite after token {position + bad:,} (block {position // self.settings.block + 1}); "
+            f"the state is not finite after token {position + bad:,} (block {position // self.block + 1}); "
             "the memory diverged, and an answer from it would mean nothing"
         )
 
     def _tick(self) -> None:
         done = self.point.rows
-        correct = sum(next(iter(row["correct"].values()), 0) for row in done)
         waiting = max(0, self.point.asking - len(done) + self.point.first)
-        self.progress.show(read=self._read(), answered=len(done), correct=correct, streams=waiting)
+        self.progress.show(read=self._read(), answered=len(done), correct=self._correct(), streams=waiting)
         limit = self.settings.timeout
         if limit is not None and self._timed().seconds > limit and len(done) < self.cell.samples:
             raise _Timeout
+
+    def _correct(self) -> float:
+        """Right answers so far, by the headline's scorer."""
+        return sum(next(iter(row["correct"].values()), 0) for row in self.point.rows)
 
     def _save(self) -> None:
         try:
@@ -420,8 +444,8 @@ class _Sitting:
             tokens_read=read if ran else None,
             seconds=round(point.seconds, 3) if ran else None,
             tokens_per_second=round(read / point.seconds, 1) if ran and read else None,
-            block=self.settings.block,
-            batch=self.settings.batch,
+            block=self.block,
+            batch=self.batch,
             peak_rss_bytes=point.peak if ran else None,
             resumed=self.resumed,
             started=point.started,

@@ -167,6 +167,7 @@ class Task(Protocol):
     lessons(subsets, tokenizer, seed, corpora)    where models can be trained on it, see tasks/lessons.py
     reads_text = False                            where it takes no data, background or prompt
     rules_for(subset, options) -> Rules           where the options decide the rules; rules(subset) are the default's
+    usual = ("qa1", ..)                           subsets that its bare name stands for, where that is not all of them
     """
 
     name: str
@@ -208,6 +209,10 @@ class Model(Protocol):
         top of a cell's length
     opening
         token ids before a text that is no prompt: a first token
+    begin_cell()
+        a cell begins: what facts() says of what ran is from here on
+    spec
+        what was loaded, where the user gave it another name to be shown
     finite(state) -> bool
         False once the state holds numbers that are not finite
     """

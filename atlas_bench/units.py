@@ -25,6 +25,8 @@ def parse_length(text: str, *, least: int = 1) -> int:
 def parse_lengths(text: str) -> list[int]:
     """Comma-separated lengths, and doubling ranges: '1K,4K' or '1K..64K'; '0' is BABILong's 0k, facts alone."""
     lengths: list[int] = []
+    if not all(part.strip() for part in text.split(",")):
+        raise UserError(f"length list '{text}' has a comma too many. Write a list without blanks: 4K,8K.")
     for part in text.split(","):
         lengths += _doubling(part) if ".." in part else [parse_length(part, least=0)]
     return lengths
@@ -59,6 +61,16 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
+
+
+# from so many seconds on: seconds of the unit
+_TIMES = ((3e5, 86400, "d"), (6e3, 3600, "h"), (100, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "us"))
+
+
+def format_seconds(seconds: float) -> str:
+    """'45 s', '9.8 min', '142 h': two digits are as many as an estimate has."""
+    _, size, unit = next((each for each in _TIMES if seconds >= each[0]), (0, 1e-9, "ns"))
+    return f"{seconds / size:.{int(seconds < 10 * size)}f} {unit}"
 
 
 def format_count(count: float) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atlas_bench.models.memory.base import Memory, State
+from atlas_bench.models.memory.base import EVENT_BLOCK, Memory, State
 from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
 from atlas_bench.models.memory.user_file import NO_WRITE_GATE, told
 from atlas_bench.probe import (
@@ -41,14 +41,22 @@ from atlas_bench.probe import (
 EXACT = 1e-9  # float64 sums in another order
 CLOSED = 1e-8  # a closed form against the rule token by token
 CUTS = (1, 2, 7, 64, 127, 129, 255)
-NO_CLOSED_FORM = "none: step() token by token"  # what closed_form() says where there is nothing to compare
+
+
+class Remark(str):
+    """What a contract says of a memory that keeps it: a property to know, and no fault."""
+
+
+NO_CLOSED_FORM = Remark("none: step() token by token")  # what closed_form() says where there is nothing to compare
+
+
+def is_broken(said: str | None) -> bool:
+    """Whether a contract's sentence tells a fault."""
+    return said is not None and not isinstance(said, Remark)
 
 
 def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str | None]]:
-    """(contract, None or what is broken) of every contract; after a memory that does not run there are no more.
-
-    The closed form's may also be NO_CLOSED_FORM.
-    """
+    """(contract, None, a Remark or what is broken) of every contract; after a memory that does not run no more."""
     build = builder(variant, options)
     for name, contract in CONTRACTS.items():
         try:
@@ -168,7 +176,7 @@ def constant_state(build: Build) -> str | None:
 
 @torch.no_grad()
 def closed_gate(build: Build) -> str | None:
-    """A token whose write gate is 0 changes nothing of the memory, bit for bit."""
+    """Closed tokens change nothing of the memory, bit for bit; beside an open one they count in its window alone."""
     memory, x = build(), tokens()
     _, before = memory(x)
     memory.gate["write"].weight.zero_()
@@ -178,7 +186,37 @@ def closed_gate(build: Build) -> str | None:
         if not torch.equal(before[name], after[name]):
             gap = float((before[name] - after[name]).abs().max())
             return f"a closed write gate changes '{name}' by {gap:.2g}; it must change nothing"
-    return None
+    return _beside_open(build)
+
+
+def _beside_open(build: Build) -> str | None:
+    """What a closed token does right before an open one, and where the next open one is a window away."""
+    window = build().omega_window
+    for apart in (window + 1, EVENT_BLOCK // 2):  # open tokens in plenty, which a closed form reads, and few
+        if trace := _trace(build, window, apart):
+            return f"a closed token {window} before the next open one changes {trace}; it must change nothing"
+    if window == 1 or not _trace(build, window - 1, window + 1):
+        return None
+    return Remark(f"ok; closed tokens count where an open one, up to {window - 1} later, has them in its window")
+
+
+@torch.no_grad()
+def _trace(build: Build, distance: int, apart: int) -> str | None:
+    """What changes later with a closed token that stands so many before an open one; of these all are `apart`."""
+    memory, x = build(), tokens()
+    memory.gate["write"].weight.zero_()
+    memory.gate["write"].weight[:, 0] = 1.0  # the first number of an input opens the gate
+    memory.gate["write"].bias.zero_()
+    x[..., 0] = -4.0
+    x[:, ::apart, 0] = 4.0
+    closed = LENGTH // 2 // apart * apart - distance
+    changed = x.clone()
+    changed[:, closed, 1:] = tokens(length=1, seed=2)[:, 0, 1:]
+    (y, state), (y2, state2) = memory(x), memory(changed)
+    kept = memory.init_state(1)
+    return _output_gap(y[:, closed + 1 :], y2[:, closed + 1 :]) or _state_gap(
+        {name: state[name] for name in kept}, {name: state2[name] for name in kept}
+    )
 
 
 @torch.no_grad()

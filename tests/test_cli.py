@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,8 +41,9 @@ def refused(folder: Path, *words: str) -> str:
     result = call(*words)
     assert result.exit_code == 2, result.output
     assert not result.stdout and sorted(folder.rglob("*")) == before
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    return result.stderr
+    *said, error = result.stderr.splitlines()
+    assert error.startswith("error: ") and all(re.fullmatch(r"loading .* \.\.", line) for line in said)
+    return error
 
 
 def test_run_prints_a_table_and_appends_records(here):
@@ -200,7 +202,6 @@ def test_help_has_the_commands_in_the_order_of_use_and_fits_80_columns():
         (["rum"], ["No such command 'rum'", "Did you mean 'run'? See `", "--help`"]),
         (["--foo"], ["No such option", "--foo", "--help`"]),
         (["run"], ["Missing argument 'TASK[:SUBSET][,..]'", "run --help`"]),
-        (["run", "babilong"], ["'babilong' needs a length", "--len 16K"]),
         (["run", "babilong", "niah", "--len", "1K"], ["unexpected extra argument", "(niah)"]),
         (["run", "babilong", "--len"], ["'--len' requires an argument", "run --help`"]),
         ([*QUICK, "--sampels", "3"], ["No such option", "--sampels", "--samples"]),

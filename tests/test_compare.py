@@ -16,6 +16,7 @@ from atlas_bench import contenders, registry
 from atlas_bench.cli import app
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
+from atlas_bench.results import store
 from atlas_bench.train.recipe import Recipe
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
@@ -79,10 +80,12 @@ def test_ctrl_c_ends_the_trainings_and_says_how_to_go_on(here):
 
 
 def test_embedded_models_are_compared_without_training(here):
-    words = ["compare", "gated-deltanet", "swa", "--task", "babilong:qa1", "--len", "1K", "--samples", "8"]
+    words = ["compare", "gated-deltanet", "small=swa-nano", "--task", "babilong:qa1", "--len", "1K", "--samples", "8"]
     result = call(*words)
     assert result.exit_code == 0, result.output
-    assert "gated-deltanet-nano" in result.stdout and "swa-nano" in result.stdout
+    assert "gated-deltanet-nano" in result.stdout and "small" in result.stdout and "swa-nano" not in result.stdout
+    records, _ = store.read(here / "compare" / "babilong.jsonl")
+    assert [record.model_spec for record in records] == [None, "swa-nano"]
     assert "baseline" in result.stdout and not (here / "compare" / "models").exists()
 
 

@@ -135,7 +135,7 @@ def test_tokens_and_bytes_are_those_of_the_record(tmp_path, task, samples):
             assert row["record_bytes"] == pytest.approx(len(record.to_json()), rel=0.25)
             assert row["state_bytes"] == pytest.approx(record.state_bytes, rel=0.01)
     assert [row["contexts"] for row in found["cells"]] == 2 * [-(-samples // (3 if task == "shared" else 1))]
-    dependent = any("not independent" in note for note in found["notes"])
+    dependent = any("share a context" in note for note in found["notes"])
     assert dependent == (task == "shared")
 
 
@@ -272,8 +272,8 @@ def test_a_control_model_on_a_real_task(tmp_path):
     models = loading.load_all(["oracle"])
     cells = plan.make(plan.parse_tasks("mqar:8"), lengths=[1000, 8000], models=["oracle"], samples=20)
     plan.check(cells, models)
-    found = estimate.estimate(cells, models, tmp_path, runner.settings_for(20))
-    records = runner.run(cells, models, tmp_path, runner.settings_for(20), Progress(quiet=True))
+    found = estimate.estimate(cells, models, tmp_path, runner.Settings())
+    records = runner.run(cells, models, tmp_path, runner.Settings(), Progress(quiet=True))
     for row, record in zip(found["cells"], records, strict=True):
         assert (row["tokens"], row["contexts"], row["state_bytes"]) == (record.tokens_read, 3, record.state_bytes)
         assert row["memory_bytes"] == pytest.approx(record.peak_rss_bytes, rel=0.5)

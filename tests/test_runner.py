@@ -305,10 +305,18 @@ def test_what_goes_wrong_in_a_model_is_a_status(tmp_path, error, status, reason)
 
 
 def test_the_block_is_4096_tokens_over_all_streams_unless_given():
-    assert runner.settings_for(100) == runner.Settings(block=512, batch=8)
-    assert runner.settings_for(2) == runner.Settings(block=2048, batch=2)
-    assert runner.settings_for(100, batch=64, timeout=3.0) == runner.Settings(block=256, batch=64, timeout=3.0)
-    assert runner.settings_for(100, batch=2, block=7) == runner.Settings(block=7, batch=2)
+    usual, model = runner.Settings(), Hasher()
+    assert [usual.streams(n, 1000, model) for n in (100, 2)] == [8, 2]
+    assert [usual.tokens(streams) for streams in (8, 2, 64)] == [512, 2048, 256]
+    assert runner.Settings(block=7).tokens(2) == 7
+
+
+def test_long_contexts_are_read_few_at_a_time_so_that_an_answer_comes_soon():
+    usual, model = runner.Settings(), Hasher()
+    assert [usual.streams(100, length, model) for length in (0, 1_000_000, 4_000_000, 10_000_000)] == [8, 8, 4, 1]
+    assert runner.Settings(batch=64).streams(100, 10_000_000, model) == 64
+    model.facts = lambda: {"device": "cuda"}
+    assert usual.streams(100, 10_000_000, model) == 8
 
 
 class Diverging(Hasher):
@@ -362,7 +370,7 @@ def test_a_timeout_goes_on_with_a_longer_one(tmp_path):
     (plain,) = go(tmp_path / "plain")
     model = Hasher(lambda fed: time.sleep(0.05 if fed > 6000 else 0))
     (record,) = go(tmp_path / "out", model, timeout=0.04)
-    assert record.status == "timeout" and "0.04 s" in record.reason and record.scores["tiny/exact"]["n"] < 5
+    assert record.status == "timeout" and "0.04 s" in record.reason and len(record.answers) < 5
     model.trap = lambda fed: None
     (record,) = go(tmp_path / "out", model, timeout=100)
     assert timeless(record) == timeless(plain) and record.resumed and model.fed <= 5 * 2500

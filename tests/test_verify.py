@@ -184,6 +184,21 @@ def test_an_empty_segment_that_is_read_is_told(file, returns, said):
     assert said in broken(file(RIGHT + method), "empty segment")
 
 
+def test_a_closed_token_beside_an_open_one_leaves_no_trace_but_in_a_window():
+    leaking = """
+    def _pairs(self, x):
+        return super()._pairs(x + torch.nn.functional.pad(x, (0, 0, 1, 0))[:, :-1])
+"""  # keys and values mixed with the token before, closed or not
+    assert verify.closed_gate(verify.builder(registry.memory("titans"))) is None
+    for options, later in (({}, 1), ({"omega_window": 4}, 3)):
+        said = verify.closed_gate(verify.builder(registry.memory("omeganet"), options))
+        assert not verify.is_broken(said) and f"an open one, up to {later} later, has them in its window" in said
+    names: dict = {}
+    exec(RIGHT + leaking, names)
+    said = verify.closed_gate(verify.builder(names["Mine"]))
+    assert verify.is_broken(said) and "a closed token 1 before the next open one changes the output by" in said
+
+
 CLOSED_FORM = """
     def write_chunk(self, state, q, k, v, gates):
         return None if q is None else self._read(state, q), state

@@ -42,7 +42,8 @@ def form(op: str, x: Tensor, **sizes: Any) -> ModuleType:
     return _module(op, "chunk" if why else "triton")
 
 
-RAN: dict[str, tuple[str, str | None]] = {}  # op -> (the form that ran last, why no faster one), for records
+# op -> (the form that ran last, why no faster one), of the cell that is being run: for its record
+RAN: dict[str, tuple[str, str | None]] = {}
 
 
 def why_not(op: str, device: str, **sizes: Any) -> str | None:

@@ -30,7 +30,7 @@ from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.lmeval import results as theirs
 from atlas_bench.lmeval.model import BLOCK, AtlasLM, Unsupported
 from atlas_bench.progress import Progress
-from atlas_bench.results import store
+from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.types import Model, Rules
 
@@ -213,8 +213,7 @@ def _failed(blank: Record, error: Exception) -> Record:
 def _kept(record: Record, folder: Path, progress: Progress) -> Record:
     """The record, appended to the folder's file."""
     store.append(folder / "lm-eval.jsonl", record)
-    told = f": {record.reason}" if record.reason else ""
-    progress.note(f"{plan.LM_EVAL}{record.subset} {record.model}: {record.status}{told}")
+    progress.note(f"{plan.LM_EVAL}{record.subset} {record.model}: {score.outcome(record)}")
     return record
 
 

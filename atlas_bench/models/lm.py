@@ -11,7 +11,7 @@ import torch
 
 from atlas_bench.kernels import dispatch, processor
 from atlas_bench.kernels.processor import best_products, keep_freed_memory
-from atlas_bench.models import cost
+from atlas_bench.models import cost, loading
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.tokenizer import Tokenizer
 from atlas_bench.units import format_bytes, format_length
@@ -52,6 +52,10 @@ class LanguageModel:
             f"(this machine has {format_bytes(memory)}) and about {hours:.0f} hours at {ASSUMED_FLOPS:.0e} FLOP/s; "
             f"a sliding-window or memory model reads it in constant memory"
         )
+
+    def begin_cell(self) -> None:
+        """Forget which kernels ran: what facts() then says is of this cell alone."""
+        dispatch.RAN.clear()
 
     @torch.inference_mode()
     def start(self, batch: int) -> State:
@@ -139,7 +143,7 @@ class LanguageModel:
         return state
 
     def _ran(self) -> tuple[str, str | None]:
-        """(the forms that ran so far, why no faster ones): on a GPU known after the first block."""
+        """(the forms that ran since begin_cell(), why no faster ones): on a GPU known after the first block."""
         if (why := dispatch.why_torch(self.device)) or self.model.config.memory == "none":
             return "torch", why or "attention is torch's own"
         triton = sorted(op for op, (form, _) in dispatch.RAN.items() if form == "triton")
@@ -153,6 +157,7 @@ class LanguageModel:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "memory": config.memory,
             "training_tokens": training_tokens(self.card),
+            "learnt": loading.learnt(self.card),
             "weights_hash": self.card.get("weights_hash"),
             "kernel": f"{'attention' if memory is None else memory.kernel} ({form})",
             "kernel_why": why,

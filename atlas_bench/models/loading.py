@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry, text_files
-from atlas_bench.errors import UserError, unknown
+from atlas_bench.errors import UserError
+from atlas_bench.models import specs
+from atlas_bench.models.specs import CARD, SCHEMES, folder_of, is_elsewhere
 
-PRETRAINED = Path(__file__).parent / "pretrained"
-WEIGHTS, CARD = "model.safetensors", "card.json"
-SCHEMES = {  # what a name may begin with -> who loads it
-    "hf": "atlas_bench.models.huggingface.load:load",
-    "openai": "atlas_bench.models.endpoint.model:load",
-}
+WEIGHTS = "model.safetensors"
 PRODUCTS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32")}  # of float32 matrices
-
-
-def names() -> list[str]:
-    """Embedded models and controls."""
-    return sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CARD}")) + sorted(registry.MODELS)
-
-
-def folder_of(name: str) -> Path:
-    """Where the model of that name or path lies."""
-    if (PRETRAINED / name / CARD).exists() and "/" not in name:
-        return PRETRAINED / name
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise unknown("model", name, names())
-    if not (folder / CARD).exists():
-        raise UserError(
-            f"model folder '{name}' has no {CARD}. Give a folder that `atlas-bench train --out` has written."
-        )
-    return folder
 
 
 def card(name: str) -> dict[str, Any]:
@@ -54,23 +32,38 @@ def taught(about: Mapping[str, Any]) -> set[str]:
     return {task.partition(":")[0] for task in (about.get("recipe") or {}).get("tasks", ["babilong"])}
 
 
-def is_elsewhere(name: str) -> bool:
-    """Whether a name is that of a Hugging Face model or an endpoint: 'hf:..', 'openai:..'."""
-    scheme, colon, _ = name.partition(":")
-    return bool(colon) and scheme in SCHEMES
+def learnt(about: Mapping[str, Any]) -> list[str] | None:
+    """'babilong:qa1' and all else that the weights of a card saw in training, before it began too; None: not said."""
+    found: list[str] = []
+    for recipe in (about.get("recipe"), (about.get("initialised_from") or {}).get("recipe")):
+        if recipe:
+            found += recipe.get("tasks") or [f"babilong:{subset}" for subset in recipe.get("subsets", ())]
+    return sorted(set(found)) or None
 
 
-def load_all(names: Iterable[str], **options: Any) -> dict[str, Any]:
-    """What records call a model -> the model; options as load() takes them.
+def load_all(words: Iterable[str], *, say: Callable[[str], Any] = lambda text: None, **options: Any) -> dict[str, Any]:
+    """What records call the model -> the model, of the words behind --model; options as load() takes them.
 
-    That is the name as it was typed; a Hugging Face model or an endpoint has a name of its own, without the options
-    that change no answer.
+    That is the user's own name for it (`NAME=SPEC`), or the word as it was typed; a Hugging Face model or an endpoint
+    has a name of its own, without the options that change no answer.
+
+    say  is told what is being loaded, where that takes seconds
     """
     models = {}
-    for name in names:
-        model = load(name, **options)
-        models[model.name if is_elsewhere(name) else name] = model
+    for name, spec in specs.typed(words).items():
+        if spec not in registry.MODELS:
+            say(f"loading {name} ..")
+        model = named(name, spec, **options)
+        models[model.name if is_elsewhere(spec) and name == spec else name] = model
     return models
+
+
+def named(name: str, spec: str, **options: Any) -> Any:
+    """The model of a spec, which says what it is where the user gave it another name to be shown."""
+    model = load(spec, **options)
+    if name != spec:
+        model.spec = model.name if is_elsewhere(spec) else spec
+    return model
 
 
 def load(name: str, *, threads: int | None = None, device: str | None = None, products: str | None = None) -> Any:

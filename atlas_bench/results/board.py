@@ -8,7 +8,7 @@
 One panel holds only what compares: one version of task and scorer, one choice of data. A cell takes the seeds of
 a model together, each seed once, by its record with the most questions.
 
-*Effective length* is the longest length whose lower bound (95 % Wilson) reaches the threshold: what the answers prove,
+*Effective length* is the longest length whose lower bound (95 %) reaches the threshold: what the answers prove,
 so that few questions prove little. Rows stand by it. A row has a rank of its own only where the
 interval of the first of the rank before lies wholly above its own at the longest length at which both have a score.
 """
@@ -26,7 +26,7 @@ from typing import Any
 from atlas_bench.results.compare import natural
 from atlas_bench.results.digest import Digest
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import wilson
+from atlas_bench.results.stats import Spread, design_effect, interval, together
 
 THRESHOLD = 0.8
 USUAL = ("generated", "bare")  # choices of data and prompt
@@ -67,8 +67,17 @@ class Cell:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """The 95 % Wilson interval, (0, 1) without an answer; too narrow where questions share a context."""
-        return wilson(self.correct, self.n)
+        """The 95 % interval, over contexts where questions share them; (0, 1) without an answer."""
+        return interval(self.correct, self.n, self._spread)
+
+    @property
+    def design_effect(self) -> float | None:
+        """How many times the variance of independent answers the score's is; None where questions share no context."""
+        return design_effect(self.correct, self.n, self._spread) if self.contexts < self.n else None
+
+    @cached_property
+    def _spread(self) -> Spread:
+        return together(each.spreads.get(each.record.headline or "", Spread()) for each in self.counted)
 
     @property
     def contexts(self) -> int:

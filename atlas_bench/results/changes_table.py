@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from atlas_bench.results.compare import LEVEL, is_shared, natural, task_name
+from atlas_bench.results.compare import LEVEL, natural, task_name
 from atlas_bench.results.compare_table import SHARED, p_text, reason, too_few, wrapped
 from atlas_bench.results.record import clip
+from atlas_bench.results.score import is_shared
 from atlas_bench.units import format_length
 
 Changes = dict[str, Any]
@@ -77,7 +78,7 @@ def legend(found: Changes) -> list[str]:
             f"diff: points of accuracy, new minus old on the same questions, with a 95 % paired bootstrap interval. "
             f"p: exact McNemar, Holm-corrected over {found['comparisons']} comparisons; below {LEVEL} a verdict."
         )
-    if any(is_shared(side) for side in sides):
+    if any(is_shared(side["contexts"], side["n"]) for side in sides):
         said.append(SHARED)
     return said
 

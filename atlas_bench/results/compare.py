@@ -14,9 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from atlas_bench.results.digest import unit
+from atlas_bench.results.digest import spreads, unit
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import discordant, holm, mcnemar_exact, paired_bootstrap, sign_flip, wilson
+from atlas_bench.results.score import scored
+from atlas_bench.results.stats import Spread, discordant, holm, mcnemar_exact, paired_bootstrap, sign_flip
 from atlas_bench.units import format_length
 
 LEVEL = 0.05  # of the corrected p below which two contenders are told apart
@@ -64,18 +65,12 @@ def judge(tested: Sequence[dict[str, Any]]) -> None:
 
 
 def score(record: Record) -> dict[str, Any]:
-    """The headline's correct, n, accuracy, 95 % interval low and high, and contexts; what there is not is None."""
+    """The headline's score as score.scored() has it; what there is not is None."""
     found = record.scores.get(record.headline or "")
     if record.status != "ok" or not found or not found["n"]:
-        return dict.fromkeys(("correct", "n", "accuracy", "low", "high", "contexts"))
-    low, high = wilson(found["correct"], found["n"])
-    accuracy = {"accuracy": found["correct"] / found["n"], "low": low, "high": high}
-    return {**found, **accuracy, "contexts": len({unit(answer) for answer in record.answers}) or None}
-
-
-def is_shared(score: Mapping[str, Any]) -> bool:
-    """Whether several questions of a score share a context."""
-    return bool(score["contexts"]) and score["contexts"] < score["n"]
+        return dict.fromkeys(scored(0, 0))
+    told = scored(found["correct"], found["n"], spreads(record).get(record.headline, Spread()))
+    return told | {"contexts": len({unit(answer) for answer in record.answers}) or None}
 
 
 def scored_by(record: Record) -> str:

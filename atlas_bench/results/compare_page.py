@@ -15,8 +15,9 @@ from typing import Any
 
 from atlas_bench.results import changes_table, page
 from atlas_bench.results.changes_table import Changes
-from atlas_bench.results.compare import Comparison, is_shared
+from atlas_bench.results.compare import Comparison
 from atlas_bench.results.compare_table import cells, legend, metrics_text, p_text, reason, too_few
+from atlas_bench.results.score import is_shared
 
 MARKS = {"better": "▲", "worse": "▼"}
 _REACHES = (1, 2, 5, 10, 20, 50, 100)  # points at the ends of a drawing
@@ -122,8 +123,13 @@ def _score(side: Mapping[str, Any]) -> dict[str, str] | None:
         "percent": f"{100 * side['accuracy']:.1f}",
         "interval": f"{100 * side['low']:.1f}–{100 * side['high']:.1f}",
         "n": f"n={side['n']}",
-        "shared": f"{side['contexts']} contexts" if is_shared(side) else "",
+        "shared": _contexts(side) if is_shared(side["contexts"], side["n"]) else "",
     }
+
+
+def _contexts(side: Mapping[str, Any]) -> str:
+    effect = side["design_effect"]
+    return f"{side['contexts']} contexts" + ("" if effect is None else f", design effect {effect:.1f}")
 
 
 def _test(versus: Mapping[str, Any], reach: int) -> dict[str, Any]:

@@ -7,15 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atlas_bench.results.compare import LEVEL, Comparison, is_shared, tags, task_name
+from atlas_bench.results.compare import LEVEL, Comparison, tags, task_name
 from atlas_bench.results.record import clip
+from atlas_bench.results.score import is_shared
 from atlas_bench.results.table import printable
 from atlas_bench.units import format_bytes, format_length
 
 REASON_CHARS = 400
 SHARED = (
     "Several questions share a context: contexts are drawn, and their signs flipped (exact) for p; "
-    "a score's own interval takes questions as independent and is too narrow."
+    "a score's own interval is over contexts too."
 )
 
 
@@ -47,7 +48,7 @@ def legend(comparison: Comparison) -> list[str]:
         f"Baseline: {comparison['baseline']}. diff: points of accuracy, with a 95 % paired bootstrap interval. "
         f"p: exact McNemar, Holm-corrected over {comparison['comparisons']} comparisons; below {LEVEL} a verdict."
     ]
-    if any(is_shared(row) for row in rows):
+    if any(is_shared(row["contexts"], row["n"]) for row in rows):
         said[0] += f" {SHARED}"
     if scorers:
         said.append(f"acc %, with a 95 % Wilson interval, by {', '.join(scorers)}.")

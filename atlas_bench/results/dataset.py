@@ -28,8 +28,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from atlas_bench import __version__
 from atlas_bench.errors import UserError
+from atlas_bench.results.digest import spreads
 from atlas_bench.results.record import ANSWER_CHARS, Record, cell_key, clip
-from atlas_bench.results.stats import wilson
+from atlas_bench.results.stats import Spread, interval
 from atlas_bench.results.table import printable
 from atlas_bench.types import Status
 
@@ -38,6 +39,7 @@ _NAMED = 40  # models or tasks that the card names
 
 _JSON = dict  # the kind of a column that holds JSON text
 _SCORE = {"scorer": str, "version": str, "correct": float, "n": int, "accuracy": float, "low": float, "high": float}
+Line = tuple[int, str, str, dict[str, Spread]]
 _IDENTITY = ("task", "task_version", "subset", "length", "model", "weights_hash", "seed", "samples", "options")
 _ANSWER = {  # what a row of `answers` may hold; prompt_length is its "length", the name of the cell's own
     "index": int, "question": str, "targets": [str], "answer": str, "correct": [{"scorer": str, "correct": float}],
@@ -125,14 +127,14 @@ def code(text: str, limit: int = 100) -> str:
     return f"`{shown}`" if shown else ""
 
 
-def _shards(records: Iterable[Record], facts: _Facts) -> Iterator[list[tuple[int, str, str]]]:
-    """(number, key, line) of each record, as many at a time as one set of files holds."""
-    shard: list[tuple[int, str, str]] = []
+def _shards(records: Iterable[Record], facts: _Facts) -> Iterator[list[Line]]:
+    """(number, key, line, spreads) of each record, as many at a time as one set of files holds."""
+    shard: list[Line] = []
     size = 0
     for number, record in enumerate(records):
         key, line = cell_key(record), record.to_json()
         facts.add(record, key)
-        shard.append((number, key, line))
+        shard.append((number, key, line, spreads(record)))
         size += len(line)
         if size >= SHARD_BYTES:
             yield shard
@@ -141,17 +143,17 @@ def _shards(records: Iterable[Record], facts: _Facts) -> Iterator[list[tuple[int
         yield shard
 
 
-def _write_shard(draft: Path, number: int, shard: list[tuple[int, str, str]]) -> None:
+def _write_shard(draft: Path, number: int, shard: list[Line]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
     cells: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
-    for record, key, line in shard:
+    for record, key, line, spread in shard:
         row = _plain(line)
-        cells.append(_cell_row(record, key, row))
+        cells.append(_cell_row(record, key, row, spread))
         answers += _answer_rows(record, key, cells[-1], row["answers"])
-    (draft / "records" / f"{number:05}.jsonl").write_bytes(b"".join(line.encode() + b"\n" for *_, line in shard))
+    (draft / "records" / f"{number:05}.jsonl").write_bytes(b"".join(line.encode() + b"\n" for _, _, line, _ in shard))
     for name, columns, rows in (("cells", _cell_columns(), cells), ("answers", _answer_columns(), answers)):
         if rows:  # `datasets` cannot read a table of none
             schema = pa.schema([(column, _arrow(kind)) for column, kind in columns.items()])
@@ -201,20 +203,20 @@ def _arrow(kind: Any) -> Any:
     return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), _JSON: pa.string()}[kind]
 
 
-def _cell_row(record: int, key: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _cell_row(record: int, key: str, row: Mapping[str, Any], spread: Mapping[str, Spread]) -> dict[str, Any]:
     fields = {name: value for name, value in row.items() if name not in ("answers", "scorer_version")}
-    fields["scores"] = _scores(row["scores"], row["scorer_version"])
+    fields["scores"] = _scores(row["scores"], row["scorer_version"], spread)
     return {"record": record, "cell": key, **_typed(fields, _record_columns(), rest="extra")}
 
 
-def _scores(scores: Mapping[str, Any], versions: Mapping[str, str]) -> Any:
+def _scores(scores: Mapping[str, Any], versions: Mapping[str, str], spread: Mapping[str, Spread]) -> Any:
     """One entry per scorer, with accuracy and interval; blank where nothing was asked."""
     if not all(_fits(score["n"], int) and _fits(score["correct"], float) for score in scores.values()):
         return scores
     entries = []
     for scorer, score in scores.items():
         correct, n = score["correct"], score["n"]
-        low, high = wilson(correct, n) if n else (None, None)
+        low, high = interval(correct, n, spread.get(scorer, Spread())) if n else (None, None)
         entry = {"scorer": scorer, "version": versions.get(scorer), "correct": correct, "n": n}
         entries.append(entry | {"accuracy": correct / n if n else None, "low": low, "high": high})
     return entries
@@ -329,8 +331,8 @@ are easier to filter; `atlas-bench report records/` reads the lines.
 - **Contexts are not stored.** `task`, `task_version`, `subset`, `length`, `seed`, `options` and the model's tokenizer
   make them again, token for token: run the `command` of the row with the same version of atlas-bench. The new record's
   `plan_hash`, `corpus_key`, `tokenizer_key`, `data_hash` and `prompt_hash` are then those of the row.
-- A score stands with its `n` and its 95 % Wilson interval. Compare it to `chance`, and to no score of another task
-  version or scorer version.
+- A score stands with its `n` and its 95 % interval, over contexts where questions share them. Compare it to
+  `chance`, and to no score of another task version or scorer version.
 - A null is "not measured", never zero. What went wrong is a row too: `status` and `reason`.
 - Rows with one `cell` are attempts at the same questions: one with the status `ok` counts, else the last.
 - Questions and answers are cut at {cut:,} characters, with a mark. Half a surrogate pair reads "?" in the tables.
@@ -344,9 +346,11 @@ are easier to filter; `atlas-bench report records/` reads the lines.
 | `cell` | hash of the cell's identity: `task` to `samples` below, `weights_hash` and `options` |
 | `schema` | version of the record's fields |
 | `status`, `reason` | `ok`, `oom`, `timeout`, `unsupported` or `failed`, and why |
+| `note` | what to mind about the score |
 | `task`, `task_version`, `subset` | what was asked; the version changes when a seed would make other samples |
 | `length` | tokens of the whole prompt in the model's own tokenizer; 0: as long as the task's own texts are |
-| `model`, `weights_hash` | registered name or path; hash of the weights |
+| `model`, `weights_hash` | registered name or path, or the user's name for it; hash of the weights |
+| `model_spec` | what was loaded under the user's name |
 | `seed`, `samples`, `options` | what decides every sample; questions asked for; choices of data (JSON) |
 | `protocol` | answer limit, stop texts, end tokens and a hash of the first prompt (JSON) |
 | `scores` | a list of `scorer`, `version`, `correct` (a count, or a sum of shares), `n`, `accuracy`, `low`, `high` |

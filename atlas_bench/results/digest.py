@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from atlas_bench.results.record import Record, clip
+from atlas_bench.results.stats import Spread, spread
 
 EXAMPLES = 2  # right and wrong answers kept of a record
 EXAMPLES_OF = 5000  # records; of later ones none: no page shows so many
@@ -43,6 +44,7 @@ class Digest:
 
     record     its answers are empty
     contexts   independent contexts that its questions were asked on
+    spreads    scorer -> how its scores lie over these
     depths     tenths of needle_depth, 0..10 -> tally
     distances  (distance, asked_at) in half decades of tokens -> tally
     along      whether something was asked before half of the length was read
@@ -52,6 +54,7 @@ class Digest:
 
     record: Record
     contexts: int
+    spreads: dict[str, Spread]
     depths: dict[int, Tally]
     distances: dict[tuple[int, int], Tally]
     along: bool
@@ -92,12 +95,23 @@ def _digest(head: Record, answers: Sequence[dict[str, Any]], examples: int) -> D
         shown = right if score >= 1 else wrong
         if len(shown) < examples:
             shown.append(_example(answer))
-    return Digest(head, len(contexts), depths, distances, along, tuple(right), tuple(wrong))
+    return Digest(head, len(contexts), spreads(head, answers), depths, distances, along, tuple(right), tuple(wrong))
 
 
 def unit(answer: dict[str, Any]) -> int:
     """The context of an answer: its own where it shares none."""
     return answer.get("context", answer["index"])
+
+
+def spreads(record: Record, answers: Sequence[dict[str, Any]] | None = None) -> dict[str, Spread]:
+    """Scorer -> how its scores lie over contexts; nothing of one whose answers are not all there."""
+    answers = record.answers if answers is None else answers
+    found = {}
+    for name, score in record.scores.items():
+        judged = [(unit(answer), float(answer["correct"][name])) for answer in answers if name in answer["correct"]]
+        if judged and len(judged) == score["n"]:
+            found[name] = spread(judged)
+    return found
 
 
 def half_decade(tokens: int) -> int:

@@ -46,6 +46,8 @@ _CIRCUMSTANCE = (  # what may differ between two runs of one command
     "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended",
 )  # fmt: skip
 
+_LATER = frozenset(("note", "model_spec"))  # left out where null, so that older lines read back as they were
+
 _PLAIN, _NAMES = frozenset((str, int, NoneType)), frozenset((str,))  # types that are equal where their JSON is
 _asked = attrgetter(*(name for name in _IDENTITY if name not in ("options", "protocol")))
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, which JSON has not, become null
@@ -58,6 +60,7 @@ class Record:
     schema: str = SCHEMA
     status: Status
     reason: str = ""
+    note: str | None = None
     # the cell
     task: str
     task_version: str
@@ -93,6 +96,7 @@ class Record:
     products: str | None = None
     chunk_size: int | None = None
     memory: str | None = None
+    model_spec: str | None = None
     chat_template: str | None = None
     # speed and cost
     tokens_read: int | None = None
@@ -141,8 +145,8 @@ class Record:
 
 
 def as_dict(record: Record) -> dict[str, Any]:
-    """The record's fields in the order they are written, `extra` last and flat."""
-    row = asdict(record)
+    """The record's fields in the order they are written, `extra` last and flat; later ones where they say something."""
+    row = {name: value for name, value in asdict(record).items() if value is not None or name not in _LATER}
     return row | {name: value for name, value in row.pop("extra").items() if name not in row}
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 
-def wilson(correct: float, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion; (0, 1) where n is 0.
 
     (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), p = correct/n   (Wilson 1927)
@@ -25,6 +28,79 @@ def wilson(correct: float, n: int, level: float = 0.95) -> tuple[float, float]:
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = ((centre + side * half) / (1 + z * z / n) for side in (-1, 1))
     return (0.0 if correct == 0 else low), (1.0 if correct == n else high)
+
+
+class Spread(NamedTuple):
+    """How scores lie over independent contexts: sums over the contexts, where m questions on one score x together.
+
+    contexts  how many there are; 0 where nobody knows
+    xx, xm, mm  the sums of x^2, x m and m^2
+    """
+
+    contexts: int = 0
+    xx: float = 0.0
+    xm: float = 0.0
+    mm: float = 0.0
+
+
+def spread(scores: Iterable[tuple[Hashable, float]]) -> Spread:
+    """The spread of scores in 0..1, each with its context."""
+    sums: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0])
+    for context, score in scores:
+        sums[context][0] += score
+        sums[context][1] += 1
+    totals = [(x, m) for x, m in sums.values()]
+    return Spread(len(totals), *(sum(a * b for a, b in pairs) for pairs in (
+        [(x, x) for x, _ in totals], totals, [(m, m) for _, m in totals]
+    )))  # fmt: skip
+
+
+def together(spreads: Iterable[Spread]) -> Spread:
+    """The spread of contexts of several sets that have none in common; unknown where that of one is."""
+    found = list(spreads)
+    return Spread(*map(sum, zip(*found, strict=True))) if found and all(each.contexts for each in found) else Spread()
+
+
+def design_effect(correct: float, n: int, spread: Spread) -> float | None:
+    """How many times the variance of n independent answers the score's variance over contexts is.
+
+    (K / (K - 1)) sum_i (x_i - p m_i)^2 / (n p (1 - p)),  p = correct / n,  over K contexts   (Kish 1965; the ratio
+    estimator's linearised variance)
+
+    None for one context, where none differ in what they could tell (p is 0 or 1), or where contexts are not known.
+    """
+    k, xx, xm, mm = spread
+    if k < 2 or not 0 < correct < n:
+        return None
+    p = correct / n
+    return max(0.0, k / (k - 1) * (xx - 2 * p * xm + p * p * mm) / (n * p * (1 - p)))
+
+
+@lru_cache(maxsize=10_000)
+def interval(correct: float, n: int, spread: Spread = Spread()) -> tuple[float, float]:  # noqa: B008 - a tuple
+    """The 95 % interval of a score: Wilson's, and where questions share contexts Wilson's of as many as they are worth.
+
+    n' = n / max(1, design effect) * (z / t)^2,  t Student's quantile of K - 1 degrees   (Korn & Graubard 1998, with
+    Wilson's interval for Clopper and Pearson's)
+
+    One context says nothing of others: (0, 1). A design effect below 1 buys nothing, for it is an estimate itself.
+    """
+    if not 0 < spread.contexts < n:
+        return wilson(correct, n)
+    worth = worth_of(n, spread.contexts, design_effect(correct, n, spread))
+    return wilson(correct / n * worth, worth)
+
+
+def worth_of(n: int, contexts: int, effect: float | None = None) -> float:
+    """How many independent answers n answers on some contexts are worth: see interval()."""
+    if contexts >= n:
+        return float(n)
+    if contexts < 2:
+        return 0.0
+    from scipy.special import stdtrit
+
+    z = NormalDist().inv_cdf(0.975)
+    return n / max(1.0, effect or 1.0) * (z / float(stdtrit(contexts - 1, 0.975))) ** 2
 
 
 def discordant(a: Sequence[float], b: Sequence[float]) -> tuple[int, int]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import tempfile
 from codecs import BOM_UTF8
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from atlas_bench.errors import UserError
 from atlas_bench.results.record import Record, Warn, cell_key, identity, parse_object
@@ -100,6 +100,25 @@ def latest(records: Iterable[Record]) -> list[Record]:
         if key not in kept or record.status == "ok" or kept[key].status != "ok":
             kept[key] = record
     return list(kept.values())
+
+
+def check_names(folder: Path, models: Mapping[str, Any]) -> None:
+    """Raise UserError where the user's own name of a model stands for another one in the folder's records.
+
+    models  name -> model; those with a `spec` were named by the user. Equal weights are the same model.
+    """
+    named = {name: model for name, model in models.items() if getattr(model, "spec", None)}
+    if not named or not folder.exists():
+        return
+    for record in scan(folder, lambda message: None):
+        model = named.get(record.model)
+        same = model is None or record.model_spec == model.spec
+        if not same and (record.weights_hash is None or record.weights_hash != model.facts().get("weights_hash")):
+            stands = record.model_spec or record.model
+            raise UserError(
+                f"the name '{record.model}' stands for '{stands}' in '{folder}', and now for '{model.spec}'. Give it "
+                "another name, or another --out."
+            )
 
 
 def check_writable(folder: str | Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from atlas_bench.results import board, curves
 from atlas_bench.results.digest import digests
 from atlas_bench.results.record import Record, clip
-from atlas_bench.results.stats import wilson
+from atlas_bench.results.score import is_shared, score
 from atlas_bench.results.store import latest
 from atlas_bench.units import format_bytes, format_count, format_length
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _HEAD = ("task", "length", "model", "acc %", "n", "95 % int.", "tok/s", "state", "peak RSS")
-_RULE = "    \n    \n -- \n" + "    \n" * 5  # a box of spaces, with a rule of hyphens under the head
+_WORDS = (0, 2)  # columns of words, which stand left; numbers stand right
 _REASON_CHARS = 400
+NOTED = "#"  # behind the task of a cell with a note
 
 
 def render(records: Iterable[Record], console: Console) -> None:
@@ -34,14 +35,15 @@ def render(records: Iterable[Record], console: Console) -> None:
     if not cells:
         console.print("No records.", highlight=False)
         return
-    console.print(_table(cells, ascii_only), highlight=False)
+    lines = list(_table(cells, console.width, ascii_only))
     for grid in curves.grids(board.make(digests(cells))):
-        console.print("")
-        for line in curves.lines(grid):
-            console.print(printable(line, ascii_only), markup=False, highlight=False, emoji=False, soft_wrap=True)
-    for line in _notes(cells):
-        text = textwrap.fill(printable(line, ascii_only), max(20, console.width - 1), subsequent_indent="    ")
-        console.print(text, markup=False, highlight=False, emoji=False)
+        lines += ["", *(printable(line, ascii_only) for line in curves.lines(grid))]
+    for note in _notes(cells):
+        lines += textwrap.wrap(printable(note, ascii_only), max(20, console.width - 1), subsequent_indent="    ") or [
+            ""
+        ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def as_json(records: Iterable[Record]) -> str:
@@ -54,23 +56,10 @@ def _cell(record: Record) -> dict[str, Any]:
     weighed = ("tokens_per_second", "state_bytes", "peak_rss_bytes", "parameters", "training_tokens")
     return {
         **{name: getattr(record, name) for name in named},
-        "scores": {name: _score(record, name) for name in record.scores},
+        "scores": {name: score(record, name) for name in record.scores},
         "metrics": record.metrics,
         "curve": record.curve,
         **{name: getattr(record, name) for name in weighed},
-    }
-
-
-def _score(record: Record, scorer: str) -> dict[str, Any]:
-    correct, n = record.scores[scorer]["correct"], record.scores[scorer]["n"]
-    low, high = wilson(correct, n)
-    return {
-        "version": record.scorer_version.get(scorer),
-        "correct": correct,
-        "n": n,
-        "accuracy": correct / n if n else None,
-        "low": low,
-        "high": high,
     }
 
 
@@ -79,26 +68,33 @@ def _ordered(records: Iterable[Record]) -> list[Record]:
     return sorted(latest(records), key=lambda record: (record.task, record.subset, record.length))
 
 
-def _table(cells: Sequence[Record], ascii_only: bool) -> Any:
-    from rich.box import Box
-    from rich.table import Table
-    from rich.text import Text
+def _table(cells: Sequence[Record], width: int, ascii_only: bool) -> Iterator[str]:
+    """The rows under their heads; a name that is too long for its column stands on a line of its own above its row."""
+    rows = [row for record, tag in zip(cells, _tags(cells), strict=True) for row in _rows(record, tag)]
+    rows = [[printable(cell, ascii_only) for cell in row] for row in rows]
+    sizes = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    room = width - sum(size + 1 for i, size in enumerate(sizes) if i not in _WORDS) - 1
+    task, model = (sizes[i] for i in _WORDS)
+    sizes[0] = min(task, max(room - model, room // 2))
+    sizes[2] = max(min(model, room - sizes[0]), len("model"))
+    yield _line(_HEAD, sizes)
+    yield "-" * (sum(sizes) + len(sizes) - 1)
+    for row in rows:
+        long = [i for i in _WORDS if len(row[i]) > sizes[i]]
+        yield from textwrap.wrap(" ".join(row[i] for i in long), width - 1)
+        yield _line(["" if i in long else cell for i, cell in enumerate(row)], sizes)
 
-    table = Table(box=Box(_RULE, ascii=True), padding=0, pad_edge=False, show_edge=False, header_style="")
-    for name in _HEAD:
-        words = name in ("task", "model")  # these fold; numbers never do
-        table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=not words)
-    tags = _tags(cells)
-    for record, tag in zip(cells, tags, strict=True):
-        for row in _rows(record, tag):
-            table.add_row(*(Text(printable(cell, ascii_only)) for cell in row))
-    return table
+
+def _line(row: Sequence[str], sizes: Sequence[int]) -> str:
+    placed = zip(row, sizes, strict=True)
+    return " ".join(f"{cell:<{n}}" if i in _WORDS else f"{cell:>{n}}" for i, (cell, n) in enumerate(placed)).rstrip()
 
 
 def _rows(record: Record, tag: str) -> list[list[str]]:
     """The cell's row, and one more for each further scorer that counts otherwise."""
     head = record.headline or next(iter(record.scores), "")
-    names = [_task(record), format_length(record.length), f"{record.model} {tag}".strip()]
+    task = f"{_task(record)} {NOTED}" if record.note else _task(record)
+    names = [task, format_length(record.length), f"{record.model} {tag}".strip()]
     costs = [_rate(record.tokens_per_second), _size(record.state_bytes), _size(record.peak_rss_bytes)]
     if record.status != "ok" or head not in record.scores:
         return [[*names, "", "", record.status, *costs]]
@@ -108,11 +104,11 @@ def _rows(record: Record, tag: str) -> list[list[str]]:
 
 
 def _accuracy(record: Record, scorer: str) -> list[str]:
-    score = _score(record, scorer)
-    if not score["n"]:
+    found = score(record, scorer)
+    if not found["n"]:
         return ["", "0", ""]
-    interval = f"{100 * score['low']:.1f}-{100 * score['high']:.1f}"
-    return [f"{100 * score['accuracy']:.1f}", str(score["n"]), interval]
+    interval = f"{100 * found['low']:.1f}-{100 * found['high']:.1f}"
+    return [f"{100 * found['accuracy']:.1f}", str(found["n"]), interval]
 
 
 def _tags(cells: Sequence[Record]) -> list[str]:
@@ -145,15 +141,34 @@ def _notes(cells: Sequence[Record]) -> list[str]:
     notes = [""]
     if roles["acc %"]:
         notes.append(f"acc % by {', '.join(roles['acc %'])}; 95 % Wilson interval.")
+    notes += _shared(cells)
     if roles["other"]:
         notes.append(f"An indented row follows where another scorer differs: {', '.join(roles['other'])}.")
     if chance:
         notes.append("Chance: " + "; ".join(f"{level} ({', '.join(on)})" for level, on in chance.items()) + ".")
+    told: dict[str, dict[str, None]] = defaultdict(dict)
+    for r in cells:
+        if r.note:
+            told[clip(" ".join(r.note.split()), _REASON_CHARS)][f"{_task(r)} {r.model}"] = None
+    notes += [f"{NOTED} {', '.join(on)}: {note}." for note, on in told.items()]
     for r in cells:
         if r.status != "ok":
             reason = clip(" ".join(r.reason.split()) or "no reason recorded", _REASON_CHARS)
             notes.append(f"{r.status}: {_task(r)} {format_length(r.length)} {r.model}: {reason}")
     return notes
+
+
+def _shared(cells: Sequence[Record]) -> Iterator[str]:
+    """A sentence where questions share contexts, with the design effect of each such cell."""
+    found = [(r, score(r, r.headline)) for r in cells if r.status == "ok" and r.headline in r.scores]
+    told = [
+        f"{_task(r)} {format_length(r.length)} {r.model} {each['contexts']} contexts"
+        + ("" if each["design_effect"] is None else f", design effect {each['design_effect']:.1f}")
+        for r, each in found
+        if is_shared(each["contexts"], each["n"])
+    ]
+    if told:
+        yield f"Questions share contexts, and the interval is over contexts: {'; '.join(told)}."
 
 
 def _task(record: Record) -> str:

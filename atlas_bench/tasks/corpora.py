@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from atlas_bench import text_files
+from atlas_bench import hub, text_files
 from atlas_bench.errors import UserError, needs
-from atlas_bench.tasks import hub, prose
+from atlas_bench.tasks import prose
 from atlas_bench.types import Tokenizer
 
 FORMAT = 1  # raise when the file layout or a splitting rule changes: old caches are then ignored

@@ -50,6 +50,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    make_small(monkeypatch, cache)
+
+
+def make_small(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Made sentences in shards of 20K tokens."""
     endless = corpora.endless
 
@@ -168,10 +172,16 @@ def test_same_seed_same_tokens(small: None, name: str, subset: str) -> None:
 @every_cell
 def test_samples_stay_what_they_are(small: None, name: str, subset: str) -> None:
     """On every Python and machine: a changed digest makes every kept result another one's. A task's version says so."""
+    kept = json.loads(GOLDEN.read_text()).get(f"{name}:{subset}")
+    if kept is None:
+        pytest.skip("new: `python -m tests.contracts.test_tasks` keeps its digest")
+    assert digest_of(name, subset) == kept
+
+
+def digest_of(name: str, subset: str) -> str:
     made = samples(name, subset, fitting(name, subset, 2000), 3)
     told = [(whole(sample).tolist(), sample.targets, sample.reads) for sample in made]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-    assert digest == json.loads(GOLDEN.read_text()).get(f"{name}:{subset}"), f"{name}:{subset} is {digest}"
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 @every_cell
@@ -317,3 +327,18 @@ def test_samples_are_made_when_asked_for(small: None) -> None:
     task = type(registry.task(name))()
     endless = task.samples(subset, 1000, 10**9, 0, TOKENIZER, TaskOptions())
     assert [sample.index for sample in islice(endless, 2)] == [0, 1]
+
+
+def main() -> None:
+    """Keep the digests of subsets that have none yet; those that are kept change by hand alone."""
+    kept = json.loads(GOLDEN.read_text())
+    with pytest.MonkeyPatch.context() as monkeypatch, tempfile.TemporaryDirectory() as cache:
+        make_small(monkeypatch, Path(cache))
+        new = {f"{name}:{subset}": (name, subset) for name, subset in CELLS if f"{name}:{subset}" not in kept}
+        kept |= {key: digest_of(*cell) for key, cell in new.items()}
+    GOLDEN.write_text(json.dumps(kept, indent=1) + "\n")
+    print(f"{GOLDEN}: {len(new)} new")
+
+
+if __name__ == "__main__":
+    main()

@@ -125,7 +125,7 @@ def test_lm_evals_runner_gets_the_answers_and_scores_of_ours(name, tmp_path):
     task, subset, length, samples = CELLS[name]
     model = adapter.opened(NAME)
     cell = plan.Cell(task, subset, length, NAME, 3, samples)
-    (record,) = runner.run([cell], {NAME: model}, tmp_path, runner.settings_for(samples), Progress(quiet=True))
+    (record,) = runner.run([cell], {NAME: model}, tmp_path, runner.Settings(), Progress(quiet=True))
     lm = AtlasLM(model)
     results = evaluated(lm, made(name, seed=3))
     answers = [sample["filtered_resps"][0] for sample in results["samples"][name]]
@@ -141,7 +141,7 @@ def test_a_models_own_tokens_are_around_the_prompt_and_counted(tmp_path, monkeyp
     model = Wrapping()
     monkeypatch.setitem(adapter._opened, "wrapping", model)
     cell = plan.Cell("tiny", "", 200, "wrapping", 0, 5)
-    (record,) = runner.run([cell], {"wrapping": model}, tmp_path, runner.settings_for(5), Progress(quiet=True))
+    (record,) = runner.run([cell], {"wrapping": model}, tmp_path, runner.Settings(), Progress(quiet=True))
     results = evaluated(AtlasLM(model), made("atlas_tiny", name="wrapping", samples=5))
     answers = [sample["filtered_resps"][0] for sample in results["samples"]["atlas_tiny"]]
     assert answers == [row["answer"] for row in record.answers]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError
-from atlas_bench.models import causal_lm, loading
+from atlas_bench.models import causal_lm, loading, specs
 from atlas_bench.models.causal_lm import AtlasBenchConfig, AtlasBenchForCausalLM, StateCache
 from atlas_bench.models.placement import PLACEMENTS
 from atlas_bench.models.tokenizer import embedded
@@ -150,7 +150,7 @@ def forget(forward, input_ids, *args, **options):
     return forward(input_ids, *args, **{name: x for name, x in options.items() if name not in causal_lm.CACHE_NAMES})
 
 
-@pytest.mark.parametrize("name", sorted(set(loading.names()) - set(registry.MODELS)))
+@pytest.mark.parametrize("name", sorted(set(specs.names()) - set(registry.MODELS)))
 def test_embedded_models_generate_from_all_that_was_read(name):
     model, tokenizer = causal_lm.from_atlas_bench(name), causal_lm.tokenizer()
     tokens = tokenizer(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_bench import plan, registry, runner
+from atlas_bench.kernels import dispatch
 from atlas_bench.models import cost, lm
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.lm import LanguageModel
@@ -193,6 +194,17 @@ def test_an_answer_from_logits_that_are_not_finite_is_a_failed_record(tmp_path):
     (record,) = runner.run(cells, {"tiny": model}, tmp_path, runner.Settings(), Progress(quiet=True))
     assert record.status == "failed" and not record.scores
     assert "FloatingPointError: the logits are not finite" in record.reason
+
+
+def test_a_record_names_the_kernels_of_its_own_cell_alone(tmp_path, monkeypatch):
+    """As on a GPU, where they are known only once they have run: those of another model's cell are not its own."""
+    monkeypatch.setattr(dispatch, "why_torch", lambda device: None)
+    monkeypatch.setattr(dispatch, "why_not", lambda op, device, **sizes: "not here")
+    monkeypatch.setattr(dispatch, "RAN", {"anchored": ("triton", None)})
+    model = make(CONFIGS["omeganet"])
+    cells = [plan.Cell("mqar", "8", 256, "tiny", samples=2)]
+    (record,) = runner.run(cells, {"tiny": model}, tmp_path, runner.Settings(), Progress(quiet=True))
+    assert "anchored" not in record.kernel and "anchored" not in (record.kernel_why or "")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError
-from atlas_bench.models import cost, loading
+from atlas_bench.models import cost, loading, specs
 from atlas_bench.models.attention import SlidingWindowAttention
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.lm import LanguageModel
@@ -294,7 +294,7 @@ def test_a_placement_is_its_equations(statement, memory):
 # What was before placements, and what is refused ------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in loading.names() if n not in registry.MODELS])
+@pytest.mark.parametrize("name", [n for n in specs.names() if n not in registry.MODELS])
 def test_the_blocks_of_embedded_models_are_attention_memory_mlp_bit_for_bit(name):
     """Each behind a norm: the order in which they were trained. What a memory computes is its own tests' matter."""
     model = loading.load(name).model

@@ -3,11 +3,11 @@
 import pytest
 
 from atlas_bench import plan, registry, runner
-from atlas_bench.models import loading
+from atlas_bench.models import loading, specs
 from atlas_bench.progress import Progress
 from atlas_bench.types import TaskOptions
 
-EMBEDDED = [name for name in loading.names() if name not in registry.MODELS]
+EMBEDDED = [name for name in specs.names() if name not in registry.MODELS]
 
 
 @pytest.mark.parametrize("name", EMBEDDED)

@@ -189,6 +189,12 @@ def test_shared_contexts_are_marked_and_explained(make):
     assert "share contexts" not in page.leaderboard(board_of([make()]), published=False)
 
 
+def test_a_cell_that_the_model_was_never_trained_for_is_marked_and_explained(make):
+    text = page.leaderboard(board_of([make(note="never trained for it")]), published=False)
+    assert "n=2#" in text and "never trained for this" in text and "note never trained for it" in text
+    assert "never trained" not in page.leaderboard(board_of([make()]), published=False)
+
+
 def test_a_metric_that_is_no_score_stands_without_colour(make):
     record = make(scores={}, headline=None, metrics={"nats_per_token": 3.25}, answers=[])
     assert '<td class="plain"><a href="#p0-0-10000000"><bdi>nats per token 3.25</bdi></a>' in page.leaderboard(

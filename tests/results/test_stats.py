@@ -11,7 +11,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results.stats import discordant, holm, mcnemar_exact, paired_bootstrap, sign_flip, wilson
+from atlas_bench.results.stats import (
+    Spread,
+    design_effect,
+    discordant,
+    holm,
+    interval,
+    mcnemar_exact,
+    paired_bootstrap,
+    sign_flip,
+    spread,
+    together,
+    wilson,
+    worth_of,
+)
 
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -250,3 +263,78 @@ def test_sign_flip_of_any_shares_stays_small_and_near(differences):
         ]
         nearly = [sum(t >= abs(sum(differences)) + slack for t in totals) / len(totals) for slack in (0.011, -0.011)]
         assert nearly[0] - 1e-9 <= p <= nearly[1] + 1e-9
+
+
+# Scores over contexts
+
+clusters = st.lists(st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=1, max_size=8), min_size=2, max_size=12)
+
+
+def scores_of(found):
+    return [(context, score) for context, scores in enumerate(found) for score in scores]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(2, 12), st.integers(2, 8), st.randoms(use_true_random=False))
+def test_the_design_effect_of_equal_contexts_is_that_of_their_means(k, m, random):
+    """With equal contexts the score is the mean of K means: its variance is s^2 / K, which numpy computes."""
+    found = [[random.choice([0.0, 1.0, 1.0]) for _ in range(m)] for _ in range(k)]
+    right, n = sum(map(sum, found)), k * m
+    effect = design_effect(right, n, spread(scores_of(found)))
+    if not 0 < right < n:
+        assert effect is None
+        return
+    p, variance = right / n, np.var([np.mean(scores) for scores in found], ddof=1) / k
+    assert effect == pytest.approx(variance / (p * (1 - p) / n), abs=1e-9)
+
+
+@settings(max_examples=80, deadline=None)
+@given(clusters)
+def test_the_design_effect_of_unequal_contexts_is_the_linearised_one(found):
+    """The ratio estimator's residuals, context by context, as a survey's textbook has them."""
+    right, sizes = np.array([sum(scores) for scores in found]), np.array([len(scores) for scores in found])
+    total, n = float(right.sum()), int(sizes.sum())
+    effect = design_effect(total, n, spread(scores_of(found)))
+    if 0 < total < n:
+        p, k = total / n, len(found)
+        residuals = right - p * sizes
+        assert effect == pytest.approx(k * residuals.var(ddof=1) / (n * p * (1 - p)), abs=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(clusters, clusters)
+def test_spreads_of_two_seeds_add_up(one, two):
+    parts = spread(scores_of(one)), spread(scores_of(two))
+    assert together(parts) == pytest.approx(spread(scores_of([*one, *two])))
+    assert together([*parts, Spread()]) == Spread() and together([]) == Spread()
+
+
+def test_one_question_on_each_context_is_wilsons_interval_and_one_context_says_nothing():
+    alone = spread([(i, float(i < 30)) for i in range(40)])
+    assert interval(30, 40, alone) == interval(30, 40) == wilson(30, 40)
+    assert interval(30, 40, spread([(0, float(i < 30)) for i in range(40)])) == (0.0, 1.0)
+    assert [worth_of(40, contexts) for contexts in (40, 1)] == [40, 0]
+
+
+def test_many_contexts_that_vary_as_independent_answers_do_cost_little():
+    from scipy.stats import t
+
+    z = NormalDist().inv_cdf(0.975)
+    assert worth_of(400, 100) == pytest.approx(400 * (z / t.ppf(0.975, 99)) ** 2)
+    assert worth_of(400, 100, effect=0.5) == worth_of(400, 100)  # a small effect buys nothing
+    assert worth_of(400, 100, effect=4.0) == pytest.approx(worth_of(400, 100) / 4)
+
+
+@pytest.mark.parametrize("k", [5, 20])
+def test_the_interval_covers_where_contexts_differ_and_wilsons_does_not(k):
+    """Contexts with a rate of their own, Beta(2, 1): 95 of 100 intervals must hold 2/3. Wilson's hold far fewer."""
+    rng, m, draws = np.random.default_rng(0), 20, 400
+    covers = {"contexts": 0, "wilson": 0}
+    for _ in range(draws):
+        right = rng.binomial(m, rng.beta(2, 1, k))
+        found = Spread(k, float((right**2).sum()), float((right * m).sum()), float(k * m * m))
+        for name, (low, high) in {
+            "contexts": interval(int(right.sum()), k * m, found), "wilson": wilson(int(right.sum()), k * m)
+        }.items():  # fmt: skip
+            covers[name] += low <= 2 / 3 <= high
+    assert covers["contexts"] >= 0.93 * draws and covers["wilson"] <= 0.85 * draws

@@ -8,6 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
+from atlas_bench.results.record import answer_row
 from atlas_bench.results.table import as_json, render
 
 
@@ -52,6 +53,28 @@ def test_long_names_fold_and_nothing_is_lost(make):
     text = shown([make(model=name, task="a" * 40)])
     assert max(map(len, text.splitlines())) <= 80
     assert "584.0MiB" in text and "34.2-100.0" in text and text.count("a") >= 40
+
+
+def test_a_url_stands_on_one_line_and_takes_no_room_from_the_numbers(make):
+    name = "openai:http://localhost:8000/v1#qwen3-8b;tokenizer=Qwen/Qwen3-8B"
+    lines = shown([make(model=name), make(model="atlas-nano")]).splitlines()
+    assert name in lines and max(map(len, lines)) <= 80
+    assert lines[lines.index(name) + 1].split()[:3] == ["babilong:qa1", "10M", "100.0"]
+
+
+def test_a_note_is_marked_and_told_once(make):
+    text = " ".join(shown([make(note="never trained for it"), make(length=1000, note="never trained for it")]).split())
+    assert text.count("babilong:qa1 # ") == 2 and text.count("# babilong:qa1 atlas: never trained for it.") == 1
+
+
+def test_questions_that_share_contexts_have_an_interval_over_these(make):
+    verdicts = [i < 10 for i in range(20)]  # ten questions on each of two contexts: all right, all wrong
+    answers = [
+        answer_row(i, question="q", targets=["t"], answer="a", correct={"s": right}) | {"context": i // 10 * 10}
+        for i, right in enumerate(verdicts)
+    ]
+    text = shown([make(scores={"s": {"correct": 10, "n": 20}}, headline="s", answers=answers)])
+    assert "0.2-99.8" in text and "2 contexts, design effect 20.0" in " ".join(text.split())
 
 
 def test_markup_emoji_and_escape_codes_are_shown_not_obeyed(failed):

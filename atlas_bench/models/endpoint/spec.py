@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.models.endpoint.client import REPLY_CHARS, clean
+from atlas_bench.models.specs import shown
 from atlas_bench.models.tokenizer import Tokenizer, embedded
 from atlas_bench.units import parse_length
 
@@ -71,10 +72,10 @@ def parse(spec: str) -> tuple[str, str, Options]:
 
 def with_canary(models: Iterable[str]) -> list[str]:
     """Models as written, each endpoint with a canary; UserError where none is an endpoint."""
-    models = list(models)
-    if not any(model.startswith(PREFIX) for model in models):
+    behind = {model: shown(model)[1].startswith(PREFIX) for model in models}
+    if not any(behind.values()):
         raise UserError(f"--canary is for endpoints ({PREFIX}URL#MODEL), and no model is one. Leave it out.")
-    return [f"{model};canary=true" if model.startswith(PREFIX) else model for model in models]
+    return [f"{model};canary=true" if endpoint else model for model, endpoint in behind.items()]
 
 
 def _check_url(url: str) -> None:

@@ -31,7 +31,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import cached_file
 
-from atlas_bench import text_files
+from atlas_bench import hub, text_files
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.models import causal_lm  # noqa: F401 - transformers then knows models that `export` has written
 from atlas_bench.models.huggingface.model import DTYPES, HuggingFaceModel
@@ -99,6 +99,8 @@ def load(
         torch.set_num_threads(threads)
     device = checked(device, products)
     name = _folder(name)
+    if not Path(name).is_dir():
+        hub.reach(name)
     where = {"revision": options.get("revision", "main"), "trust_remote_code": options.get("trust_remote_code", False)}
     config = _try(name, "config", lambda: AutoConfig.from_pretrained(name, **where))
     files = _weights(name, where["revision"])

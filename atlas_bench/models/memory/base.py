@@ -10,8 +10,9 @@ in plain torch, and that is a complete memory. The base puts one *write gate* w 
 
     state_t = state_{t-1} + w_t (step(state_{t-1}) - state_{t-1}),     w_t = hard_sigmoid(.) in [0, 1]
 
-At w = 1 this is the variant's rule; at w = 0 nothing whatever changes, retention included. A sigmoid
-gate never closes, and a leak of 1e-6 per token ends every fact within ten million; a hard gate does.
+At w = 1 this is the variant's rule; at w = 0 nothing whatever changes, retention included. (The step of an
+open token with omega_window c fits the last c tokens, and closed ones may be among them.) A sigmoid gate never
+closes, and a leak of 1e-6 per token ends every fact within ten million; a hard gate does.
 Between open tokens ("events") the memory is constant, so a closed stretch of any length costs one
 matrix product per layer, and the per-token rule needs no approximation to be fast.
 """

@@ -61,10 +61,13 @@ def _parts(widths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
 def _lines(
     left: tuple[str, str, str], cells: Sequence[tuple[str, ...]], sizes: tuple[int, int, int], widths: Sequence[int]
 ) -> Iterator[str]:
-    """One row: as many lines as its name and its cells take."""
+    """One row: as many lines as its cells take, and before them a name that is too long for its column."""
     rank, name, effective = left
     first, middle, last = sizes
-    for part, *pieces in zip_longest(textwrap.wrap(name, middle), *cells, fillvalue=""):
+    if len(name) > middle:
+        yield from textwrap.wrap(f"{rank:>{first}} {name}", WIDTH, subsequent_indent=" " * (first + 1))
+        rank = name = ""
+    for part, *pieces in zip_longest([name], *cells, fillvalue=""):
         row = f"{rank:>{first}} {part:<{middle}} {effective:>{last}}"
         yield (row + "".join(f"{piece:>{width}}" for piece, width in zip(pieces, widths, strict=True))).rstrip()
         rank = effective = ""  # on the first line only

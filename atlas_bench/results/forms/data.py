@@ -22,12 +22,13 @@ from atlas_bench.results.curves import Grid
 from atlas_bench.results.digest import Digest
 from atlas_bench.results.forms import words
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import wilson
+from atlas_bench.results.score import UNKNOWN, scored
+from atlas_bench.results.stats import Spread
 from atlas_bench.results.table import printable
 
 VERSION = 1  # of the JSON form; raised when a key changes its meaning or goes
 
-_NUMBERS = ("correct", "n", "accuracy", "low", "high")
+_NUMBERS = ("correct", "n", "accuracy", "low", "high", "design_effect")
 _COSTS = (
     "parameters", "state_bytes", "training_tokens", "tokens_per_second", "seconds", "peak_rss_bytes",
     "device", "kernel", "products",
@@ -70,10 +71,10 @@ def _measured(row: Row, each: Digest) -> Iterator[list[Any]]:
     cell = _harmless((record.model, record.weights_hash, record.seed, record.length, record.status, record.reason))
     rest = _harmless((
         record.chance, each.contexts or None, json.dumps(record.metrics) if scored and record.metrics else None,
-        row.effective, row.rank, *_costs(record), record.ended or record.started, record.command, "",
+        row.effective, row.rank, *_costs(record), record.ended or record.started, record.command, record.note or "",
     ))  # fmt: skip
     for name in (record.scores if scored else ()) or (record.headline,):
-        score = _score(record, name) if scored and name in record.scores else {}
+        score = _score(each, name) if scored and name in record.scores else {}
         told = _harmless((name, score.get("version"), "true" if name == record.headline else "false"))
         yield [*cell, *told, *map(score.get, _NUMBERS), *rest]
 
@@ -88,17 +89,19 @@ def _published(beside: words.Beside, row: published.Published) -> list[Any]:
     return _harmless([said.get(name) for name in COLUMNS])
 
 
-def _score(record: Record, name: str) -> dict[str, Any]:
+def _score(each: Digest, name: str) -> dict[str, Any]:
     """One scorer's count with its interval; nothing but the count where nothing was answered."""
+    record = each.record
     correct, n = record.scores[name]["correct"], record.scores[name]["n"]
     told = {"version": record.scorer_version.get(name), "correct": correct, "n": n}
-    return told | (_share(correct, n) if n else {})
+    return told | (_share(correct, n, each.spreads.get(name, UNKNOWN)) if n else {})
 
 
 @lru_cache(maxsize=10_000)
-def _share(correct: float, n: int) -> dict[str, float]:
-    low, high = wilson(correct, n)
-    return {"accuracy": round(correct / n, 6), "low": round(low, 6), "high": round(high, 6)}
+def _share(correct: float, n: int, spread: Spread) -> dict[str, float | None]:
+    found = scored(correct, n, spread)
+    named = ("accuracy", "low", "high", "design_effect")
+    return {name: None if found[name] is None else round(found[name], 6) for name in named}
 
 
 def _harmless(row: Sequence[Any]) -> list[Any]:
@@ -152,6 +155,7 @@ def _cell(length: int, cell: Cell) -> dict[str, Any]:
         "low": low,
         "high": high,
         "contexts": cell.contexts if scored else None,
+        "design_effect": cell.design_effect if scored else None,
         "metrics": cell.metrics,
         "records": [_record(each) for each in chain(cell.counted, cell.without)],
     }
@@ -159,7 +163,7 @@ def _cell(length: int, cell: Cell) -> dict[str, Any]:
 
 def _record(each: Digest) -> dict[str, Any]:
     record = each.record
-    scores = {name: _score(record, name) for name in record.scores}
+    scores = {name: _score(each, name) for name in record.scores}
     said = dict(zip(_RECORD, _said(record), strict=True))
     return said | {"scores": scores, "contexts": each.contexts, "right": each.right, "wrong": each.wrong}
 

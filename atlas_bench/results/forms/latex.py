@@ -53,7 +53,7 @@ def _tex_cell(cell: Cell | None, panel: Panel) -> str:
     if cell is None or not cell.n:
         return _tex(words.sentence(cell, panel))
     percent, low, high = words.numbers(cell)
-    n = f"{cell.n}{words.marks(cell)}"
+    n = _tex(f"{cell.n}{words.marks(cell)}")
     return rf"\shortstack[r]{{{percent}\\{{\scriptsize [{low}, {high}]}}\\{{\scriptsize {n}}}}}"
 
 

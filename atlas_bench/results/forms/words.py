@@ -23,8 +23,9 @@ TITLE = "atlas-bench report"
 CELL = "% right, its 95 % Wilson interval, n questions"
 NAME_CHARS, REASON_CHARS = 120, 400  # of foreign text, after which it is clipped
 STATUS = {"oom": "out of memory", "timeout": "timed out"}  # in words; the others say it themselves
-SHARED = "questions share contexts; the interval takes them as independent and is too narrow."
-MARKS = {"*": SHARED, "!": "another seed has no score."}
+SHARED = "questions share contexts; the interval is over contexts, and wide where these are few."
+NOTED = "by its card the model was never trained for this."
+MARKS = {"*": SHARED, "!": "another seed has no score.", "#": NOTED}
 RANK_RULE = (
     "a model has one of its own only where the interval of the first of the rank before lies wholly above its own,"
     " at the longest length with a score of both."
@@ -108,6 +109,8 @@ def sentence(cell: Cell | None, panel: Panel) -> str:
         percent, low, high = numbers(cell)
         said = f"{percent} ({low}-{high}), n={cell.n}"
         said += f" on {cell.contexts} context{'s' * (cell.contexts != 1)}" if shares(cell) else ""
+        said += "" if cell.design_effect is None else f", design effect {cell.design_effect:.1f}"
+    said += "; never trained for this" * is_noted(cell)
     return said + "".join(f"; seed {each.record.seed} {each.record.status}" for each in cell.without)
 
 
@@ -140,8 +143,13 @@ def reasons(board: Board) -> Iterator[str]:
 
 
 def marks(cell: Cell) -> str:
-    """What to mind about a score, '*' or '!' or both: see MARKS."""
-    return "*" * shares(cell) + "!" * bool(cell.counted and cell.without)
+    """What to mind about a score, '*', '!' and '#': see MARKS."""
+    return "*" * shares(cell) + "!" * bool(cell.counted and cell.without) + "#" * is_noted(cell)
+
+
+def is_noted(cell: Cell) -> bool:
+    """Whether a record says that the model was never trained for this."""
+    return any(each.record.note for each in cell.counted)
 
 
 def shares(cell: Cell) -> bool:

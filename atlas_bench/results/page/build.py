@@ -19,6 +19,7 @@ from markupsafe import Markup
 from atlas_bench.results import curves
 from atlas_bench.results import published as others
 from atlas_bench.results.board import Board, Cell, Panel, Row
+from atlas_bench.results.forms import words
 from atlas_bench.results.page import heat
 from atlas_bench.results.page.detail import cell_parts, facts, percent, shared
 from atlas_bench.results.page.figures import Figure, of_panel
@@ -47,6 +48,12 @@ class Section:
     lines: list[heat.PublishedLine]
     contexts: tuple[int, int] | None
     figures: list[Figure]
+
+    @property
+    def noted(self) -> str:
+        """What '#' means, where a cell has it."""
+        cells = (cell for row in self.panel.rows for cell in row.cells.values())
+        return words.NOTED if any(map(words.is_noted, cells)) else ""
 
     def cells(self) -> Iterator[Found]:
         """All cells; an id is made of numbers, since a name is anyone's text."""
@@ -162,7 +169,11 @@ def _details(cells: Iterable[tuple[Found, frozenset[str]]], room: int) -> dict[s
     details: dict[str, Markup] = {}
     for (id, row, length, cell), common in cells:
         parts = cell_parts(cell, common=common)
-        score = f"{cell.correct:g}/{cell.n} right, {percent(cell.correct, cell.n)}" if cell.n else cell.status
+        score = (
+            f"{cell.correct:g}/{cell.n} right, {percent(cell.correct, cell.n, cell.interval)}"
+            if cell.n
+            else cell.status
+        )
         html = Markup(render("cell.html.j2", id=id, model=row.model, length=length, score=score, parts=parts))
         room -= len(html.encode()) + len(f'<a href="#{id}"></a>')
         if room < 0:

@@ -58,10 +58,14 @@ _SHORTER = [  # style.css says these for every chart
 
 @dataclass(frozen=True)
 class Series:
-    """A line or, with one point, a mark: (x above 0, sum of right answers, answers)."""
+    """A line or, with one point, a mark: (x above 0, sum of right answers, answers).
+
+    spans  the points' 95 % intervals in 0..1; None: Wilson's
+    """
 
     name: str
     points: Sequence[tuple[float, float, int]]
+    spans: Sequence[tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def _draw(axes, series: Series, i: int, of: int) -> None:
     colour = _SERIES.format(i % COLOURS)
     xs = [x for x, _, _ in series.points]
     ys = [100 * correct / n for _, correct, n in series.points]
-    spans = [wilson(correct, n) for _, correct, n in series.points]
+    spans = series.spans or [wilson(correct, n) for _, correct, n in series.points]
     bars = [[part for x in xs for part in (x, x, math.nan)], [100 * y for span in spans for y in (*span, math.nan)]]
     aside = (i - (of - 1) / 2) * min(3, 12 / of) if len(xs) > 1 else 0
     where = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)

@@ -14,12 +14,14 @@ from typing import Any
 from atlas_bench.results.board import Cell
 from atlas_bench.results.digest import Digest
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import wilson
+from atlas_bench.results.score import UNKNOWN, is_shared
+from atlas_bench.results.stats import design_effect, interval
 from atlas_bench.units import format_bytes
 
 GROUPS = {  # heading -> fields of a record, in the words of docs/record.md
+    "Mind": ("note",),
     "Cost": ("seconds", "tokens_per_second", "tokens_read", "state_bytes", "peak_rss_bytes", "usage"),
-    "Model": ("parameters", "training_tokens", "memory", "chunk_size", "weights_hash", "chat_template"),
+    "Model": ("parameters", "training_tokens", "memory", "chunk_size", "weights_hash", "model_spec", "chat_template"),
     "Ran": ("device", "products", "kernel", "kernel_why", "block", "batch", "resumed", "endpoint"),
     "Asked": ("seed", "samples", "options", "protocol", "task_version", "schema"),
     "Contexts": ("plan_hash", "data_hash", "prompt_hash", "corpus_key", "tokenizer_key"),
@@ -81,12 +83,10 @@ def facts(
     return told
 
 
-def percent(correct: float, n: int) -> str:
-    """'99.0 % (96.4-99.7)', the 95 % Wilson interval in brackets; '' without an answer."""
-    if not n:
-        return ""
-    low, high = wilson(correct, n)
-    return f"{100 * correct / n:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
+def percent(correct: float, n: int, interval: tuple[float, float]) -> str:
+    """'99.0 % (96.4-99.7)', the 95 % interval in brackets; '' without an answer."""
+    low, high = interval
+    return f"{100 * correct / n:.1f} % ({100 * low:.1f}-{100 * high:.1f})" if n else ""
 
 
 def _part(each: Digest, common: frozenset[str]) -> Part:
@@ -105,14 +105,23 @@ def _scores(each: Digest) -> str:
     record = each.record
     said = [
         f"{name} version {record.scorer_version.get(name, 'unknown')}: {score['correct']}/{score['n']}"
-        f" right, {percent(score['correct'], score['n'])}".rstrip(", ")
+        f" right, {percent(score['correct'], score['n'], _interval(each, name))}".rstrip(", ")
         for name, score in record.scores.items()
     ]
     if said and record.chance is not None:
         said.append(f"chance {100 * record.chance:.1f} %")
     if said and each.contexts:
         said.append(f"{each.contexts} contexts")
+        found = record.scores.get(record.headline or "")
+        effect = found and design_effect(found["correct"], found["n"], each.spreads.get(record.headline, UNKNOWN))
+        if effect is not None and is_shared(each.contexts, found["n"]):
+            said.append(f"design effect {effect:.1f}")
     return " · ".join(said)
+
+
+def _interval(each: Digest, scorer: str) -> tuple[float, float]:
+    score = each.record.scores[scorer]
+    return interval(score["correct"], score["n"], each.spreads.get(scorer, UNKNOWN))
 
 
 def _examples(verdict: str, answers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:

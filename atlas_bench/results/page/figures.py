@@ -66,7 +66,11 @@ def _drawings(panel: Panel, rows: Sequence[Row]) -> Iterator[Drawing]:
 def _by_length(rows: Sequence[Row]) -> Iterator[Drawing]:
     """Where there is more than one length; 0 has no place on a logarithmic axis."""
     series = [
-        Series(row.model, [(length, cell.correct, cell.n) for length, cell in row.cells.items() if cell.n and length])
+        Series(
+            row.model,
+            [(length, cell.correct, cell.n) for length, cell in row.cells.items() if cell.n and length],
+            [cell.interval for length, cell in row.cells.items() if cell.n and length],
+        )
         for row in rows
     ]
     if len({x for each in series for x, _, _ in each.points}) > 1:
@@ -86,7 +90,7 @@ def _by_cost(rows: Sequence[Row]) -> Iterator[Drawing]:
             cell = row.cells.get(length) if length is not None else None
             values = [value for each in cell.counted if (value := getattr(each.record, field))] if cell else []
             if cell and cell.n and values:
-                series.append(Series(row.model, [(fmean(values), cell.correct, cell.n)]))
+                series.append(Series(row.model, [(fmean(values), cell.correct, cell.n)], [cell.interval]))
         if len(series) > 1:
             yield series, axis, said
 

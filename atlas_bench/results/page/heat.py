@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atlas_bench.results.board import Cell, Panel, shade
+from atlas_bench.results.forms import words
 from atlas_bench.results.page.template import foreign
 from atlas_bench.results.published import Published
 from atlas_bench.units import format_length
@@ -51,7 +52,7 @@ def table_cell(cell: Cell | None, chance: float | None, link: str = "") -> str:
         told = [str(foreign(f"{name.replace('_', ' ')} {value:.4g}", 40)) for name, value in metrics]
         return _cell("plain", told[0] if told else "n=0", told[1:], link)
     low, high = cell.interval
-    small = [f"{100 * low:.0f}-{100 * high:.0f}", f"n={cell.n}{'*' if cell.contexts < cell.n else ''}"]
+    small = [f"{100 * low:.0f}-{100 * high:.0f}", f"n={cell.n}{words.marks(cell).replace('!', '')}"]
     if cell.without:
         seeds = len(cell.counted) + len(cell.without)
         statuses = Counter(each.record.status for each in cell.without)

@@ -20,9 +20,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import text_files
+from atlas_bench import hub, text_files
 from atlas_bench.errors import UserError
-from atlas_bench.tasks import hub
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ pitfalls  References are looked for as parts of words: "art" in "party"; whoever
           The published effective length is that of the mean of all 13 tasks: without qa there is none.
           RULER's 500 samples of seed 42 are not these: words and rules are the same, the random draws are not.
           Prompts are tokenised in parts, so that a length is exact; a tokenizer that joins the parts reads other ids.
+          Essays differ from sample to sample, where RULER begins with the same each time; of books, sentences under 10
+          tokens are left out; the last sentence or line may be cut where the length ends.
           lm-eval's ruler is another task: its essays do not repeat, so that a long prompt may be a short one, its qa
           metric gives the share of references found, not any, its vt and fwe are of an older RULER, and its names
           are ruler_vt, ruler_qa_squad and so on. Do not mix the numbers.

@@ -1,0 +1,63 @@
+"""The Hugging Face hub: whether it can be reached, told within seconds, and rows of its data sets.
+
+    reach("Qwen/Qwen2.5-0.5B")                                       # UserError where neither hub nor cache has it
+    for row in rows("emozilla/pg19", split="test", advice="Use --background generated."): ...
+
+Its own clients try again for half a minute, some for several, before they say that there is no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from atlas_bench.errors import UserError, needs
+
+TIMEOUT = 5.0  # seconds
+OFFLINE = "HF_HUB_OFFLINE=1 takes what has been downloaded before, without asking."
+
+
+def reach(model: str) -> bool:
+    """Whether the hub answers; without it the cached copy of the model is taken, and nothing is asked any more.
+
+    Raises UserError where neither is there.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if constants.HF_HUB_OFFLINE or (why := _unreachable()) is None:
+        return not constants.HF_HUB_OFFLINE
+    if not isinstance(try_to_load_from_cache(model, "config.json"), str):
+        raise UserError(
+            f"model '{model}' is not in the cache, and {why}. Check the connection, or give a folder: hf:./.."
+        )
+    constants.HF_HUB_OFFLINE = True
+    return False
+
+
+def rows(*name: str, split: str, advice: str) -> Iterator[Mapping[str, Any]]:
+    """The rows of a data set of the hub, streamed: (repository, configuration), ended by UserError where that fails."""
+    with needs("datasets", extra="hub", to=f"read '{name[0]}' from the Hugging Face hub", advice=advice):
+        import datasets
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(f"'{name[0]}' is read from the hub, and HF_HUB_OFFLINE forbids that. {advice}")
+    if why := _unreachable():
+        raise UserError(f"'{name[0]}' cannot be read: {why}. Check the connection. {advice}")
+    try:
+        yield from datasets.load_dataset(*name, split=split, streaming=True)
+    except Exception as error:  # the hub's client raises many kinds
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"'{' '.join(name)}' could not be read from the hub: {said}. {advice}") from error
+
+
+def _unreachable() -> str | None:
+    """Why the hub does not answer; None where it does, whatever it answers."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
+    except Exception as error:  # of the HTTP library that the installed version uses
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"the Hugging Face hub at {constants.ENDPOINT} cannot be reached ({said}). {OFFLINE}".removesuffix(".")
+    return None

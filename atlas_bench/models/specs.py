@@ -1,0 +1,180 @@
+"""What stands behind --model: names, folders, hf:.., openai:.., lists of them, each with a name to be shown.
+
+    typed(["atlas-nano,omeganet-nano", "small=hf:Qwen/Qwen2.5-0.5B"])
+    # {'atlas-nano': 'atlas-nano', 'omeganet-nano': 'omeganet-nano', 'small': 'hf:Qwen/Qwen2.5-0.5B'}
+
+A word that names no model is answered with what to type instead, before torch is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from atlas_bench import registry
+from atlas_bench.errors import UserError, did_you_mean
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+CARD = "card.json"
+SCHEMES = {  # what a name may begin with -> who loads it
+    "hf": "atlas_bench.models.huggingface.load:load",
+    "openai": "atlas_bench.models.endpoint.model:load",
+}
+SHOWN = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)  # 'small=hf:..'
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # 'Qwen/Qwen2.5-0.5B'
+KINDS = "A folder that `train` wrote, hf:NAME and openai:URL#MODEL are models too."
+
+
+def names() -> list[str]:
+    """Embedded models and controls."""
+    return sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CARD}")) + sorted(registry.MODELS)
+
+
+def is_elsewhere(name: str) -> bool:
+    """Whether a name is that of a Hugging Face model or an endpoint: 'hf:..', 'openai:..'."""
+    scheme, colon, _ = name.partition(":")
+    return bool(colon) and scheme in SCHEMES
+
+
+def typed(words: Iterable[str]) -> dict[str, str]:
+    """Shown name -> what to load, of the words behind --model, in order; the name is the word where it has no other.
+
+    Raises UserError for what is no model, a list that cannot be parted, and a name that is given twice.
+    """
+    found: dict[str, str] = {}
+    for word in (part for each in words for part in _parts(each)):
+        name, spec = shown(word)
+        check(spec)
+        if found.get(name, spec) != spec:
+            raise UserError(f"the name '{name}' is given to '{found[name]}' and to '{spec}'. Give each its own.")
+        found[name] = spec
+    return found
+
+
+def shown(word: str) -> tuple[str, str]:
+    """(name to be shown, what to load) of 'NAME=SPEC'; both are the word itself where it gives no name."""
+    named = None if os.path.exists(_path(word)) else SHOWN.fullmatch(word)
+    return (named[1], named[2].strip()) if named else (word, word)
+
+
+def check(spec: str) -> None:
+    """Raise UserError for what can be seen to be no model without loading it."""
+    if spec.startswith("openai:"):
+        from atlas_bench.models.endpoint import spec as endpoint
+
+        endpoint.parse(spec)
+    elif spec.startswith("hf:"):
+        path = spec.removeprefix("hf:").partition(":")[0].strip()
+        if path.startswith((".", "/", "~")) and not _is_dir(path) and not _is_dir(spec[3:]):
+            raise UserError(
+                f"no folder '{path}' for '{spec}'.{_beside(path)} Give one that save_pretrained() has written."
+            )
+    elif spec not in registry.MODELS:
+        folder_of(spec)
+
+
+def folder_of(name: str) -> Path:
+    """Where the embedded model of that name, or the model folder of that path, lies; UserError for neither."""
+    if "/" not in name and os.path.exists(PRETRAINED / name / CARD):
+        return PRETRAINED / name
+    folder = Path(_path(name))
+    if name.strip() and _is_dir(name):
+        if (folder / CARD).exists():
+            return folder
+        if (folder / "config.json").exists():
+            raise UserError(f"model folder '{name}' is one of transformers, without {CARD}. Write hf:{name}.")
+        raise UserError(
+            f"model folder '{name}' has no {CARD}. Give a folder that `atlas-bench train --out` has written, or "
+            "hf:FOLDER for one that save_pretrained() has."
+        )
+    raise unknown_model(name)
+
+
+def unknown_model(name: str, known: Iterable[str] | None = None, *, kind: str = "model") -> UserError:
+    """What to type instead of a word that names no model.
+
+    known  the names that would do; None: those of `list models`
+    kind   what the word was to be
+    """
+    known = list(names() if known is None else known)
+    said = f"unknown {kind} '{name}'"
+    memory = registry.parse_memory(name)[0] if _reads_as_memory(name) else ""
+    if not name.strip():
+        return UserError(f"{said}: it is empty. Give one of {', '.join(known)}.")
+    if name.lower().startswith(("http://", "https://")):
+        return UserError(f"{said}: a URL alone is none. {_of_url(name)}")
+    if registry.is_file(memory):
+        return UserError(f"{said}: a .py file is a memory, to be trained first. {_training(name)}")
+    if memory in registry.MEMORIES:
+        trained = did_you_mean(f"{memory}-nano", known)
+        return UserError(f"{said}: that is a memory, to be trained first.{trained} {_training(name)}")
+    if os.path.isfile(_path(name)):
+        return UserError(f"{said}: it is a file. Give the folder that it lies in, or hf:FOLDER.")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        return UserError(f"{said}: there is no such folder.{_beside(name)} Check the path.")
+    if REPOSITORY.fullmatch(name):
+        return UserError(f"{said}: there is no such folder. A model of Hugging Face is written hf:{name}.")
+    return UserError(f"{said}.{did_you_mean(name, known)} Known: {', '.join(known)}. {KINDS}")
+
+
+def _parts(word: str) -> list[str]:
+    """The models of a list, 'atlas-nano,swa-nano'; commas behind hf: and openai: are part of what stands there."""
+    if "," not in word or _is_dir(word):
+        return [word]
+    specs = [shown(part.strip())[1] for part in word.split(",")]
+    if not any(map(is_elsewhere, specs)):
+        if "" in specs:
+            raise UserError(f"--model '{word}' has a comma too many. Write atlas-nano,omeganet-nano, without blanks.")
+        return [part.strip() for part in word.split(",")]
+    if is_elsewhere(specs[0]) and not any(_is_model(spec) for spec in specs[1:]):
+        return [word]
+    raise UserError(f"--model '{word}' may be parted in several ways. Repeat the option: --model A --model B.")
+
+
+def _is_model(spec: str) -> bool:
+    return is_elsewhere(spec) or spec in names() or (_is_dir(spec) and (Path(_path(spec)) / CARD).exists())
+
+
+def _path(word: str) -> str:
+    """The word as a path; os.path takes any text for one, where pathlib raises for some: no such user, a null byte."""
+    return os.path.expanduser(word)
+
+
+def _is_dir(word: str) -> bool:
+    return os.path.isdir(_path(word))
+
+
+def _reads_as_memory(name: str) -> bool:
+    try:
+        registry.parse_memory(name)
+    except UserError:
+        return False
+    return True
+
+
+def _training(memory: str) -> str:
+    return (
+        f"`atlas-bench train --memory {memory} --out MODEL`, or "
+        f"`atlas-bench compare gated-deltanet {memory} --task mqar:8 --len 1K --train 2M`."
+    )
+
+
+def _of_url(name: str) -> str:
+    url, _, model = name.partition("#")
+    parts = urlsplit(url)
+    if parts.hostname in ("huggingface.co", "hf.co") and (repository := REPOSITORY.match(parts.path.strip("/"))):
+        return f"Write hf:{repository[0]}."
+    slash = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+    return f"An OpenAI-compatible endpoint is written 'openai:{slash}#{model or 'MODEL'}'."
+
+
+def _beside(path: str) -> str:
+    """' Did you mean ..?', of the folders where the path looks for one."""
+    parent, name = os.path.split(_path(path).rstrip("/"))
+    try:
+        return did_you_mean(name, [each.name for each in os.scandir(parent or ".") if each.is_dir()])
+    except (OSError, ValueError):
+        return f" '{parent}' is no folder either."

@@ -1,0 +1,62 @@
+"""A score as every table shows it: right answers, n, accuracy, the 95 % interval, contexts and their design effect.
+
+score(record, "babilong/official")["low"]           # 0.839
+scored(12, 22, Spread(2, 72.0, 132.0, 242.0))       # of counts alone
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atlas_bench.results.digest import spreads
+from atlas_bench.results.record import Record
+from atlas_bench.results.stats import Spread, design_effect, interval
+
+UNKNOWN = Spread()  # of records without answers: their questions are taken as independent
+
+
+def score(record: Record, scorer: str) -> dict[str, Any]:
+    """The record's score by one of its scorers, see scored(), with the scorer's version."""
+    found = record.scores[scorer]
+    told = scored(found["correct"], found["n"], spreads(record).get(scorer, UNKNOWN))
+    return {"version": record.scorer_version.get(scorer)} | told
+
+
+def scored(correct: float, n: int, spread: Spread = UNKNOWN) -> dict[str, Any]:
+    """correct, n, accuracy, low, high, contexts (None: not known) and design_effect (None: none can be told)."""
+    low, high = interval(correct, n, spread)
+    return {
+        "correct": correct,
+        "n": n,
+        "accuracy": correct / n if n else None,
+        "low": low,
+        "high": high,
+        "contexts": spread.contexts or None,
+        "design_effect": design_effect(correct, n, spread) if is_shared(spread.contexts, n) else None,
+    }
+
+
+def outcome(record: Record) -> str:
+    """'ok, 99.0 % (96.4-99.7), n=100': how a cell ended, with its headline's score, or its metrics, or why not."""
+    if record.status != "ok":
+        return f"{record.status}, {record.reason}" if record.reason else record.status
+    if record.headline in record.scores:
+        said = percent(score(record, record.headline))
+    else:
+        said = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items() if value is not None)
+    return ", ".join(filter(None, ("ok", said))) + (f"; {record.note}" if record.note else "")
+
+
+def is_shared(contexts: int | None, n: int | None) -> bool:
+    """Whether several questions of a score share a context."""
+    return 0 < (contexts or 0) < (n or 0)
+
+
+def percent(score: dict[str, Any]) -> str:
+    """'99.0 % (96.4-99.7), n=100 on 10 contexts': per cent, its 95 % interval, n; 'n=0' without an answer."""
+    if not score["n"]:
+        return "n=0"
+    shared = is_shared(score["contexts"], score["n"])
+    on = f" on {score['contexts']} context{'s' * (score['contexts'] != 1)}" if shared else ""
+    low, high = 100 * score["low"], 100 * score["high"]
+    return f"{100 * score['accuracy']:.1f} % ({low:.1f}-{high:.1f}), n={score['n']}{on}"

@@ -1,0 +1,54 @@
+"""What stands behind --model: lists, names to be shown, and models that records say where they came from."""
+
+from __future__ import annotations
+
+import pytest
+
+from atlas_bench.errors import UserError
+from atlas_bench.models import loading, specs
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["atlas-nano"], {"atlas-nano": "atlas-nano"}),
+        (["oracle,constant", "swa-nano"], {name: name for name in ("oracle", "constant", "swa-nano")}),
+        (["oracle, constant"], {name: name for name in ("oracle", "constant")}),
+        (["best=oracle,worst=constant"], {"best": "oracle", "worst": "constant"}),
+        (["small=hf:a/b:dtype=float32,chat=false"], {"small": "hf:a/b:dtype=float32,chat=false"}),
+        (["q=openai:http://h/v1#m;context=4K"], {"q": "openai:http://h/v1#m;context=4K"}),
+        (["hf:a/b:dtype=float32,chat=false"], {word: word for word in ["hf:a/b:dtype=float32,chat=false"]}),
+        (["oracle", "oracle"], {"oracle": "oracle"}),
+    ],
+)
+def test_lists_are_parted_and_names_taken_off(words, found):
+    assert specs.typed(words) == found
+
+
+@pytest.mark.parametrize("words", [["oracle,hf:a/b"], ["hf:a/b,oracle"], ["oracle,"], ["a=oracle", "a=constant"], [""]])
+def test_what_may_be_read_in_two_ways_is_refused(words):
+    with pytest.raises(UserError, match=r"--model|Give each its own|it is empty"):
+        specs.typed(words)
+
+
+@pytest.mark.parametrize(
+    "word", ["a" * 5000, "~nobody-of-that-name/m", "nul\0", "./" + "a/" * 3000, "\u202e", " ", "="]
+)
+def test_any_text_is_a_model_or_a_message(word):
+    with pytest.raises(UserError, match="unknown model"):
+        specs.typed([word])
+
+
+def test_a_folder_with_an_equals_sign_or_a_comma_in_its_name_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("lr=0.1", "a,b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "card.json").touch()
+        assert specs.typed([name]) == {name: name}
+
+
+def test_a_shown_name_is_the_record_s_model_and_the_model_says_what_it_is():
+    told: list[str] = []
+    models = loading.load_all(["best=oracle", "swa=swa-nano", "constant"], say=told.append)
+    assert list(models) == ["best", "swa", "constant"] and told == ["loading swa .."]
+    assert [getattr(model, "spec", None) for model in models.values()] == ["oracle", "swa-nano", None]

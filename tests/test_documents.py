@@ -1,0 +1,68 @@
+"""What the documents tell authors to do, done literally in a copy of the tree: a memory, a task, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("atlas_bench", "benchmarks", "docs", "examples", "results", "studies", "tests", "README.md", "pyproject.toml")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """The tree with what docs/add-a-memory.md and docs/add-a-task.md show, in files and rows as they say."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tree / name)
+    for page, folder, table in (("memory", "models/memory", "MEMORIES"), ("task", "tasks", "TASKS")):
+        text = (ROOT / "docs" / f"add-a-{page}.md").read_text()
+        (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        (row,) = re.findall(rf"`{table}` in `atlas_bench/registry.py` gets a\s+row,\s+`(.*?)`", text)
+        file = row.split(":")[1].strip(' "').rpartition(".")[2]  # the module that the row names
+        last = "".join(f"\n\n{line}\n" for line in re.findall(r"`(PASSKEY = PassKey\(\))`", text))
+        (tree / "atlas_bench" / folder / f"{file}.py").write_text(code + last)
+        registry = tree / "atlas_bench" / "registry.py"
+        with_row = re.compile(rf"^{table} = {{\n(.*?)^}}", re.MULTILINE | re.DOTALL)
+        registry.write_text(with_row.sub(rf"{table} = {{\n\1    {row},\n}}", registry.read_text()))
+    return tree
+
+
+def call(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    return subprocess.run([sys.executable, *words], cwd=tree, env=environment, capture_output=True, text=True)
+
+
+def test_both_are_there_by_name(copy):
+    done = call(copy, "-m", "atlas_bench", "list")
+    assert done.returncode == 0 and "\nmy-memory\t" in done.stdout and "\npasskey\t" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            "tests/contracts/test_memories.py",
+            "tests/models/test_lm.py",
+            "tests/models/test_sizes.py",
+            "-k",
+            "my-memory",
+        ],
+        ["tests/contracts/test_tasks.py", "-k", "passkey or golden or import or made_when or too_many"],
+        ["tests/test_describe.py", "-k", "listing or my-memory or passkey or equation"],
+        ["tests/test_imports.py", "-k", "my_memory or my_task or controls"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_contracts_hold_with_a_memory_and_a_task_added_by_the_documents(copy, words):
+    done = call(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
+    assert done.returncode == 0 and " failed" not in done.stdout, done.stdout[-3000:]
