@@ -10,6 +10,10 @@ class UserError(Exception):
     """Shown without a traceback; the command exits with code 2 and writes nothing."""
 
 
+class MachineError(UserError):
+    """What the machine, not the command or a cell, stands in the way of: a full disk, a folder that is read-only."""
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest known name, else ''."""
     near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.5)
