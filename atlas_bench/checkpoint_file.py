@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from atlas_bench.files import replacing
+
 
 class Damaged(Exception):
     """The file does not hold what was saved; the message says what is wrong with it."""
@@ -31,16 +33,8 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]
 
     arrays = {name: np.asarray(x, order="C") for name, x in arrays.items()}
     text = json.dumps(values)
-    temporary = path.with_suffix(".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        save_file(arrays, temporary, {"values": text, "sha256": _checksum(arrays, text)})
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C too: half a file would fill a disk that is full already
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as draft:
+        save_file(arrays, draft, {"values": text, "sha256": _checksum(arrays, text)})
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], str]:

@@ -14,6 +14,11 @@ class MachineError(UserError):
     """What the machine, not the command or a cell, stands in the way of: a full disk, a folder that is read-only."""
 
 
+def reason(error: BaseException) -> str:
+    """What is wrong, in one line: the system's words where there are some, else the library's."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest known name, else ''."""
     near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.5)

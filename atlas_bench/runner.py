@@ -21,7 +21,7 @@ import numpy as np
 
 from atlas_bench import locks, losses, plan, registry, rows, streams
 from atlas_bench.checkpoint import Answered, Checkpoint, Point
-from atlas_bench.errors import MachineError, UserError
+from atlas_bench.errors import MachineError, UserError, reason
 from atlas_bench.gauges import now, peak, reset_peak, status_of, summed
 from atlas_bench.plan import Cell
 from atlas_bench.progress import Progress, title_of
@@ -131,11 +131,11 @@ def run_cell(cell: Cell, task: Task, model: Model, folder: Path, settings: Setti
     """
     blank = plan.blank(cell, task, model)
     sitting = _Sitting(cell, task, model, Checkpoint(folder, cell_key(blank)), settings, progress)
-    status, reason = sitting.run()
-    record = sitting.record(blank, status, reason)
+    status, why = sitting.run()
+    record = sitting.record(blank, status, why)
     store.append(folder / f"{cell.task}.jsonl", record)
     sitting.close(status)
-    progress.note(f"{sitting.title}: {status}{f', {reason}' if reason else ''}")
+    progress.note(f"{sitting.title}: {status}{f', {why}' if why else ''}")
     return record
 
 
@@ -439,10 +439,9 @@ class _Sitting:
 
     def _not_saved(self, path: Path, error: Exception, *, quiet: bool = False) -> None:
         """Say once why nothing can be kept on disk."""
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if reason != self.unsaved and not quiet:
-            self.progress.warn(f"'{path}' cannot be written: {reason}. The run goes on without.")
-        self.unsaved = reason
+        if (why := reason(error)) != self.unsaved and not quiet:
+            self.progress.warn(f"'{path}' cannot be written: {why}. The run goes on without.")
+        self.unsaved = why
 
     def _timed(self) -> Point:
         """The point with the time, memory and usage of this sitting added."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
@@ -315,9 +315,9 @@ def test_no_more_streams_are_read_at_once_than_fit(tmp_path):
 
 def test_a_timeout_goes_on_with_a_longer_one(tmp_path):
     (plain,) = go(tmp_path / "plain")
-    model = Hasher(lambda fed: time.sleep(0.05 if fed > 6000 else 0))
-    (record,) = go(tmp_path / "out", model, timeout=0.04)
-    assert record.status == "timeout" and "0.04 s" in record.reason and record.scores["tiny/exact"]["n"] < 5
+    model = Hasher(lambda fed: time.sleep(0.6 if fed > 6000 else 0))
+    (record,) = go(tmp_path / "out", model, timeout=0.5)
+    assert record.status == "timeout" and "0.5 s" in record.reason and record.scores["tiny/exact"]["n"] < 5
     model.trap = lambda fed: None
     (record,) = go(tmp_path / "out", model, timeout=100)
     assert timeless(record) == timeless(plain) and record.resumed and model.fed <= 5 * 2500
@@ -341,15 +341,15 @@ def test_a_cut_checkpoint_is_put_aside_with_a_warning(tmp_path, capsys):
     assert [(left.suffix, left.read_bytes()) for left in tmp_path.glob(".checkpoints/*")] == [(".damaged", cut)]
 
 
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_a_flipped_bit_never_changes_a_record(tmp_path_factory, data):
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(places=st.lists(st.integers(0, 2**40), min_size=1, max_size=4, unique=True))
+def test_a_flipped_bit_never_changes_a_record(tmp_path_factory, places):
     folder = tmp_path_factory.mktemp("flipped")
     (plain,) = go(folder / "plain")
     file = stopped(folder / "out")
     raw = bytearray(file.read_bytes())
-    for bit in data.draw(st.lists(st.integers(0, 8 * len(raw) - 1), min_size=1, max_size=4, unique=True)):
-        raw[bit // 8] ^= 1 << bit % 8
+    for place in places:  # some fall together, and then the file is as it was
+        raw[place // 8 % len(raw)] ^= 1 << place % 8
     file.write_bytes(raw)
     (record,) = go(folder / "out")
     assert timeless(record) == timeless(plain)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry
-from atlas_bench.errors import UserError, unknown
+from atlas_bench.errors import MachineError, UserError, reason, unknown
+from atlas_bench.files import replacing
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -165,13 +166,25 @@ def weights_hash(folder: Path) -> str:
 
 
 def save(folder: Path, model: Any, about: Mapping[str, Any]) -> None:
-    """Writes a model folder: weights and card, and the source of a memory that is a user's file."""
+    """Writes a model folder: weights and card, and the source of a memory that is a user's file.
+
+    The card comes last: a folder without one is no model yet. Raises MachineError where it cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    if (source := registry.source_of(model.config.memory)) is not None:
-        file = model.config.memory.partition("@")[0]
-        (folder / file).write_bytes(source)
-        about = {"memory_file": {"name": file, "sha256": hashlib.sha256(source).hexdigest()}, **about}
-    save_file({name: x.contiguous() for name, x in model.state_dict().items()}, folder / WEIGHTS)
-    (folder / CARD).write_text(json.dumps({"config": model.config.to_dict(), **about}, indent=2) + "\n")
+    try:
+        if (source := registry.source_of(model.config.memory)) is not None:
+            file = model.config.memory.partition("@")[0]
+            with replacing(folder / file) as draft:
+                draft.write_bytes(source)
+            about = {"memory_file": {"name": file, "sha256": hashlib.sha256(source).hexdigest()}, **about}
+        with replacing(folder / WEIGHTS) as draft:
+            save_file({name: x.contiguous() for name, x in model.state_dict().items()}, draft)
+        with replacing(folder / CARD) as draft:
+            draft.write_text(json.dumps({"config": model.config.to_dict(), **about}, indent=2) + "\n")
+    except (SafetensorError, OSError) as error:
+        raise MachineError(
+            f"model folder '{folder}' cannot be written: {reason(error)}. Make room, or make it writable: the same "
+            "command goes on from the last checkpoint."
+        ) from None
