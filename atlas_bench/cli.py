@@ -32,6 +32,7 @@ app = typer.Typer(
 def main() -> None:
     """The console command."""
     with output.guarded():
+        output.check_working_folder()
         if os.environ.get("_ATLAS_BENCH_COMPLETE") == "complete_bash":
             from atlas_bench.describe import complete_in_bash
 
@@ -75,8 +76,8 @@ def run(
 ) -> None:
     """Ask models about long contexts.
 
-    The same command again runs only what is missing. Exit code: 0, 1 where a cell failed, 2 for a mistake in the
-    command, 130 after Ctrl-C.
+    The same command again runs only what is missing. Exit code: 0, 1 where a cell failed, timed out or had too little
+    memory, 2 for a mistake in the command, 130 after Ctrl-C.
     """
     from atlas_bench import plan, registry, runner
     from atlas_bench.models import loading
@@ -129,7 +130,7 @@ def run(
         from atlas_bench.results import table
 
         table.render(records, Console())
-    if any(record.status == "failed" for record in records):
+    if any(record.status in store.AGAIN for record in records):
         raise typer.Exit(1)
 
 

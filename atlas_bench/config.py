@@ -19,10 +19,10 @@ hold the command with all that a file or a variable added to it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,14 +32,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atlas_bench.errors import UserError, unknown
+from atlas_bench.errors import UserError, unknown, without_secrets
 
 FILE = "atlas-bench.toml"
 _SHOW, _PATH = "atlas_bench.show", "atlas_bench.path"  # in click's ctx.meta, which a command shares with its group
 _RESUMING = ("run", "compare", "train")
-# would execute a file, run a repository's code, or send a key to a server: not because of where a command is typed.
-# Wherever it stands: commands strip blanks and split at commas, and a YAML task of lm-eval's may call any function
-_TRUSTING = re.compile(r"\.(py|ya?ml)\b|openai:|trust_remote_code", re.IGNORECASE)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
 class Command(TyperCommand):
@@ -60,6 +58,8 @@ class Command(TyperCommand):
             if twice and "[," in (param.metavar or ""):
                 option = _label(param)
                 raise UserError(f"{option} stands twice. Write it once, with commas: {option} {param.metavar}.")
+            if "" in _listed(typed.get(param.name)):  # a folder of no name is the working folder, where all is mixed up
+                raise UserError(f'{_label(param)} "" is empty. Give it a value.')
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
@@ -101,6 +101,10 @@ def _mistakes_told(ctx: Any) -> Iterator[None]:
         missing = isinstance(error, ModuleNotFoundError)
         what = "is not installed" if missing else f"cannot be imported ({error})"
         message = f"{package} {what}, and `{ctx.info_name} {ctx.invoked_subcommand}` needs it: pip install {package}"
+    except OSError as error:  # of a file that no code above has looked after; standard output's have no name
+        if error.filename is None or error.errno not in _DISK:
+            raise
+        message = f"'{error.filename}': {error.strerror}. Make room, or choose a place that can be read and written."
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own have it
             raise
@@ -113,7 +117,8 @@ def _mistakes_told(ctx: Any) -> Iterator[None]:
         raise typer.Exit(130) from None
     from atlas_bench.results.table import printable
 
-    typer.echo(f"error: {printable(message, ascii_only=False)}", err=True)  # it quotes what files and servers say
+    message = printable(without_secrets(message), ascii_only=False)  # it quotes what files and servers say
+    typer.echo(f"error: {message}", err=True)
     raise typer.Exit(2)
 
 
@@ -157,11 +162,13 @@ def prepare(ctx: typer.Context, file: Path | None, *, show: bool) -> None:
 def load(path: Path, commands: Mapping[str, Command], *, trusted: bool) -> dict[str, dict[str, Any]]:
     """The file's values as click's default_map: command -> parameter -> value.
 
-    trusted  the user named the file; else it only lay there, and may name nothing that is executed
+    trusted  the user named the file; else it only lay there, and may set what is harmless: found_file.py
 
     Raises UserError naming file and key.
     """
     import tomllib
+
+    from atlas_bench import found_file
 
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -183,10 +190,10 @@ def load(path: Path, commands: Mapping[str, Command], *, trusted: bool) -> dict[
             if param is None:
                 raise UserError(f"{where}: {unknown('key', key, params)}")
             values[table][param.name] = _typed(value, param, where)
-            if not trusted and _TRUSTING.search("\n".join(map(str, _listed(value)))):
+            if not trusted and not found_file.is_harmless(_key(param), value):
                 raise UserError(
-                    f"{where} is {_shown(value)}, which is executed or has a key sent to it: no file may ask for that"
-                    f" because it lies here. Type it, or name the file: --config {path}."
+                    f"{where} is {_shown(value)}: a file that only lies here sets numbers, switches and names of"
+                    f" atlas-bench's own, and no path, address or code. Type it, or name the file: --config {path}."
                 )
     return values
 
@@ -200,7 +207,9 @@ def refuse(ctx: typer.Context, why: str, *names: str) -> None:
 
 def typed() -> str:
     """The command as a line that a shell takes, with what a file or a variable added to it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    from atlas_bench import gauges
+
+    return gauges.command_line()
 
 
 def variable(command: str | None, key: str) -> str:
@@ -222,6 +231,8 @@ def line_of(path: Path, table: str, key: str) -> int | None:
 def _typed(value: Any, param: Any, where: str) -> Any:
     """A value as if it had been typed, so that click judges it as it judges the command line's."""
     several = param.multiple or param.nargs == -1
+    if "" in _listed(value):
+        raise UserError(f'{where} is empty (""). Give it a value, or leave the line out.')
     if isinstance(value, dict) or (isinstance(value, list) and not several):
         raise UserError(f"{where} is {_shown(value)}; it takes one value.")
     if several:
@@ -297,7 +308,8 @@ def _as_json(ctx: typer.Context) -> str:
     values = {_key(param): {"value": value, "origin": origin} for param, value, origin in _values(ctx)}
     folder, origin = _cache()
     cache = {"value": folder, "origin": origin}
-    return json.dumps({"command": ctx.info_name, "values": values, "cache": cache}, indent=2, default=str)
+    text = json.dumps({"command": ctx.info_name, "values": values, "cache": cache}, indent=2, default=str)
+    return without_secrets(text)
 
 
 def _cache() -> tuple[str, str]:
@@ -309,6 +321,6 @@ def _cache() -> tuple[str, str]:
 
 def _shown(value: Any) -> str:
     """A value as TOML has it, which JSON's texts, numbers and lists are; nothing in it steers a terminal."""
-    said = json.dumps(value, ensure_ascii=False, default=str)
+    said = without_secrets(json.dumps(value, ensure_ascii=False, default=str))
     escaped = (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}" for c in said)
     return "".join(c if c.isprintable() else code for c, code in zip(said, escaped, strict=True))

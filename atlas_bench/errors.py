@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -17,6 +18,12 @@ class MachineError(UserError):
 def reason(error: BaseException) -> str:
     """What is wrong, in one line: the system's words where there are some, else the library's."""
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+def without_secrets(text: str) -> str:
+    """The text, with what may be a secret in the URLs in it hidden: user and password, and the query."""
+    hidden = re.sub(r"(?<=://)[^/\s'\"]*@", "[hidden]@", text)
+    return re.sub(r"(://[^\s?#'\"]*\?)[^\s#'\"]+", r"\1[hidden]", hidden)
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -25,6 +25,9 @@ try:
 except ImportError:  # Windows: one writer at a time is then the user's care
     fcntl = None
 
+FINAL = ("ok", "unsupported")  # statuses of cells that need no second run,
+AGAIN = ("failed", "oom", "timeout")  # and of those that the same command runs again
+
 Paths = str | Path | Iterable[str | Path]
 
 
@@ -89,7 +92,7 @@ def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
     if isinstance(paths, (str, Path)) and not Path(paths).exists():
         return {}
     kept = latest(scan(paths, warn or (lambda message: None)))
-    return {cell_key(record): record for record in kept if record.status in ("ok", "unsupported")}
+    return {cell_key(record): record for record in kept if record.status in FINAL}
 
 
 class Followed:
