@@ -32,12 +32,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atlas_bench.errors import UserError, unknown, without_secrets
+from atlas_bench.errors import UserError, clip, unknown, without_secrets
 
 FILE = "atlas-bench.toml"
 _SHOW, _PATH = "atlas_bench.show", "atlas_bench.path"  # in click's ctx.meta, which a command shares with its group
 _RESUMING = ("run", "compare", "train")
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG)
 
 
 class Command(TyperCommand):
@@ -61,7 +61,7 @@ class Command(TyperCommand):
             if "" in _listed(typed.get(param.name)):  # a folder of no name is the working folder, where all is mixed up
                 raise UserError(f'{_label(param)} "" is empty. Give it a value.')
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except typer.BadParameter as error:
             param = error.param
             if param is None or error.param_hint:
@@ -72,7 +72,12 @@ class Command(TyperCommand):
                 raise
             value, source = param.consume_value(ctx, typed)
             where = "" if source.name == "COMMANDLINE" else f" ({_origin(ctx, param, source.name)})"
-            raise UserError(f"{_label(param)} {_shown(value)}{where}{_why(error.message)}") from None
+            raise UserError(f"{_label(param)} {clip(_shown(value))}{where}{_why(error.message)}") from None
+        for param in self.params:  # Python's integers have no end, numpy's and torch's have
+            if any(type(value) is int and abs(value) >= 1 << 63 for value in _listed(ctx.params.get(param.name))):
+                said = clip(_shown(ctx.params[param.name]))
+                raise UserError(f"{_label(param)} is {said}. Give a number below 2**63.")
+        return rest
 
     def invoke(self, ctx: typer.Context) -> Any:
         if ctx.meta.get(_SHOW):
@@ -104,7 +109,8 @@ def _mistakes_told(ctx: Any) -> Iterator[None]:
     except OSError as error:  # of a file that no code above has looked after; standard output's have no name
         if error.filename is None or error.errno not in _DISK:
             raise
-        message = f"'{error.filename}': {error.strerror}. Make room, or choose a place that can be read and written."
+        where = clip(str(error.filename))
+        message = f"'{where}': {error.strerror}. Make room, or choose a place that can be read and written."
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own have it
             raise

@@ -26,6 +26,11 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(://[^\s?#'\"]*\?)[^\s#'\"]+", r"\1[hidden]", hidden)
 
 
+def clip(text: str, limit: int = 200) -> str:
+    """The text, or its beginning and what is left out of it: nobody reads 4000 digits in a message."""
+    return text if len(text) <= limit else f"{text[:limit]}.. ({len(text)} characters)"
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest known name, else ''."""
     near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.5)

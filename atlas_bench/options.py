@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, BadParameter, Exit, Option, echo
 
-from atlas_bench.errors import UserError
+from atlas_bench.errors import UserError, clip
 
 
 def _completing(*kinds: str) -> Callable[[str], list[str]]:
@@ -39,7 +39,7 @@ def _reading(reader: str) -> Callable[[str | None], str | None]:
         except UserError as error:
             said = str(error)
             for what in ("length", "length range"):
-                said = said.removeprefix(f"{what} '{value}'")
+                said = said.removeprefix(f"{what} '{clip(value)}'")
             raise BadParameter(said) from None
         return value
 
@@ -72,6 +72,8 @@ _contenders, _names = _completing("memories", "models"), _completing("tasks", "m
 _TASKS, _LENGTHS = "TASK[:SUBSET][,..]", "L[,L..]"
 _LENGTH_HELP = "16K, 4Ki, 10M, 1K..64K"
 _TEXTS = "generated, pg19, or a folder of .txt files"
+
+SEEDS = 2**31 - 1  # the largest: what draws multiplies it and counts on
 
 # Arguments
 RunTask = Annotated[
@@ -121,9 +123,9 @@ RunModels = Annotated[
 Models = Annotated[list[str] | None, Option(help="Only these; repeatable.", autocompletion=_models)]
 Samples = Annotated[int, Option(min=1, help="Questions in each cell.")]
 RunSamples = Annotated[int | None, Option(min=1, help="Questions in each cell [100; all of lm-eval's].")]
-Seeds = Annotated[list[int], Option(help="Decides every sample; repeatable.")]
-CompareSeed = Annotated[int, Option(help="Decides weights, lessons and questions.")]
-TrainSeed = Annotated[int, Option(help="Decides weights and data.")]
+Seeds = Annotated[list[int], Option(min=-SEEDS, max=SEEDS, help="Decides every sample; repeatable.")]
+CompareSeed = Annotated[int, Option(min=-SEEDS, max=SEEDS, help="Decides weights, lessons and questions.")]
+TrainSeed = Annotated[int, Option(min=-SEEDS, max=SEEDS, help="Decides weights and data.")]
 Data = Annotated[str, Option(help="generated, hub, or a folder: see `describe TASK`")]
 Background = Annotated[str, Option(help=_TEXTS)]
 Prompt = Annotated[Literal["bare", "official"], Option(help="official: BABILong's instruction and examples.")]

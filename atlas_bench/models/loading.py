@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry
-from atlas_bench.errors import MachineError, UserError, reason, unknown
+from atlas_bench.errors import MachineError, UserError, clip, reason, unknown
 from atlas_bench.files import replacing
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -43,11 +43,9 @@ def folder_of(name: str) -> Path:
 
 def card(name: str) -> dict[str, Any]:
     """The card of an embedded model or a model folder: config, recipe, training, figures."""
-    path = folder_of(name) / CARD
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"model card {path} is not JSON ({error}). Train again, or restore the file.") from None
+    from atlas_bench.models.card import read
+
+    return read(folder_of(name) / CARD)
 
 
 def taught(about: Mapping[str, Any]) -> set[str]:
@@ -101,12 +99,17 @@ def load(name: str, *, threads: int | None = None, device: str | None = None, pr
     about = card(name)
     try:
         config = Config(**about["config"])
-    except (KeyError, TypeError) as error:
+        registry.memory_options(config.memory, config.memory_options)
+        with torch.device("meta"):
+            model = Decoder(config)
+    except UserError as error:
+        if registry.is_file(about["config"]["memory"]):
+            raise  # which says what to do
+        raise UserError(f"model card '{folder / CARD}': {error}") from None
+    except Exception as error:  # torch's and the memories' own
         raise UserError(
-            f"model card {folder / CARD} states no architecture of this version ({error}). Train again."
+            f"model card '{folder / CARD}' states no architecture of this version ({clip(reason(error))}). Train again."
         ) from None
-    with torch.device("meta"):
-        model = Decoder(config)
     weights = read_weights(folder / WEIGHTS)
     check_weights(folder / WEIGHTS, weights, model.state_dict())
     model = Decoder(config)

@@ -85,14 +85,14 @@ def test_options_are_read_and_those_that_decide_answers_are_in_the_name():
         ("http://h/v1#m;timeout=0", "timeout is '0'. Give seconds above 0"),
         ("http://h/v1#m;timeout=nan", "timeout is 'nan'"),
         ("http://h/v1#m;timeout", "timeout is ''"),
-        ("http://h/v1#m;concurrency=0", "a whole number from 1 up"),
-        ("http://h/v1#m;max_retries=-1", "a whole number from 0 up"),
-        ("http://h/v1#m;max_retries=1.5", "a whole number from 0 up"),
+        ("http://h/v1#m;concurrency=0", "a whole number from 1 to a billion"),
+        ("http://h/v1#m;max_retries=-1", "a whole number from 0 to a billion"),
+        ("http://h/v1#m;max_retries=1.5", "a whole number from 0 to a billion"),
         ("http://h/v1#m;context=much", "tokens, such as 131072"),
         ("http://h/v1#m;endpoint=chats", "Give chat or completions"),
         ("http://h/v1#m;tokenizer=", "tokenizer is ''"),
         ("http://h/v1#m;usd_per_million_in=1", "one price"),
-        ("http://h/v1#m;usd_per_million_in=-1;usd_per_million_out=1", "dollars from 0 up"),
+        ("http://h/v1#m;usd_per_million_in=-1;usd_per_million_out=1", "dollars from 0 to a billion"),
     ],
 )
 def test_a_mistake_in_the_spec_is_told(spec, told):

@@ -77,7 +77,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 def _value(text: str) -> bool | int | str:
     """A written value: true, false, a whole number, or text."""
     words = {"true": True, "false": False}
-    return int(text) if text.isdecimal() else words.get(text.lower(), text)
+    return int(text) if text.isdecimal() and len(text) < 18 else words.get(text.lower(), text)
 
 
 def load(
