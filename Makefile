@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install run test lint bench clean
+.PHONY: install run test test-faults lint bench clean
 
 install: .venv/installed
 
@@ -15,6 +15,9 @@ run: install
 
 test: install
 	$(BIN)/python -m pytest
+
+test-faults: install
+	$(BIN)/python -m pytest -m faults tests/faults
 
 lint: install
 	$(BIN)/ruff check .
