@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -22,19 +23,35 @@ PATIENCE = 180  # seconds for one command
 
 
 class Program:
-    """One run of `atlas-bench`; what it prints goes into files, so that no pipe can fill."""
+    """One run of `atlas-bench`; what it prints is read by threads, so that no pipe can fill and no disk is needed."""
 
-    def __init__(self, *words: str, cwd: Path, out: str = "said", **environment: str) -> None:
-        self.stdout, self.stderr = cwd / f"{out}.out", cwd / f"{out}.err"
-        with open(self.stdout, "wb") as stdout, open(self.stderr, "wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "atlas_bench", *words], cwd=cwd, stdout=stdout, stderr=stderr,
-                stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-            )  # fmt: skip
+    def __init__(self, *words: str, cwd: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "atlas_bench", *words], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, errors="replace", env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        self._lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._readers = [
+            threading.Thread(target=lines.extend, args=(getattr(self.process, name),), daemon=True)
+            for name, lines in self._lines.items()
+        ]
+        for reader in self._readers:
+            reader.start()
 
     @property
     def said(self) -> str:
-        return self.stderr.read_text(errors="replace")
+        """What it has said on stderr; all of it once it has ended."""
+        return self._text("stderr")
+
+    @property
+    def printed(self) -> str:
+        return self._text("stdout")
+
+    def _text(self, name: str) -> str:
+        if self.process.poll() is not None:
+            for reader in self._readers:
+                reader.join(10)
+        return "".join(self._lines[name])
 
     def end(self) -> int:
         """Its exit code, when it has ended; a traceback is a fault of its own."""
@@ -50,10 +67,10 @@ class Program:
             self.process.kill()
         return self.process.wait(PATIENCE) == -signal.SIGKILL
 
-    def until(self, there: Callable[[], object]) -> None:
-        """Wait for something that the program does."""
+    def until(self, there: Callable[[], object], said: str = "") -> None:
+        """Wait for something that the program does and says."""
         end = time.monotonic() + PATIENCE
-        while not there():
+        while not (there() and said in self.said):
             assert self.process.poll() is None, f"it ended too soon: {self.said}"
             assert time.monotonic() < end, self.said
             time.sleep(0.002)

@@ -28,13 +28,13 @@ def test_equal_runs_share_the_work(tmp_path, inject, killed):
     for i in range(5):
         folder = tmp_path / f"round{i}"
         folder.mkdir()
-        programs = [Program(*WORDS, cwd=folder, out=f"said{j}") for j in range(3)]
+        programs = [Program(*WORDS, cwd=folder) for _ in range(3)]
         inject("three equal runs at once")
         if killed and programs[0].kill(after=seconds * dice.uniform(0.2, 1.5)):
             inject("kill -9 of one of three equal runs")
         for program in programs[killed:]:
             assert program.end() == 0, program.said
-            assert len(json.loads(program.stdout.read_text())) == len(wanted)
+            assert len(json.loads(program.printed)) == len(wanted)
         check(folder / "runs", wanted)
 
 
@@ -48,7 +48,7 @@ def test_trainings_end_with_their_comparison_and_are_not_started_twice(tmp_path,
     inject("kill -9 of a comparison that trains")
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive, "a training outlives the comparison"
-    both = [Program(*COMPARE, cwd=tmp_path, out=f"said{i}") for i in range(2)]
+    both = [Program(*COMPARE, cwd=tmp_path) for _ in range(2)]
     inject("two equal comparisons at once")
     most = 0
     while any(each.process.poll() is None for each in both):
@@ -57,7 +57,7 @@ def test_trainings_end_with_their_comparison_and_are_not_started_twice(tmp_path,
         assert time.monotonic() - began < 600
     for each in both:
         assert each.end() == 0, each.said
-        assert "gated-deltanet" in each.stdout.read_text()
+        assert "gated-deltanet" in each.printed
     assert most == 1, "two processes trained in one folder"
     folders = sorted((tmp_path / "runs" / "models").iterdir())
     memories = [loading.card(str(folder))["config"]["memory"] for folder in folders]
