@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 LIBRARIES := tests/test_imports.py tests/test_cli.py tests/test_config.py tests/test_output.py tests/lmeval tests/models \
 	tests/results tests/tasks/test_corpora.py tests/tasks/test_prompts.py tests/tasks/test_recall.py tests/tasks/test_ruler.py
 
-.PHONY: install run test test-newest test-oldest lock lint bench clean
+.PHONY: install run test test-faults test-newest test-oldest lock lint bench clean
 
 install: .venv/installed
 
@@ -23,6 +23,9 @@ run: install
 
 test: install
 	$(BIN)/python -m pytest
+
+test-faults: install
+	$(BIN)/python -m pytest -m faults tests/faults
 
 # The same with the newest release of everything, and with the oldest that pyproject.toml allows; torch stays as locked.
 test-newest:

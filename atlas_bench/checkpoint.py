@@ -1,18 +1,46 @@
-"""How far one cell has come, and the file that it goes on from: a Point and the packed state, renamed into place."""
+"""How far one cell has come, and the files that it goes on from: its checkpoint, and every answer that cost money.
+
+.checkpoints/KEY.safetensors   a Point with the packed state: checkpoint_file.py
+.checkpoints/KEY.answers       answers in the order they came, one a line, each on disk before the next is awaited
+.checkpoints/KEY.damaged       a checkpoint that could not be used
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 
-from atlas_bench import __version__
+from atlas_bench import __version__, checkpoint_file
+from atlas_bench.checkpoint_file import Damaged
+from atlas_bench.files import draft
 from atlas_bench.types import Model
+
+_Share = bool | Annotated[float, Field(ge=0, le=1)]
+
+
+class _Row(BaseModel):
+    """What every row of a checkpoint has; see record.answer_row for the rest."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    index: NonNegativeInt
+    plan: str
+    question: str
+    targets: list[str]
+    answer: str
+    correct: dict[str, _Share]
+    needle_positions: list[NonNegativeInt]
+    context: NonNegativeInt | None = None
+    length: NonNegativeInt | None = None
+    asked_at: NonNegativeInt | None = None
 
 
 @dataclass(frozen=True)
@@ -28,59 +56,187 @@ class Point:
     sums      losses so far, [streams, ranges, 3], where a loss is measured
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
     rows: tuple[dict[str, Any], ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
-    tokens: int = 0
-    first: int = 0
-    asking: int = 0
-    reading: tuple[int, ...] = ()
-    position: int = 0
-    sums: list | None = None
-    state_bytes: int | None = None
-    usage: dict[str, Any] | None = None
-    seconds: float = 0.0
-    peak: int = 0
+    tokens: NonNegativeInt = 0
+    first: NonNegativeInt = 0
+    asking: NonNegativeInt = 0
+    reading: tuple[NonNegativeInt, ...] = ()
+    position: NonNegativeInt = 0
+    sums: list[list[list[float]]] | None = None
+    state_bytes: NonNegativeInt | None = None
+    usage: dict[str, float | int | None] | None = None
+    seconds: NonNegativeFloat = 0.0
+    peak: NonNegativeInt = 0
     started: str = ""
     code: str = __version__
     state: Any = None
 
+    def without_state(self) -> Point:
+        """The same answers, and no stream: the group that was being read begins anew."""
+        return replace(self, state=None, reading=(), asking=0, position=0, sums=None)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One line of the file of answers: a row, what it took to get it, and how the cell stood then.
+
+    asked    tokens of the question
+    context  tokens of the stream, where this was its last answer; else 0
+
+    The others are Point's.
+    """
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
+    row: dict[str, Any]
+    asked: NonNegativeInt
+    context: NonNegativeInt
+    state_bytes: NonNegativeInt | None
+    usage: dict[str, float | int | None] | None
+    seconds: NonNegativeFloat
+    peak: NonNegativeInt
+    started: str
+    code: str = __version__
+
+
+_POINT, _ANSWERED, _ROWS = TypeAdapter(Point), TypeAdapter(Answered), TypeAdapter(tuple[_Row, ...])
+
 
 class Checkpoint:
-    """The file that one cell goes on from."""
+    """The files that one cell goes on from."""
 
     def __init__(self, folder: Path, key: str) -> None:
+        self.key = key
         self.path = folder / ".checkpoints" / f"{key}.safetensors"
+        self.answers = self.path.with_suffix(".answers")
 
     def save(self, point: Point, model: Model) -> None:
-        """Replace the file by this point; whole or not at all."""
-        from safetensors.numpy import save_file
-
+        """Replace the checkpoint by this point, whole or not at all; raises whatever keeps it from being written."""
         packed = {} if point.state is None else model.pack(point.state)
-        told = json.dumps({name: value for name, value in vars(point).items() if name != "state"})
-        temporary = self.path.with_suffix(".tmp")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({n: np.asarray(x, order="C") for n, x in packed.items()}, temporary, {"point": told})
-        with open(temporary, "rb+") as file:
+        values = {name: value for name, value in vars(point).items() if name != "state"}
+        checkpoint_file.save(self.path, packed, {"cell": self.key, "point": values})
+
+    def keep(self, answered: Answered) -> None:
+        """Add an answer to the file of answers; it is on disk when this returns. Raises OSError."""
+        text = json.dumps(asdict(answered))
+        line = f"{_digest(text)} {text}\n".encode()
+        self.answers.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.answers, "ab") as file:
+            # a kill may have torn the last line: an empty line does no harm
+            file.write(b"\n" * (file.tell() > 0) + line)
+            file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, self.path)
 
-    def load(self, model: Model) -> Point | None:
-        """The saved point with its state, None where there is none; raises where it cannot be used."""
-        from safetensors import safe_open
+    def load(self, model: Model, samples: int) -> Point | None:
+        """The saved point with its state; None where there is none.
 
-        if not self.path.exists():
+        samples  of the cell
+
+        Raises Damaged where the file cannot be used; nothing is changed on disk.
+        """
+        try:
+            arrays, text = checkpoint_file.load(self.path)
+        except FileNotFoundError:
             return None
-        with safe_open(self.path, framework="np") as file:
-            told = json.loads(file.metadata()["point"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        told |= {"rows": tuple(told["rows"]), "reading": tuple(told["reading"])}
-        if told["code"] != __version__:
-            raise ValueError(f"it is of atlas-bench {told['code']}, this is {__version__}")
-        return Point(**told, state=model.unpack(arrays) if told["reading"] else None)
+        except OSError as error:
+            raise Damaged(f"it cannot be read: {error.strerror or error}") from None
+        values = json.loads(text)
+        if values.get("cell") != self.key:
+            raise Damaged("it belongs to another cell")
+        if (code := values["point"].get("code")) != __version__:
+            raise Damaged(f"it is of atlas-bench {code}, and this is {__version__}")
+        try:
+            point = _POINT.validate_json(json.dumps(values["point"]))
+        except ValidationError as error:
+            raise Damaged(_first_fault(error)) from None
+        _check(point, samples)
+        try:
+            return replace(point, state=model.unpack(arrays) if point.reading else None)
+        except Exception as error:
+            raise Damaged(f"its state is none of this model ({type(error).__name__}: {error})") from None
+
+    def with_answers(self, point: Point, samples: int, warn: Callable[[str], Any]) -> Point:
+        """The point with the answers that came after it; lines that are not as they were written are left out."""
+        try:
+            lines = self.answers.read_bytes().splitlines()
+        except OSError:
+            return point
+        rows = {row["index"]: row for row in point.rows}
+        tokens, last, damaged = 0, None, 0
+        for line in filter(None, lines):
+            answered = _answered(line)
+            if answered is None:
+                damaged += 1
+            elif answered.code == __version__ and answered.row["index"] < samples:
+                if answered.row["index"] in rows:
+                    continue
+                rows[answered.row["index"]] = answered.row
+                tokens += answered.asked + (0 if point.reading else answered.context)
+                last = answered
+        if damaged:
+            warn(f"'{self.answers}': {damaged} answer{'s' * (damaged > 1)} torn or changed; asked again.")
+        if last is None:
+            return point
+        cost = {"usage": last.usage, "seconds": last.seconds} if last.seconds >= point.seconds else {}
+        return replace(
+            point, rows=tuple(rows.values()), tokens=point.tokens + tokens, started=point.started or last.started,
+            state_bytes=max(point.state_bytes or 0, last.state_bytes or 0), peak=max(point.peak, last.peak), **cost,
+        )  # fmt: skip
+
+    def put_aside(self) -> Path:
+        """Rename a checkpoint that cannot be used; its new path."""
+        return checkpoint_file.put_aside(self.path)
 
     def remove(self) -> None:
-        """Delete the file, and its folder with the last one."""
-        for leftover in (self.path, self.path.with_suffix(".tmp")):
+        """Delete the files, and their folder with the last one; what was put aside stays."""
+        for leftover in (self.path, draft(self.path), self.answers):
             leftover.unlink(missing_ok=True)
         with suppress(OSError):
             self.path.parent.rmdir()
+
+
+def _check(point: Point, samples: int) -> None:
+    """Raise Damaged where the fields of a point contradict each other or the cell."""
+    try:
+        rows = _ROWS.validate_python(point.rows)
+    except ValidationError as error:
+        raise Damaged(f"rows: {_first_fault(error)}") from None
+    indices = [row.index for row in rows]
+    group = range(point.first, point.first + point.asking)
+    faults = {
+        "a sample is answered twice": len(set(indices)) < len(indices),
+        f"it answers sample {max(indices, default=0)} of {samples}": max(indices, default=0) >= samples,
+        f"its group ends at sample {group.stop} of {samples}": group.stop > samples,
+        "its streams are none of its group": not set(point.reading) <= set(group),
+        "a stream is read twice": len(set(point.reading)) < len(point.reading),
+        "it has read tokens of no stream": bool(point.position) and not point.reading,
+        "its losses are none of its streams": point.sums is not None and len(point.sums) != len(point.reading),
+    }
+    if fault := next((fault for fault, there in faults.items() if there), None):
+        raise Damaged(fault)
+
+
+def _answered(line: bytes) -> Answered | None:
+    """The answer on a line; None where the line is not as it was written."""
+    try:
+        digest, _, text = line.decode().partition(" ")
+        if digest != _digest(text):
+            return None
+        found = _ANSWERED.validate_json(text)
+        _ROWS.validate_python((found.row,))
+    except ValueError:  # pydantic's, and of what is no text
+        return None
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first of pydantic's complaints: 'position: Input should be a valid integer'."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

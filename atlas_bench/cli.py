@@ -36,6 +36,7 @@ def _examples(*commands: str) -> str:
 def main() -> None:
     """The console command."""
     with output.guarded():
+        output.check_working_folder()
         if os.environ.get("_ATLAS_BENCH_COMPLETE") == "complete_bash":
             from atlas_bench.describe import complete_in_bash
 
@@ -89,7 +90,8 @@ def run(
     """Ask models about long contexts.
 
     Without --len it is a first look of less than a minute: 1K and 16K, 20 questions each. The same command again
-    runs only what is missing. Exit code: 0, 1 where a cell failed, 2 for a mistake in the command, 130 after Ctrl-C.
+    runs only what is missing. Exit code: 0, 1 where a cell failed, timed out or had too little memory, 2 for a mistake
+    in the command, 130 after Ctrl-C.
     """
     from atlas_bench.models import specs
 
@@ -153,7 +155,7 @@ def run(
         from atlas_bench.results import table
 
         table.render(records, Console())
-    if any(record.status == "failed" for record in records):
+    if any(record.status in store.AGAIN for record in records):
         raise typer.Exit(1)
 
 

@@ -74,7 +74,7 @@ def main(
         each = f", one for each of {', '.join(wanted)}" if len(wanted) > 1 else ""
         begun = contenders.beginning(init, wanted)
         comparison["training"] = f"Trained by one recipe {begun}: {tokens:,} tokens a model{each}; seed {seed}."
-    return comparison, all(record.status != "failed" for record in records)
+    return comparison, all(record.status not in store.AGAIN for record in records)
 
 
 def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.Training]:

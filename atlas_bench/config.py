@@ -19,10 +19,10 @@ hold the command with all that a file or a variable added to it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from atlas_bench import text_files
-from atlas_bench.errors import UserError, unknown
+from atlas_bench.errors import UserError, clip, unknown, without_secrets
 
 FILE = "atlas-bench.toml"
 _SHOW, _PATH = "atlas_bench.show", "atlas_bench.path"  # in click's ctx.meta, which a command shares with its group
@@ -47,9 +47,7 @@ HEADS = (  # of a command's help
 )
 _NUMBERS = {"integer": "a whole number, such as 20", "number": "a number, such as 20 or 0.5"}
 _RESUMING = ("run", "compare", "train")
-# would execute a file, run a repository's code, or send a key to a server: not because of where a command is typed.
-# Wherever it stands: commands strip blanks and split at commas, and a YAML task of lm-eval's may call any function
-_TRUSTING = re.compile(r"\.(py|ya?ml)\b|openai:|trust_remote_code", re.IGNORECASE)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG)
 
 
 class Command(TyperCommand):
@@ -86,8 +84,10 @@ class Command(TyperCommand):
             if twice and "[," in (param.metavar or ""):
                 option = _label(param)
                 raise UserError(f"{option} stands twice. Write it once, with commas: {option} {param.metavar}.")
+            if "" in _listed(typed.get(param.name)):  # a folder of no name is the working folder, where all is mixed up
+                raise UserError(f'{_label(param)} "" is empty. Give it a value.')
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except typer.BadParameter as error:
             param = error.param
             if param is None or error.param_hint:
@@ -98,7 +98,7 @@ class Command(TyperCommand):
                 raise
             value, source = param.consume_value(ctx, typed)
             where = "" if source.name == "COMMANDLINE" else f" ({_origin(ctx, param, source.name)})"
-            raise UserError(f"{_label(param)} {_shown(value)}{where}{_why(error.message)}") from None
+            raise UserError(f"{_label(param)} {clip(_shown(value))}{where}{_why(error.message)}") from None
         except Exception as error:
             said = getattr(error, "message", "")
             if "unexpected extra argument" not in said:
@@ -107,6 +107,11 @@ class Command(TyperCommand):
                 f"{said.rstrip('.')}. A list has commas and no blanks: babilong,niah or --len 4K,8K. "
                 f"See `{ctx.command_path} --help`."
             ) from None
+        for param in self.params:  # Python's integers have no end, numpy's and torch's have
+            if any(type(value) is int and abs(value) >= 1 << 63 for value in _listed(ctx.params.get(param.name))):
+                said = clip(_shown(ctx.params[param.name]))
+                raise UserError(f"{_label(param)} is {said}. Give a number below 2**63.")
+        return rest
 
     def invoke(self, ctx: typer.Context) -> Any:
         if ctx.meta.get(_SHOW):
@@ -135,6 +140,11 @@ def _mistakes_told(ctx: Any) -> Iterator[None]:
         missing = isinstance(error, ModuleNotFoundError)
         what = "is not installed" if missing else f"cannot be imported ({error})"
         message = f"{package} {what}, and `{ctx.info_name} {ctx.invoked_subcommand}` needs it: pip install {package}"
+    except OSError as error:  # of a file that no code above has looked after; standard output's have no name
+        if error.filename is None or error.errno not in _DISK:
+            raise
+        where = clip(str(error.filename))
+        message = f"'{where}': {error.strerror}. Make room, or choose a place that can be read and written."
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own have it
             raise
@@ -147,7 +157,8 @@ def _mistakes_told(ctx: Any) -> Iterator[None]:
         raise typer.Exit(130) from None
     from atlas_bench.results.table import printable
 
-    typer.echo(f"error: {printable(message, ascii_only=False)}", err=True)  # it quotes what files and servers say
+    message = printable(without_secrets(message), ascii_only=False)  # it quotes what files and servers say
+    typer.echo(f"error: {message}", err=True)
     raise typer.Exit(2)
 
 
@@ -191,11 +202,13 @@ def prepare(ctx: typer.Context, file: Path | None, *, show: bool) -> None:
 def load(path: Path, commands: Mapping[str, Command], *, trusted: bool) -> dict[str, dict[str, Any]]:
     """The file's values as click's default_map: command -> parameter -> value.
 
-    trusted  the user named the file; else it only lay there, and may name nothing that is executed
+    trusted  the user named the file; else it only lay there, and may set what is harmless: found_file.py
 
     Raises UserError naming file and key.
     """
     import tomllib
+
+    from atlas_bench import found_file
 
     try:
         tables = tomllib.loads(text_files.read(path))
@@ -217,10 +230,10 @@ def load(path: Path, commands: Mapping[str, Command], *, trusted: bool) -> dict[
             if param is None:
                 raise UserError(f"{where}: {unknown('key', key, params)}")
             values[table][param.name] = _typed(value, param, where)
-            if not trusted and _TRUSTING.search("\n".join(map(str, _listed(value)))):
+            if not trusted and not found_file.is_harmless(_key(param), value):
                 raise UserError(
-                    f"{where} is {_shown(value)}, which is executed or has a key sent to it: no file may ask for that"
-                    f" because it lies here. Type it, or name the file: --config {path}."
+                    f"{where} is {_shown(value)}: a file that only lies here sets numbers, switches and names of"
+                    f" atlas-bench's own, and no path, address or code. Type it, or name the file: --config {path}."
                 )
     return values
 
@@ -234,7 +247,9 @@ def refuse(ctx: typer.Context, why: str, *names: str) -> None:
 
 def typed() -> str:
     """The command as a line that a shell takes, with what a file or a variable added to it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    from atlas_bench import gauges
+
+    return gauges.command_line()
 
 
 def variable(command: str | None, key: str) -> str:
@@ -256,6 +271,8 @@ def line_of(path: Path, table: str, key: str) -> int | None:
 def _typed(value: Any, param: Any, where: str) -> Any:
     """A value as if it had been typed, so that click judges it as it judges the command line's."""
     several = param.multiple or param.nargs == -1
+    if "" in _listed(value):
+        raise UserError(f'{where} is empty (""). Give it a value, or leave the line out.')
     if isinstance(value, dict) or (isinstance(value, list) and not several):
         raise UserError(f"{where} is {_shown(value)}; it takes one value.")
     if several:
@@ -336,7 +353,8 @@ def _as_json(ctx: typer.Context) -> str:
     values = {_key(param): {"value": value, "origin": origin} for param, value, origin in _values(ctx)}
     folder, origin = _cache()
     cache = {"value": folder, "origin": origin}
-    return json.dumps({"command": ctx.info_name, "values": values, "cache": cache}, indent=2, default=str)
+    text = json.dumps({"command": ctx.info_name, "values": values, "cache": cache}, indent=2, default=str)
+    return without_secrets(text)
 
 
 def _cache() -> tuple[str, str]:
@@ -348,6 +366,6 @@ def _cache() -> tuple[str, str]:
 
 def _shown(value: Any) -> str:
     """A value as TOML has it, which JSON's texts, numbers and lists are; nothing in it steers a terminal."""
-    said = json.dumps(value, ensure_ascii=False, default=str)
+    said = without_secrets(json.dumps(value, ensure_ascii=False, default=str))
     escaped = (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}" for c in said)
     return "".join(c if c.isprintable() else code for c, code in zip(said, escaped, strict=True))

@@ -23,6 +23,7 @@ from typing import Any
 
 from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError
+from atlas_bench.files import replacing
 from atlas_bench.models import loading, specs
 from atlas_bench.train.recipe import Recipe
 
@@ -136,7 +137,8 @@ def beginning(init: str | None, wanted: Iterable[str]) -> str:
 def train_all(planned: Sequence[Training], *, jobs: int, say: Callable[[str], Any]) -> dict[tuple[str, str], str]:
     """Train what is not trained yet, `jobs` at once; (label, task) -> reason of those that failed.
 
-    A training that was stopped goes on from its checkpoint. Ctrl-C ends those that run, then raises.
+    A training that was stopped goes on from its checkpoint; one that another process is at is waited for. Ctrl-C ends
+    those that run, then raises; so does any other end of this process: child.py.
     """
     running: list[subprocess.Popen] = []
     with ThreadPoolExecutor(jobs) as pool:
@@ -213,6 +215,13 @@ def _is_memory(name: str) -> bool:
     return registry.is_file(name) or registry.MEMORIES.get(name) is not None
 
 
+def _put(path: Path, source: bytes) -> None:
+    """Write a file that another process may be reading, where it is not there yet."""
+    if not path.exists() or path.read_bytes() != source:
+        with replacing(path) as draft:
+            draft.write_bytes(source)
+
+
 def _train(training: Training, say: Callable[[str], Any], running: list[subprocess.Popen]) -> str:
     """Run one training; '' or why it failed."""
     title = f"{training.contender.label} {training.task}"
@@ -220,12 +229,11 @@ def _train(training: Training, say: Callable[[str], Any], running: list[subproce
         say(f"{title}: already trained, {training.folder}")
         return ""
     for file in filter(registry.is_file, (training.contender.file, training.task)):
-        training.folder.mkdir(parents=True, exist_ok=True)
-        (training.folder / file.partition("@")[0]).write_bytes(registry.source_of(file))
+        _put(training.folder / file.partition("@")[0], registry.source_of(file))
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(  # -P: a file of the working folder, such as copy.py, is no module
-            [sys.executable, "-P", "-m", "atlas_bench", *training.words], text=True, stdout=subprocess.PIPE,
-            stderr=errors, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            [sys.executable, "-P", "-m", "atlas_bench.child", *training.words], text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=errors, env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         running.append(process)
         with process:

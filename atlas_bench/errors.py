@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,26 @@ class NoAnswer(Exception):
 
     The message says why, and what to set.
     """
+
+
+class MachineError(UserError):
+    """What the machine, not the command or a cell, stands in the way of: a full disk, a folder that is read-only."""
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong, in one line: the system's words where there are some, else the library's."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+def without_secrets(text: str) -> str:
+    """The text, with what may be a secret in the URLs in it hidden: user and password, and the query."""
+    hidden = re.sub(r"(?<=://)[^/\s'\"]*@", "[hidden]@", text)
+    return re.sub(r"(://[^\s?#'\"]*\?)[^\s#'\"]+", r"\1[hidden]", hidden)
+
+
+def clip(text: str, limit: int = 200) -> str:
+    """The text, or its beginning and what is left out of it: nobody reads 4000 digits in a message."""
+    return text if len(text) <= limit else f"{text[:limit]}.. ({len(text)} characters)"
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 
 from atlas_bench import plan, registry, rows, runner, streams
-from atlas_bench.checkpoint import Checkpoint
+from atlas_bench.checkpoint import Checkpoint, Point
 from atlas_bench.errors import UserError
 from atlas_bench.plan import Cell
 from atlas_bench.progress import Progress, title_of
@@ -96,7 +96,7 @@ def _row(cell: Cell, model: Model, folder: Path, done: Mapping[str, Record]) -> 
     if not _would_ask(model) and (why := runner.unsupported(cell, task, model)):
         return row | {"action": "unsupported", "reason": why}
     row |= _work(cell, rules, model, blank)
-    return row | _to_do(row["tokens"], Checkpoint(folder, cell_key(blank)), model)
+    return row | _to_do(row["tokens"], Checkpoint(folder, cell_key(blank)), model, cell.samples)
 
 
 def _work(cell: Cell, rules: Rules, model: Model, blank: Record) -> dict[str, int]:
@@ -118,15 +118,17 @@ def _sent_whole(sharing: Sequence[Sample]) -> int:
     return sum(sample.length for sample in sharing)
 
 
-def _to_do(tokens: int, checkpoint: Checkpoint, model: Model) -> Row:
+def _to_do(tokens: int, checkpoint: Checkpoint, model: Model, samples: int) -> Row:
     """What is left of a cell after its checkpoint."""
     try:
-        point = checkpoint.load(model)
+        point = checkpoint.load(model, samples)
     except Exception as error:  # as the runner has it: whatever is wrong with the file
         why = f"checkpoint '{checkpoint.path}' cannot be used ({error}); the cell begins again"
         return {"tokens_left": tokens, "reason": why}
-    read = point.tokens + len(point.reading) * point.position if point else 0
-    return {"tokens_left": max(0, tokens - read), "action": "resume" if point else "run"}
+    begin = Point()
+    point = checkpoint.with_answers(point or begin, samples, lambda message: None)
+    read = point.tokens + len(point.reading) * point.position
+    return {"tokens_left": max(0, tokens - read), "action": "run" if point is begin else "resume"}
 
 
 def _is_endpoint(model: Model) -> bool:

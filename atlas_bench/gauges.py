@@ -1,7 +1,8 @@
-"""What a run takes note of as it goes: time of day, peak memory, what was used, an exception as a status."""
+"""What a run takes note of: the command, time of day, peak memory, what was used, an exception as a status."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,6 +26,13 @@ def status_of(error: Exception) -> tuple[Status, str]:
 def now() -> str:
     """The time in UTC, ISO 8601."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def command_line() -> str:
+    """The command that was typed, as a line that a shell takes."""
+    program = Path(sys.argv[0])
+    ours = program.name == "__main__.py" and program.parent.name == "atlas_bench"
+    return shlex.join([*(("python", "-m", "atlas_bench") if ours else (program.name,)), *sys.argv[1:]])
 
 
 def reset_peak() -> None:

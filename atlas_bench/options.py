@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, BadParameter, Exit, Option, echo
 
-from atlas_bench.errors import UserError
+from atlas_bench.errors import UserError, clip
 
 
 def _completing(*kinds: str) -> Callable[[str], list[str]]:
@@ -40,7 +40,7 @@ def _reading(reader: str) -> Callable[[str | None], str | None]:
         except UserError as error:
             said = str(error)
             for what in ("length", "length range", "length list"):
-                said = said.removeprefix(f"{what} '{value}'")
+                said = said.removeprefix(f"{what} '{clip(value)}'")
             raise BadParameter(said) from None
         return value
 
@@ -89,6 +89,8 @@ _asked = partial(Option, rich_help_panel="What is asked")
 _run = partial(Option, rich_help_panel="How models are run")
 _trained = partial(Option, rich_help_panel="How models are trained")
 _written = partial(Option, rich_help_panel="What is written and printed")
+
+SEEDS = 2**31 - 1  # the largest: what draws multiplies it and counts on
 
 # Arguments
 RunTask = Annotated[
@@ -147,9 +149,9 @@ Samples = Annotated[int, _asked(metavar="N", min=1, help="Questions in each cell
 RunSamples = Annotated[
     int | None, _asked(metavar="N", min=1, help="Questions in each cell [by length: docs/tasks.md].")
 ]
-Seeds = Annotated[list[int], _asked(metavar="N", help="Decides every sample; repeatable.")]
-CompareSeed = Annotated[int, _asked(metavar="N", help="Decides weights, lessons and questions.")]
-TrainSeed = Annotated[int, _asked(metavar="N", help="Decides weights and data.")]
+Seeds = Annotated[list[int], _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides every sample; repeatable.")]
+CompareSeed = Annotated[int, _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides weights, lessons and questions.")]
+TrainSeed = Annotated[int, _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides weights and data.")]
 Data = Annotated[str, _asked(metavar="WHERE", help="generated, hub, or a folder: see `describe TASK`")]
 Background = Annotated[str, _asked(metavar="TEXTS", help=_TEXTS)]
 Encoding = Annotated[

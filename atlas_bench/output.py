@@ -61,6 +61,15 @@ def loading(quiet: bool = False) -> None:
         typer.echo("loading torch ..", err=True)
 
 
+def check_working_folder() -> None:
+    """End in one message where the folder that the command is called in has been deleted: no path would hold."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        typer.echo(f"error: the working folder: {error.strerror}. Change to one that is there.", err=True)
+        raise SystemExit(2) from None
+
+
 def show(found: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> None:
     """Print plain data, as JSON or as the lines made of it."""
     typer.echo(json.dumps(found, indent=2, default=str) if as_json else "\n".join(lines(found)))

@@ -13,15 +13,13 @@ import json
 import os
 import platform
 import re
-import shlex
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import __version__, registry, streams, user_file
+from atlas_bench import __version__, gauges, registry, streams, user_file
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.results.record import Record
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
@@ -244,7 +242,7 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         tokenizer_key=model.tokenizer.key,
         versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},
         hardware={"cpu": cpu(), "cores": _cores(), "gpu": facts.get("gpu")},
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=gauges.command_line(),
         **{name: facts[name] for name in sorted(told)},
     )
 

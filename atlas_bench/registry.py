@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import user_file
-from atlas_bench.errors import UserError, did_you_mean, unknown
+from atlas_bench.errors import UserError, clip, did_you_mean, unknown
 from atlas_bench.types import Rules
 
 TASKS = {
@@ -52,6 +52,8 @@ MODELS = {
     "oracle": "atlas_bench.models.oracle:Oracle",
     "constant": "atlas_bench.models.constant:Constant",
 }
+
+MOST = 10**9  # of a memory's whole-number options: no tensor is as long
 
 _FILES: dict[str, tuple[type, bytes]] = {}  # name_file's: name -> class, source
 _TASK_FILES: dict[str, tuple[Any, bytes]] = {}  # name_task's: name -> task, source
@@ -192,6 +194,8 @@ def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[st
             raise UserError(
                 f"memory '{name}' has no option '{option}'.{did_you_mean(option, known)} Its options: {listed}."
             )
+        if isinstance(value, int) and abs(value) > MOST:
+            raise UserError(f"memory '{name}': {option} is {clip(str(value), 40)}. Give {MOST} or less.")
         default = known[option]
         fits = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
         if default is not None and (not fits or isinstance(value, bool) != isinstance(default, bool)):

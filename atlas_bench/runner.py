@@ -1,4 +1,4 @@
-"""One cell, block by block, in constant memory; a kill loses at most one checkpoint interval.
+"""One cell, block by block, in constant memory; a kill loses at most one checkpoint interval, and no paid answer.
 
 Contexts are read side by side as the streams of a batch, each once, however many samples in a row share it;
 every sample is asked on a fork of its context's stream, at its end or on the way. Everything a cell has to show
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from atlas_bench import losses, plan, registry, rows, streams
-from atlas_bench.checkpoint import Checkpoint, Point
-from atlas_bench.errors import NoAnswer, UserError
+from atlas_bench import locks, losses, plan, registry, rows, streams
+from atlas_bench.checkpoint import Answered, Checkpoint, Point
+from atlas_bench.errors import MachineError, NoAnswer, UserError, reason
 from atlas_bench.gauges import now, peak, reset_peak, status_of, summed
 from atlas_bench.plan import Cell
 from atlas_bench.progress import Progress, title_of
@@ -78,31 +78,63 @@ def run(
 ) -> list[Record]:
     """Run what `folder` has no record of yet, appending to folder/<task>.jsonl; records of all the cells.
 
+    Several processes may run the same cells in one folder: they share the work. A cell that another one is at is
+    left until all others are done, and its record is then the other's.
+
     Raises Interrupted on Ctrl-C and UserError where a record cannot be written.
     """
-    done = store.done(folder, warn=progress.warn)
-    records = []
-    for cell in cells:
-        task, model = registry.task(cell.task), models[cell.model]
-        if record := _final(cell, model, done):
-            where = title_of(cell.title, cell.length, cell.model)
-            progress.note(f"{where}: already in '{folder}', not run again")
-        records.append(record or run_cell(cell, task, model, folder, settings, progress))
-    return records
+    cells = list(cells)
+    kept = store.Followed(folder, warn=progress.warn)
+    records: dict[Cell, Record] = {}
+    for wait in (False, True):
+        for cell in cells:
+            if cell not in records and (record := _settle(cell, models[cell.model], kept, wait, settings, progress)):
+                records[cell] = record
+    return [records[cell] for cell in cells]
+
+
+def _settle(
+    cell: Cell, model: Model, kept: store.Followed, wait: bool, settings: Settings, progress: Progress
+) -> Record | None:
+    """The cell's record, the folder's own or a new one; None where another process is at it and `wait` is False."""
+    task, title = registry.task(cell.task), title_of(cell.title, cell.length, cell.model)
+    blank = plan.blank(cell, task, model)
+    key = cell_key(blank)
+
+    def already() -> Record | None:
+        record = _final(cell, model, kept.record(key, f"{cell.task}.jsonl"))
+        if record:
+            progress.note(f"{title}: already in '{kept.folder}', not run again")
+        return record
+
+    if record := already():
+        if record.status == "ok":
+            Checkpoint(kept.folder, key).remove()  # a kill came between the record and this
+        return record
+    lock = Checkpoint(kept.folder, key).path.with_suffix(".lock")
+    with locks.held(lock, title, wait=wait, say=progress.warn) as mine:
+        if not mine:
+            progress.note(f"{title}: another process is at work on it; left for later")
+            return None
+        return already() or run_cell(cell, task, model, kept.folder, settings, progress, blank=blank)
 
 
 def missing(cells: Iterable[Cell], models: Mapping[str, Model], folder: Path) -> list[Cell]:
     """The cells that run() would run: those of which the folder has no final record."""
     done = store.done(folder)
-    return [cell for cell in cells if _final(cell, models[cell.model], done) is None]
+
+    def kept(cell: Cell) -> Record | None:
+        model = models[cell.model]
+        return _final(cell, model, done.get(cell_key(plan.blank(cell, registry.task(cell.task), model))))
+
+    return [cell for cell in cells if kept(cell) is None]
 
 
-def _final(cell: Cell, model: Model, done: Mapping[str, Record]) -> Record | None:
-    """The cell's record, where it need not be run again; one may be supported by now, with another limit or memory."""
-    task = registry.task(cell.task)
-    record = done.get(cell_key(plan.blank(cell, task, model)))
-    again = record and record.status == "unsupported" and not unsupported(cell, task, model)
-    return None if again else record
+def _final(cell: Cell, model: Model, record: Record | None) -> Record | None:
+    """The record, where its cell need not be run again; one may be supported by now, with another limit or memory."""
+    if record and record.status == "unsupported" and not unsupported(cell, registry.task(cell.task), model):
+        return None
+    return record
 
 
 def unsupported(cell: Cell, task: Task, model: Model) -> str | None:
@@ -113,16 +145,27 @@ def unsupported(cell: Cell, task: Task, model: Model) -> str | None:
     return model.supports(plan.prompt_length(cell, rules, model) + rules.max_answer_tokens)
 
 
-def run_cell(cell: Cell, task: Task, model: Model, folder: Path, settings: Settings, progress: Progress) -> Record:
+def run_cell(
+    cell: Cell,
+    task: Task,
+    model: Model,
+    folder: Path,
+    settings: Settings,
+    progress: Progress,
+    *,
+    blank: Record | None = None,
+) -> Record:
     """Run one cell from its last checkpoint on, append its record and return it.
 
+    blank  plan.blank() of the cell, where the caller has it
+
     Whatever goes wrong inside a task or model becomes the record's status and reason. Raises Interrupted
-    on Ctrl-C and UserError where the record cannot be written.
+    on Ctrl-C and UserError where the record cannot be written or the machine stands in the way.
     """
-    blank = plan.blank(cell, task, model)
+    blank = blank or plan.blank(cell, task, model)
     sitting = _Sitting(cell, task, model, Checkpoint(folder, cell_key(blank)), settings, progress)
-    status, reason = sitting.run()
-    record = sitting.record(blank, status, reason)
+    status, why = sitting.run()
+    record = sitting.record(blank, status, why)
     store.append(folder / f"{cell.task}.jsonl", record)
     sitting.close(status)
     progress.note(f"{sitting.title}: {score.outcome(record)}")
@@ -149,7 +192,9 @@ class _Sitting:
         self.batch = settings.streams(cell.samples, cell.length, model)
         self.block = settings.tokens(self.batch)
         self.title = title_of(cell.title, cell.length, cell.model)
-        self.began, self.resumed, self.saved = time.perf_counter(), False, 0
+        self.began, self.resumed = time.perf_counter(), False
+        self.saved = 0  # position of the last checkpoint, or of the last try to save one
+        self.unsaved = ""  # why the last checkpoint could not be saved
         self.reached = False  # whether the model has said what it can read
         self.used = model.facts().get("usage")  # by earlier cells
         self.point = Point(started=now())
@@ -175,6 +220,9 @@ class _Sitting:
         except KeyboardInterrupt:
             raise Interrupted(self._stopped()) from None
         except Exception as error:
+            if isinstance(error, MachineError):  # not the cell's fault: it goes on when the machine is mended
+                self._save()
+                raise
             if isinstance(error, UserError) and not self.reached:  # an endpoint that is not started
                 raise
             self.point = replace(self.point, state=None)  # free what filled the memory
@@ -186,13 +234,12 @@ class _Sitting:
         return self._unanswered() or ("ok", "")
 
     def close(self, status: Status) -> None:
-        """Leave a checkpoint where the same command has something to go on from: time ran out, samples not answered."""
+        """Delete the checkpoint of a cell that will not be run again; any other goes on from it."""
         if self._unanswered():
             answered = tuple(row for row in self.point.rows if "failed" not in row)
-            idle = {"state": None, "reading": (), "asking": 0, "position": 0, "sums": None, "first": 0}
-            self.point = replace(self.point, rows=answered, **idle)
+            self.point = replace(self.point.without_state(), rows=answered, first=0)
             self._save()
-        elif status != "timeout":
+        elif status == "ok":
             self.checkpoint.remove()
 
     def _unanswered(self) -> tuple[Status, str] | None:
@@ -214,14 +261,28 @@ class _Sitting:
         return whole * streams.to_read(first) + streams.to_read(first[:rest])
 
     def _resume(self) -> None:
+        """Go on from the checkpoint and the kept answers, where there are any."""
+        begin = self.point
         try:
-            point = self.checkpoint.load(self.model)
+            point = self.checkpoint.load(self.model, self.cell.samples) or begin
         except Exception as error:  # whatever is wrong with the file, the cell can begin again
-            self.progress.warn(f"checkpoint '{self.checkpoint.path}' is left out ({error}); the cell begins again.")
-            point = None
-        if point:
+            point = begin
+            self._put_aside(error)
+        if len(point.reading) > max(self.settings.batch, getattr(self.model, "concurrency", 1)):
+            # a smaller --batch is asked for, perhaps because so many streams do not fit: what they have read is lost
+            point = replace(point.without_state(), tokens=point.tokens + len(point.reading) * point.position)
+        point = self.checkpoint.with_answers(point, self.cell.samples, self.progress.warn)
+        if point is not begin:
             self.point, self.resumed, self.saved = point, True, point.position
             self.progress.note(f"{self.title}: goes on at token {self._read():,} from {self.checkpoint.path}")
+
+    def _put_aside(self, error: Exception) -> None:
+        path = self.checkpoint.path
+        try:
+            kept = f"It is now '{self.checkpoint.put_aside()}'."
+        except OSError as again:
+            kept = f"It cannot be renamed: {again.strerror}."
+        self.progress.warn(f"checkpoint '{path}' cannot be used: {error}. {kept} The cell begins again.")
 
     def _read_all(self) -> None:
         size = self._side_by_side() * self.rules.questions_per_context
@@ -317,7 +378,14 @@ class _Sitting:
         if hasattr(self.model, "answer_all"):
             forks = list(forks)
             asked = [(state, sample.asked) for sample, _, state in forks]
-            self.model.answer_all(asked, limit, ends, lambda i, answer: self._answered(*forks[i], answer))
+            sharing = {sample.index: each for each in reading for sample in each}
+
+            def keep(i: int, answer: str | Exception) -> None:
+                self._answered(*forks[i], answer)
+                if not isinstance(answer, Exception):
+                    self._keep_on_disk(forks[i][0], sharing[forks[i][0].index])
+
+            self.model.answer_all(asked, limit, ends, keep)
         else:
             for sample, first, state in forks:  # answer() leaves the state as it is
                 try:
@@ -340,6 +408,20 @@ class _Sitting:
             told["length"] = sample.length  # a published context is as long as it is
         read = self.point.tokens + sample.length - sample.reads
         self.point = replace(self.point, rows=(*self.point.rows, told), tokens=read)
+
+    def _keep_on_disk(self, sample: Sample, sharing: Sequence[Sample]) -> None:
+        """Add the answer that was kept last, which cost money, to the file of answers; `sharing` is its stream."""
+        answered = {row["index"] for row in self.point.rows if "failed" not in row}
+        context = max(each.reads for each in sharing) if all(each.index in answered for each in sharing) else 0
+        now = self._timed()
+        told = Answered(
+            row=now.rows[-1], asked=sample.length - sample.reads, context=context, state_bytes=now.state_bytes,
+            usage=now.usage, seconds=now.seconds, peak=now.peak, started=now.started,
+        )  # fmt: skip
+        try:
+            self.checkpoint.keep(told)
+        except OSError as error:
+            self._not_saved(self.checkpoint.answers, error)
 
     def _forks(
         self, reading: Sequence[Sequence[Sample]], stop: int, following: int
@@ -391,12 +473,20 @@ class _Sitting:
         """Right answers so far, by the headline's scorer."""
         return sum(next(iter(row["correct"].values()), 0) for row in self.point.rows)
 
-    def _save(self) -> None:
+    def _save(self, *, quiet: bool = False) -> None:
+        """Save a checkpoint; where that fails the older one stays, and the cell goes on."""
+        self.saved = self.point.position  # of a try that fails, too: the next is an interval away
         try:
             self.checkpoint.save(self._timed(), self.model)
-            self.saved = self.point.position
-        except OSError as error:
-            self.progress.warn(f"no checkpoint at '{self.checkpoint.path}': {error}; going on without.")
+            self.unsaved = ""
+        except Exception as error:  # of safetensors, the system or the model: none of them is worth a cell
+            self._not_saved(self.checkpoint.path, error, quiet=quiet)
+
+    def _not_saved(self, path: Path, error: Exception, *, quiet: bool = False) -> None:
+        """Say once why nothing can be kept on disk."""
+        if (why := reason(error)) != self.unsaved and not quiet:
+            self.progress.warn(f"'{path}' cannot be written: {why}. The run goes on without.")
+        self.unsaved = why
 
     def _timed(self) -> Point:
         """The point with the time, memory and usage of this sitting added."""
@@ -416,11 +506,12 @@ class _Sitting:
     def _stopped(self) -> str:
         if not self._read():  # an earlier sitting's checkpoint, if any, stays as it is
             return f"stopped before {self.title}. The same command goes on from there."
-        self._save()
-        return (
-            f"stopped {self.title} at token {self._read():,}; saved in {self.checkpoint.path}. "
-            "The same command goes on from there."
-        )
+        self._save(quiet=True)
+        where = f"stopped {self.title} at token {self._read():,}"
+        if not self.unsaved:
+            return f"{where}; saved in {self.checkpoint.path}. The same command goes on from there."
+        older = "goes on from the checkpoint before" if self.checkpoint.path.exists() else "begins it again"
+        return f"{where}; no checkpoint could be saved ({self.unsaved}). The same command {older}."
 
     def record(self, blank: Record, status: Status, reason: str) -> Record:
         """The cell's record as far as it has come."""

@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from atlas_bench.errors import UserError
+from atlas_bench.errors import UserError, clip
 
+LONGEST = 10**17  # tokens: more than anybody has written, and below what a record may state
+DIGITS = 40  # characters of a number
 _FACTOR = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 def parse_length(text: str, *, least: int = 1) -> int:
     """Tokens of one written length: '10M' -> 10_000_000, '4Ki' -> 4096."""
-    match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([A-Za-z]*)\s*", text, re.ASCII)
     factor = _FACTOR.get(match[2].upper()) if match else None
     if match is None or factor is None:
-        raise UserError(f"length '{text}' is not a number of tokens. Write 512, 16K (16 000), 4Ki (4 096), 1M or 10M.")
+        raise UserError(
+            f"length '{clip(text)}' is not a number of tokens. Write 512, 16K (16 000), 4Ki (4 096), 1M or 10M."
+        )
+    if len(text) > DIGITS or Fraction(match[1].replace("_", "")) * factor > LONGEST:
+        raise UserError(f"length '{clip(text)}' is more than {LONGEST:,} tokens. Write 512, 4Ki or 10M.")
     value = Fraction(match[1].replace("_", "")) * factor
     if value.denominator != 1 or value < least:
         raise UserError(f"length '{text}' is no whole number of tokens from {least} up. Write 512 or 4Ki.")

@@ -153,6 +153,42 @@ def test_a_trained_folder_runs(here):
     assert (record["status"], record["model"], record["tokens_read"]) == ("ok", "model", 2000)
 
 
+def test_a_cell_that_times_out_or_has_too_little_memory_exits_1(here, monkeypatch):
+    from atlas_bench import runner
+
+    for status in ("timeout", "oom", "failed", "unsupported"):
+        monkeypatch.setattr(runner._Sitting, "run", lambda self, status=status: (status, "so"))
+        assert call(*QUICK, "--out", status).exit_code == (status != "unsupported"), status
+
+
+def test_a_machine_that_is_in_the_way_is_one_message(here):
+    """Of the real program: a cache that cannot be made, a working folder that is gone."""
+    (here / "file").write_text("in the way")
+    (here / "gone").mkdir()
+    quick = [sys.executable, "-m", "atlas_bench", "run", "niah", "--model", "oracle", "--samples", "1", "--len", "1K"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def said(words, **options) -> str:
+        done = subprocess.run(words, capture_output=True, text=True, **{"cwd": here, "env": environment} | options)
+        assert done.returncode == 2 and not done.stdout, done.stderr
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
+
+    for cache in ("/proc/nowhere", str(here / "file"), str(here / "file" / "below")):
+        message = said(quick, env=environment | {"ATLAS_BENCH_CACHE": cache})
+        assert cache in message and "set ATLAS_BENCH_CACHE to another folder" in message
+    assert sorted(path.name for path in here.iterdir()) == ["file", "gone"]
+    shell = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *quick]
+    assert "working folder" in said(shell, cwd=here / "gone")
+
+
+def test_a_record_s_command_can_be_typed(here):
+    words = [sys.executable, "-m", "atlas_bench", *QUICK, "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    (record,) = json.loads(done.stdout)
+    assert record["command"].startswith("python -m atlas_bench run babilong:qa1 ")
+
+
 def test_ctrl_c_says_where_and_how_to_go_on(here):
     (here / "books").mkdir()  # quicker to tokenise than 20M tokens of generated prose
     (here / "books" / "one.txt").write_text(
@@ -241,6 +277,18 @@ def test_help_has_the_commands_in_the_order_of_use_and_fits_80_columns():
             ["'lm-eval:piqa'", "lm-eval ls tasks"],
         ),
         (["export", "nobody", "new"], ["unknown model 'nobody'"]),
+        ([*ASKED, "--len", "9" * 400], ["--len", "(402 characters)", "more than"]),
+        ([*QUICK, "--seed", "9" * 400], ["--seed", "2147483647"]),
+        ([*QUICK, "--batch", "9" * 400], ["--batch is 9", "below 2**63"]),
+        ([*QUICK, "--checkpoint-every", "9" * 5000], ["--checkpoint-every", "more than"]),
+        ([*ASKED, "--len", "1K", "--model", "x" * 5000], ["characters)", "File name too long"]),
+        ([*ASKED, "--len", "1K", "--model", f"openai:http://h/v1#m;concurrency={'9' * 400}"], ["to a billion"]),
+        ([*ASKED, "--len", "1K", "--model", f"openai:http://h/v1#m;timeout={'9' * 5000}"], ["seconds above 0"]),
+        ([*ASKED, "--len", "1K", "--model", f"openai:http://h/v1#m;context={'9' * 5000}"], ["tokens, such as"]),
+        ([*ASKED, "--len", "1K", "--model", f"hf:a/b:context_limit={'9' * 100}"], ["a number of tokens"]),
+        (["verify", f"atlas:degree={'9' * 400}"], ["degree is 9", "1000000000 or less"]),
+        (["train", "--memory", "titans", "--out", "m", "--layers", "1000000000"], ["n_layers is 1000000000"]),
+        (["train", "--memory", "titans", "--out", "m", "--tokens", "9" * 400], ["--tokens", "more than"]),
     ],
 )
 def test_a_newcomer_s_mistakes_are_one_message_that_helps(here, words, said):

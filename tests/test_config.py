@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from atlas_bench import found_file
 from atlas_bench.cli import app
-from atlas_bench.config import _TRUSTING, FILE, line_of
+from atlas_bench.config import FILE, Command, _key, line_of
 from atlas_bench.results import store
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / FILE
@@ -110,34 +112,81 @@ def test_other_mistakes_are_told(here):
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("table", "line"),
     [
-        'code = ["evil.py"]',
-        'task = "niah,./evil.py:one"',
-        'task = "evil.py@1f2e3d4c"',
-        'model = "openai:http://evil.example/v1#m"',
-        'model = ["hf:a/b:trust_remote_code=true"]',
-        'task = "./t.py "',
-        'task = "lm-eval:./evil.yaml"',
-        'task = " lm-eval:./evil.yml ,niah"',
-        'model = ["oracle", " openai:http://evil.example/v1#m"]',
+        ("run", 'code = ["evil.py"]'),
+        ("run", 'task = "niah,./evil.py:one"'),
+        ("run", 'task = "evil.py@1f2e3d4c"'),
+        ("run", 'task = "mqar:8.py"'),
+        ("run", 'task = "lm-eval:piqa"'),
+        ("run", 'model = "openai:http://evil.example/v1#m"'),
+        ("run", 'model = ["oracle", "hf:a/b:trust_remote_code=true"]'),
+        ("run", 'model = ["oracle", "a-folder"]'),
+        ("run", 'out = "../.bashrc"'),
+        ("run", 'out = "runs"'),
+        ("run", 'data = "/etc"'),
+        ("run", 'background = "~"'),
+        ("report", 'out = "../.bashrc"'),
+        ("report", 'paths = ["/etc"]'),
+        ("compare", 'page = "../x.html"'),
+        ("compare", 'contenders = ["titans", "./evil.py"]'),
+        ("train", 'memory = "./evil.py"'),
+        ("train", 'memory = "atlas:degree=1"'),
+        ("train", 'hold-out = ["../x"]'),
+        ("push", 'name = "evil/records"'),
+        ("export", 'folder = "../x"'),
     ],
 )
-def test_a_file_that_only_lies_there_has_nothing_executed_and_no_key_sent(here, line):
-    (here / FILE).write_text(f"[run]\n{line}\n")
-    assert f"{FILE}:2" in refused("list")
-    assert call("--config", FILE, "--print-config", "run").exit_code == 0
-    assert call("--print-config", "run", ATLAS_BENCH_CONFIG=FILE).exit_code == 0
+def test_a_file_that_only_lies_there_sets_nothing_that_could_do_harm(here, table, line):
+    (here / FILE).write_text(f"[{table}]\n{line}\n")
+    message = refused("list")
+    assert f"{FILE}:2: [{table}] {line.partition(' ')[0]}" in message and f"--config {FILE}" in message
+    assert call("--config", FILE, "--print-config", table).exit_code == 0
+    assert call("--print-config", table, ATLAS_BENCH_CONFIG=FILE).exit_code == 0
 
 
-@pytest.mark.parametrize("word", ["t.py", "evil.yaml", "evil.yml", "openai:x", "trust_remote_code"])
-@given(before=st.text("a /.,:;@\n"), after=st.sampled_from(["", " ", ",", "\t", ":a", ";b=1", "@0f", "\n", ",mqar:8"]))
-def test_what_is_executed_is_found_wherever_it_stands(word, before, after):
-    assert _TRUSTING.search(before + word + after)
+KEYS = sorted({_key(p) for c in get_command(app).commands.values() if isinstance(c, Command) for p in c.params})
 
 
-def test_what_only_looks_like_a_script_is_no_script():
-    assert not any(map(_TRUSTING.search, ("results/runs.pytorch", "numpy", "mqar:8,niah", "hf:a/b", "my-openai-model")))
+@given(
+    key=st.sampled_from(KEYS),
+    value=st.one_of(
+        st.sampled_from(["../x", "/etc/passwd", "~/x", "a/b", "x.py", "x.yaml", "hf:a/b", "openai:http://h/v1#m", "."]),
+        st.text("abc./:~\\@#=", min_size=1).filter(lambda text: set(text) & set("/\\~@#=")),
+    ),
+)
+def test_no_path_address_or_code_is_harmless(key, value):
+    assert not found_file.is_harmless(key, value) and not found_file.is_harmless(key, ["8", value])
+
+
+def test_amounts_switches_and_names_of_ours_are_harmless(here):
+    (here / FILE).write_text(
+        '[run]\ntask = "babilong:qa1,mqar"\nlen = "1K..16K,64K"\nmodel = ["atlas-nano", "oracle"]\nsamples = 8\n'
+        'seed = [0, 1]\ndata = "hub-1k"\nbackground = "pg19"\nquiet = true\ntimeout = 2.5\nproducts = "fp32"\n'
+        '[compare]\ncontenders = ["titans", "swa", "atlas-nano"]\ntrain = "20M"\n[train]\nmemory = "atlas++"\n'
+    )
+    assert call("list", "tasks").exit_code == 0
+
+
+def test_an_empty_value_is_told(here):
+    assert refused(*QUICK, "--out", "") == 'error: --out "" is empty. Give it a value.\n'
+    assert '--model "" is empty' in refused("run", "mqar:8", "--len", "1K", "--model", "")
+    assert "is empty" in refused("report", "")
+    (here / "mine.toml").write_text('[run]\nout = ""\n')
+    assert 'mine.toml:2: [run] out is empty ("")' in refused("--config", "mine.toml", "list")
+    assert not list(here.glob("*.jsonl"))
+
+
+def test_no_secret_in_an_address_is_printed(here):
+    spec = "openai:https://me:hunter2@host/v1?key=hunter3#m"
+    (here / "mine.toml").write_text(f'[run]\nmodel = ["{spec}"]\n')
+    for words in (("--model", spec), ("--json", "--model", spec)):
+        said = call("run", "--print-config", *words).output
+        assert "hunter" not in said and "https://[hidden]@host/v1?[hidden]#m" in said
+    assert "hunter" not in call("--config", "mine.toml", "--print-config", "run").output
+    for wrong in (spec, spec.replace("openai", "opnai"), f"./{spec}"):
+        assert "hunter" not in refused("run", "mqar:8", "--len", "1K", "--model", wrong)
+    assert "hunter" not in refused(*QUICK, "--data", "https://me:hunter2@host/x")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -260,7 +260,6 @@ def test_a_model_is_told_in_words_and_its_card_is_whole_in_the_data():
     ("card", "said"),
     [
         ({"config": {"memory": "none", "layers": 2}}, '"layers": 2'),
-        ({"config": 3}, '"config": 3'),
         ({"config": {"memory": "my.py@1f2e3d4c", "n_layers": 1, "d_model": 8, "n_heads": 1}}, "memory      my.py@1f2e"),
         ({"config": {"memory": "\x1b[2J\u202e", "n_layers": 1, "d_model": 8, "n_heads": 1}}, r"\x1b[2J\u202e"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError
 
-from atlas_bench import plan, registry, runner
+from atlas_bench import checkpoint_file, locks, plan, registry, runner
 from atlas_bench.errors import UserError
 from atlas_bench.progress import Progress
 from atlas_bench.results import store
-from atlas_bench.results.record import Record, timeless
+from atlas_bench.results.record import Record, cell_key, timeless
 from atlas_bench.types import Rules, Sample, Scorer
 
 LABELS = ("garden", "kitchen")
@@ -196,9 +200,9 @@ def test_a_cell_leaves_one_record(tmp_path):
     assert not (tmp_path / ".checkpoints").exists()
 
 
-@pytest.mark.parametrize("settings", [{"block": 1}, {"block": 4096}, {"batch": 1}, {"batch": 5}, {"block": 97}])
-def test_block_and_batch_change_no_result(tmp_path, settings):
-    (plain,), (record,) = go(tmp_path / "plain"), go(tmp_path / "other", **settings)
+@pytest.mark.parametrize("others", [{"block": 1}, {"block": 4096}, {"batch": 1}, {"batch": 5}, {"block": 97}])
+def test_block_and_batch_change_no_result(tmp_path, others):
+    (plain,), (record,) = go(tmp_path / "plain"), go(tmp_path / "other", **others)
     assert timeless(record) == timeless(plain)
 
 
@@ -295,13 +299,16 @@ def test_a_kill_loses_at_most_one_checkpoint_interval(tmp_path):
         (UserError("told late"), "failed", "told late"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_in_a_model_is_a_status(tmp_path, error, status, reason):
-    stopped, other = go(tmp_path, Hasher(trap(6000, error)), cells=[cell(), cell(3000)])
+def test_what_goes_wrong_in_a_model_is_a_status_and_its_checkpoint_stays(tmp_path, error, status, reason):
+    (plain,) = go(tmp_path / "plain")
+    stopped, other = go(tmp_path / "out", Hasher(trap(6000, error)), cells=[cell(), cell(3000)])
     assert (stopped.status, stopped.scores["tiny/exact"]["n"]) == (status, 2)
     assert reason in stopped.reason and "\n" not in stopped.reason
-    assert other.status == "ok" and not (tmp_path / ".checkpoints").exists()
-    again = go(tmp_path)[0]
-    assert again.status == "ok" and not again.resumed
+    assert other.status == "ok" and len(list((tmp_path / "out" / ".checkpoints").iterdir())) == 1
+    model = Hasher()
+    (again,) = go(tmp_path / "out", model)
+    assert again.resumed and timeless(again) == timeless(plain) and model.fed < 3 * 2500
+    assert not (tmp_path / "out" / ".checkpoints").exists()
 
 
 def test_the_block_is_4096_tokens_over_all_streams_unless_given():
@@ -368,22 +375,175 @@ def test_no_more_streams_are_read_at_once_than_fit(tmp_path):
 
 def test_a_timeout_goes_on_with_a_longer_one(tmp_path):
     (plain,) = go(tmp_path / "plain")
-    model = Hasher(lambda fed: time.sleep(0.05 if fed > 6000 else 0))
-    (record,) = go(tmp_path / "out", model, timeout=0.04)
-    assert record.status == "timeout" and "0.04 s" in record.reason and len(record.answers) < 5
+    model = Hasher(lambda fed: time.sleep(0.6 if fed > 6000 else 0))
+    (record,) = go(tmp_path / "out", model, timeout=0.5)
+    assert record.status == "timeout" and "0.5 s" in record.reason and record.scores["tiny/exact"]["n"] < 5
     model.trap = lambda fed: None
     (record,) = go(tmp_path / "out", model, timeout=100)
     assert timeless(record) == timeless(plain) and record.resumed and model.fed <= 5 * 2500
 
 
-def test_an_unusable_checkpoint_is_left_out_with_a_warning(tmp_path, capsys):
+def stopped(folder: Path, at: int = 6000) -> Path:
+    """The checkpoint of a cell that was stopped after so many tokens."""
     with pytest.raises(runner.Interrupted):
-        go(tmp_path, Hasher(trap(6000, KeyboardInterrupt())))
-    (file,) = tmp_path.glob(".checkpoints/*")
-    file.write_bytes(file.read_bytes()[:50])
+        go(folder, Hasher(trap(at, KeyboardInterrupt())))
+    (file,) = folder.glob(".checkpoints/*")
+    return file
+
+
+def test_a_cut_checkpoint_is_put_aside_with_a_warning(tmp_path, capsys):
+    file = stopped(tmp_path)
+    cut = file.read_bytes()[:50]
+    file.write_bytes(cut)
     (record,) = go(tmp_path)
     assert record.status == "ok" and not record.resumed
-    assert "left out" in capsys.readouterr().err
+    assert "cannot be used" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert [(left.suffix, left.read_bytes()) for left in tmp_path.glob(".checkpoints/*")] == [(".damaged", cut)]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(places=st.lists(st.integers(0, 2**40), min_size=1, max_size=4, unique=True))
+def test_a_flipped_bit_never_changes_a_record(tmp_path_factory, places):
+    folder = tmp_path_factory.mktemp("flipped")
+    (plain,) = go(folder / "plain")
+    file = stopped(folder / "out")
+    raw = bytearray(file.read_bytes())
+    for place in places:  # some fall together, and then the file is as it was
+        raw[place // 8 % len(raw)] ^= 1 << place % 8
+    file.write_bytes(raw)
+    (record,) = go(folder / "out")
+    assert timeless(record) == timeless(plain)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tokens": -1}, "tokens: Input should be greater"),
+        ({"tokens": "many"}, "tokens: Input should be a valid integer"),
+        ({"tokens": True}, "tokens: Input should be a valid integer"),
+        ({"rows": {}}, "rows: "),
+        ({"rows": [{"index": 0}]}, "rows: 0.plan: Field required"),
+        ({"first": 9}, "its group ends at sample 11 of 5"),
+        ({"reading": [2, 2]}, "a stream is read twice"),
+        ({"reading": [0, 3]}, "its streams are none of its group"),
+        ({"reading": []}, "it has read tokens of no stream"),
+        ({"code": "0.0.1"}, "it is of atlas-bench 0.0.1"),
+        ({"unheard": 1}, "unheard: "),
+    ],
+)
+def test_every_field_of_a_checkpoint_is_checked(tmp_path, capsys, changes, said):
+    file = stopped(tmp_path)
+    arrays, text = checkpoint_file.load(file)
+    values = json.loads(text)
+    values["point"] |= changes
+    checkpoint_file.save(file, arrays, values)  # with a checksum that is right
+    (record,) = go(tmp_path)
+    assert record.status == "ok" and not record.resumed
+    assert said in capsys.readouterr().err
+
+
+def test_rows_of_a_checkpoint_are_not_doubled(tmp_path, capsys):
+    file = stopped(tmp_path)
+    arrays, text = checkpoint_file.load(file)
+    values = json.loads(text)
+    values["point"]["rows"] *= 2
+    checkpoint_file.save(file, arrays, values)
+    (record,) = go(tmp_path)
+    assert record.scores["tiny/exact"]["n"] == 5 and "answered twice" in capsys.readouterr().err
+
+
+def test_another_cell_s_checkpoint_is_not_taken(tmp_path, capsys):
+    file = stopped(tmp_path)
+    with pytest.raises(runner.Interrupted):
+        go(tmp_path, Hasher(trap(6000, KeyboardInterrupt())), cells=[cell(3000)])
+    (other,) = set(tmp_path.glob(".checkpoints/*")) - {file}
+    file.write_bytes(other.read_bytes())
+    (record,) = go(tmp_path)
+    assert not record.resumed and "another cell" in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_a_checksum_is_put_aside(tmp_path, capsys):
+    from safetensors.numpy import save_file
+
+    file = stopped(tmp_path)
+    arrays, text = checkpoint_file.load(file)
+    save_file(arrays, file, {"point": text})
+    (record,) = go(tmp_path)
+    assert record.status == "ok" and not record.resumed and "older atlas-bench" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [SafetensorError("No space left on device"), OSError(28, "No space"), MemoryError()])
+def test_a_save_that_fails_fails_no_cell_and_keeps_the_older_checkpoint(tmp_path, monkeypatch, capsys, error):
+    (plain,) = go(tmp_path / "plain")
+    saved = stopped(tmp_path / "out", at=4000).read_bytes()
+
+    def full(arrays, path, metadata):
+        Path(path).write_bytes(b"half of it")
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.numpy.save_file", full)
+        with pytest.raises(runner.Interrupted, match=r"no checkpoint could be saved .* from the checkpoint before"):
+            go(tmp_path / "out", Hasher(trap(6000, KeyboardInterrupt())))
+        (file,) = tmp_path.glob("out/.checkpoints/*")
+        assert file.read_bytes() == saved and capsys.readouterr().err.count("warning") <= 1
+        (record,) = go(tmp_path / "out", Hasher(trap(6000, ValueError("of the model"))))
+        assert record.status == "failed" and file.read_bytes() == saved
+        capsys.readouterr()
+        (record,) = go(tmp_path / "out")
+    assert timeless(record) == timeless(plain) and record.resumed
+    assert capsys.readouterr().err.count("cannot be written") == 1  # once, however often it fails
+
+
+def test_a_smaller_batch_begins_the_group_again_and_loses_no_answer(tmp_path):
+    (plain,) = go(tmp_path / "plain")
+    stopped(tmp_path / "out", at=8000)
+    fed = []
+
+    class Narrow(Hasher):
+        def feed(self, state, tokens):
+            fed.append(len(tokens))
+            return super().feed(state, tokens)
+
+    (record,) = go(tmp_path / "out", Narrow(), batch=1)
+    assert max(fed) == 1 and record.resumed and record.answers == plain.answers
+
+
+def test_what_a_kill_left_beside_a_finished_record_is_removed(tmp_path):
+    saved = stopped(tmp_path).read_bytes()
+    go(tmp_path)
+    (tmp_path / ".checkpoints").mkdir()
+    key = cell_key(plan.blank(cell(), TINY, Hasher()))
+    (tmp_path / ".checkpoints" / f"{key}.safetensors").write_bytes(saved)
+    go(tmp_path)
+    assert not (tmp_path / ".checkpoints").exists()
+
+
+def test_a_cell_that_another_process_is_at_is_left_for_later_and_taken_from_it(tmp_path, capsys):
+    import threading
+
+    (plain,) = go(tmp_path / "plain", cells=[cell()])
+    lock = tmp_path / "out" / ".checkpoints" / f"{cell_key(plan.blank(cell(), TINY, Hasher()))}.lock"
+    ready, other = threading.Event(), []
+
+    def finish():  # as another process would: the descriptor is another one
+        with locks.held(lock, "cell", wait=True, say=other.append) as mine:
+            other.append(mine)
+            ready.set()
+            while not (tmp_path / "out" / "tiny.jsonl").exists():  # the second cell goes first
+                time.sleep(0.01)
+            time.sleep(0.5)
+            store.append(tmp_path / "out" / "tiny.jsonl", plain)
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    ready.wait(10)
+    model = Hasher()
+    first, second = go(tmp_path / "out", model, cells=[cell(), cell(3000)])
+    thread.join(10)
+    assert first == plain and second.length == 3000 and model.fed == 5 * 3000 - sum(2 + i % 3 for i in range(5))
+    assert [record.length for record in store.read(tmp_path / "out" / "tiny.jsonl")[0]] == [3000, 2500]
+    assert "waiting for its end" in capsys.readouterr().err and not (tmp_path / "out" / ".checkpoints").exists()
 
 
 def test_an_interrupt_while_resuming_leaves_the_checkpoint(tmp_path):

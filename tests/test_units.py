@@ -60,7 +60,10 @@ def test_decimals_are_exact(thousandths):
 
 def test_huge_lengths_are_exact():
     assert parse_length("9007199254740993") == 9007199254740993
-    assert parse_length("9" * 400) == int("9" * 400)
+    for text in ("9" * 400, "9" * 5000, f"0.{'1' * 5000}", f"{'9' * 400}.5G", f"{10**17 + 1}", "1_" * 3000 + "1"):
+        with pytest.raises(UserError, match=r"more than 100,000,000,000,000,000 tokens") as refusal:
+            parse_length(text)
+        assert len(str(refusal.value)) < 320
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from atlas_bench import gauges, plan, runner
+from atlas_bench import gauges, locks, plan, runner
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.lmeval import results as theirs
 from atlas_bench.lmeval.model import BLOCK, AtlasLM, Unsupported
@@ -34,6 +34,7 @@ from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.types import Model, Rules
 
+FILE = "lm-eval.jsonl"  # of the records' folder
 SEED = 1234  # lm-eval's own default
 BOOTSTRAP = 1000  # draws for the standard error of a perplexity; lm-eval's 100,000 take minutes
 
@@ -76,14 +77,19 @@ def run(
     names = [each for name in names for each in (PAPERS if name == "papers" else [name])]
     manager = TaskManager(include_defaults=not all(map(_is_file, names)))  # it reads 14,000 files
     wanted = _named(names, manager)
-    done = {key: r for key, r in store.done(folder, warn=progress.warn).items() if r.status == "ok"}
+    kept = store.Followed(folder, warn=progress.warn)
+
+    def done(key: str) -> Record | None:
+        record = kept.record(key, FILE)
+        return record if record and record.status == "ok" else None
+
     records: dict[str, Record] = {}
     for name in wanted:
         known = manager.task_index.get(name)
         blank = partial(_blank, limit=limit, num_fewshot=num_fewshot, file=name if _is_file(name) else None)
         blanks = [blank(name, known.cfg if known else {}, key, model) for key, model in models.items()]
-        if all(cell_key(each) in done for each in blanks):  # no need to load its data
-            records |= {cell_key(each): _already(done[cell_key(each)], folder, progress) for each in blanks}
+        if all(done(cell_key(each)) for each in blanks):  # no need to load its data
+            records |= {cell_key(each): _already(done(cell_key(each)), folder, progress) for each in blanks}
             continue
         try:
             tasks = manager.load([name])["tasks"]
@@ -93,11 +99,15 @@ def run(
         for leaf, task in tasks.items():
             told = {"num_fewshot": task.get_config("num_fewshot"), "metadata": {"version": task.VERSION}}
             for each, model in [(blank(leaf, told, *pair), pair[1]) for pair in models.items()]:
-                if found := done.get(cell_key(each)):
-                    record = _already(found, folder, progress)
-                else:
-                    record = _kept(_evaluate(task, each, model, folder, num_fewshot, manager), folder, progress)
-                records[cell_key(each)] = done[cell_key(each)] = record
+                key = cell_key(each)
+                lock = folder / ".checkpoints" / f"lm-eval-{key}.lock"
+                title = f"{plan.LM_EVAL}{each.subset} {each.model}"
+                with locks.held(lock, title, wait=True, say=progress.warn):
+                    if found := done(key):
+                        records[key] = _already(found, folder, progress)
+                    else:
+                        ended = _evaluate(task, each, model, folder, num_fewshot, manager)
+                        records[key] = _kept(ended, folder, progress)
     return list(records.values())
 
 
@@ -212,7 +222,7 @@ def _failed(blank: Record, error: Exception) -> Record:
 
 def _kept(record: Record, folder: Path, progress: Progress) -> Record:
     """The record, appended to the folder's file."""
-    store.append(folder / "lm-eval.jsonl", record)
+    store.append(folder / FILE, record)
     progress.note(f"{plan.LM_EVAL}{record.subset} {record.model}: {score.outcome(record)}")
     return record
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -24,7 +25,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from atlas_bench import registry
-from atlas_bench.errors import UserError
+from atlas_bench.errors import UserError, reason
 from atlas_bench.models import loading
 from atlas_bench.models.decoder import Config, Decoder, State
 from atlas_bench.models.tokenizer import PRETRAINED
@@ -313,8 +314,8 @@ def export(name: str, folder: Path) -> None:
     try:
         model.save_pretrained(folder)
         tokenizer().save_pretrained(folder)
-    except OSError as error:
-        raise UserError(f"folder '{folder}' cannot be written ({error.strerror}). Choose another.") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"folder '{folder}' cannot be written ({reason(error)}). Choose another.") from None
 
 
 AutoConfig.register(AtlasBenchConfig.model_type, AtlasBenchConfig, exist_ok=True)

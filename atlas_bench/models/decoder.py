@@ -14,10 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atlas_bench.errors import UserError, unknown
+from atlas_bench.errors import UserError, clip, unknown
 from atlas_bench.models.placement import PLACEMENTS, LayerState, norm
 
 State = list[LayerState]  # one per layer
+RANGES = {  # field of Config -> least, most: far beyond any model, so that no file can ask for a machine's memory
+    "vocab_size": (1, 2**24),
+    "d_model": (1, 2**16),
+    "n_layers": (1, 256),
+    "n_heads": (1, 1024),
+    "attention_window": (0, 2**40),
+    "mlp_ratio": (1, 1024),
+    "n_persistent": (0, 2**20),
+    "segment": (1, 2**20),
+}
 
 
 @dataclass(frozen=True)
@@ -45,17 +55,17 @@ class Config:
     segment: int = 16
 
     def __post_init__(self):
+        for name, (least, most) in RANGES.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise UserError(f"{name} is {clip(str(value), 40)}. Give {least} to {most:,}.")
+        if self.d_model % self.n_heads:
+            raise UserError(f"d_model {self.d_model} is no multiple of n_heads {self.n_heads}. Give one that is.")
         if self.placement not in PLACEMENTS:
             raise unknown("placement", self.placement, PLACEMENTS)
         if self.memory == "none" and self.placement != "behind":
             raise UserError(
                 f"placement '{self.placement}' needs a memory, and memory is 'none'. "
                 f"Choose one of `atlas-bench list memories`, or placement 'behind'."
-            )
-        if self.n_persistent < 0 or self.segment < 1:
-            raise UserError(
-                f"n_persistent {self.n_persistent} and segment {self.segment} are token counts: "
-                f"give 0 or more persistent tokens, and segments of 1 or more."
             )
         if not self.attention_window and (
             self.placement in ("mal", "mag") or (self.full_attention and self.n_persistent)

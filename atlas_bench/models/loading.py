@@ -9,8 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import registry, text_files
-from atlas_bench.errors import UserError
+from atlas_bench import registry
+from atlas_bench.errors import MachineError, UserError, clip, reason
+from atlas_bench.files import replacing
 from atlas_bench.models import specs
 from atlas_bench.models.specs import CARD, SCHEMES, folder_of, is_elsewhere
 
@@ -20,11 +21,9 @@ PRODUCTS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32")}  # of float32 mat
 
 def card(name: str) -> dict[str, Any]:
     """The card of an embedded model or a model folder: config, recipe, training, figures."""
-    path = folder_of(name) / CARD
-    try:
-        return json.loads(text_files.read(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"model card {path} is not JSON ({error}). Train again, or restore the file.") from None
+    from atlas_bench.models.card import read
+
+    return read(folder_of(name) / CARD)
 
 
 def taught(about: Mapping[str, Any]) -> set[str]:
@@ -93,12 +92,17 @@ def load(name: str, *, threads: int | None = None, device: str | None = None, pr
     about = card(name)
     try:
         config = Config(**about["config"])
-    except (KeyError, TypeError) as error:
+        registry.memory_options(config.memory, config.memory_options)
+        with torch.device("meta"):
+            model = Decoder(config)
+    except UserError as error:
+        if registry.is_file(about["config"]["memory"]):
+            raise  # which says what to do
+        raise UserError(f"model card '{folder / CARD}': {error}") from None
+    except Exception as error:  # torch's and the memories' own
         raise UserError(
-            f"model card {folder / CARD} states no architecture of this version ({error}). Train again."
+            f"model card '{folder / CARD}' states no architecture of this version ({clip(reason(error))}). Train again."
         ) from None
-    with torch.device("meta"):
-        model = Decoder(config)
     weights = read_weights(folder / WEIGHTS)
     check_weights(folder / WEIGHTS, weights, model.state_dict())
     model = Decoder(config)
@@ -158,13 +162,25 @@ def weights_hash(folder: Path) -> str:
 
 
 def save(folder: Path, model: Any, about: Mapping[str, Any]) -> None:
-    """Writes a model folder: weights and card, and the source of a memory that is a user's file."""
+    """Writes a model folder: weights and card, and the source of a memory that is a user's file.
+
+    The card comes last: a folder without one is no model yet. Raises MachineError where it cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    if (source := registry.source_of(model.config.memory)) is not None:
-        file = model.config.memory.partition("@")[0]
-        (folder / file).write_bytes(source)
-        about = {"memory_file": {"name": file, "sha256": hashlib.sha256(source).hexdigest()}, **about}
-    save_file({name: x.contiguous() for name, x in model.state_dict().items()}, folder / WEIGHTS)
-    (folder / CARD).write_text(json.dumps({"config": model.config.to_dict(), **about}, indent=2) + "\n")
+    try:
+        if (source := registry.source_of(model.config.memory)) is not None:
+            file = model.config.memory.partition("@")[0]
+            with replacing(folder / file) as draft:
+                draft.write_bytes(source)
+            about = {"memory_file": {"name": file, "sha256": hashlib.sha256(source).hexdigest()}, **about}
+        with replacing(folder / WEIGHTS) as draft:
+            save_file({name: x.contiguous() for name, x in model.state_dict().items()}, draft)
+        with replacing(folder / CARD) as draft:
+            draft.write_text(json.dumps({"config": model.config.to_dict(), **about}, indent=2) + "\n")
+    except (SafetensorError, OSError) as error:
+        raise MachineError(
+            f"model folder '{folder}' cannot be written: {reason(error)}. Make room, or make it writable: the same "
+            "command goes on from the last checkpoint."
+        ) from None

@@ -25,6 +25,9 @@ try:
 except ImportError:  # Windows: one writer at a time is then the user's care
     fcntl = None
 
+FINAL = ("ok", "unsupported")  # statuses of cells that need no second run,
+AGAIN = ("failed", "oom", "timeout")  # and of those that the same command runs again
+
 Paths = str | Path | Iterable[str | Path]
 
 
@@ -89,7 +92,37 @@ def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
     if isinstance(paths, (str, Path)) and not Path(paths).exists():
         return {}
     kept = latest(scan(paths, warn or (lambda message: None)))
-    return {cell_key(record): record for record in kept if record.status in ("ok", "unsupported")}
+    return {cell_key(record): record for record in kept if record.status in FINAL}
+
+
+class Followed:
+    """The records of a folder, and what other processes append to them meanwhile.
+
+    folder  of the records; need not be there yet
+    warn    is given each warning of the first reading
+    """
+
+    def __init__(self, folder: str | Path, *, warn: Warn | None = None) -> None:
+        self.folder = Path(folder)
+        self._ends = {file.name: _end(file) for file in self.folder.glob("*.jsonl")}  # before reading, to miss none
+        self._kept = done(self.folder, warn=warn)
+
+    def record(self, key: str, name: str) -> Record | None:
+        """The record of that cell in folder/name which is final, or was appended since this process began; or None."""
+        with suppress(OSError), open(self.folder / name, "rb") as file:
+            file.seek(self._ends.get(name, 0))
+            for line in file:
+                if not line.endswith(b"\n"):  # another process is writing it, or was killed as it did
+                    break
+                self._ends[name] = self._ends.get(name, 0) + len(line)
+                with suppress(UserError):
+                    self._add(Record.from_json(line))
+        return self._kept.get(key)
+
+    def _add(self, record: Record) -> None:
+        key = cell_key(record)
+        if record.status == "ok" or key not in self._kept or self._kept[key].status != "ok":
+            self._kept[key] = record
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
@@ -205,6 +238,14 @@ def _last_line(file: BinaryIO) -> tuple[int, bytes]:
         window *= 2
     cut = tail[:-1].rfind(b"\n") + 1
     return start + cut, tail[cut:]
+
+
+def _end(path: Path) -> int:
+    """The offset behind the last line that ends in a newline."""
+    with suppress(OSError), open(path, "rb") as file:
+        offset, line = _last_line(file)
+        return offset + len(line) * line.endswith(b"\n")
+    return 0
 
 
 def _is_whole(line: bytes) -> bool:

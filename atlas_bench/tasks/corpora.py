@@ -18,16 +18,17 @@ import tempfile
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache as memoise
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from atlas_bench import hub, text_files
-from atlas_bench.errors import UserError, needs
+from atlas_bench.errors import MachineError, UserError, needs, reason
 from atlas_bench.tasks import prose
 from atlas_bench.types import Tokenizer
 
@@ -271,32 +272,48 @@ def write(
     """Tokenise separator + sentence for each into `path`, until `limit` tokens where one is given."""
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 65536 else np.uint32)
     starts, total = array("q", [0]), 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    with cached_file(path) as file:
+        file.write(bytes(_HEADER))
+        stream = iter(sentences)
+        while (limit is None or total < limit) and (batch := list(islice(stream, BATCH))):
+            kept: list[int] = []
+            for ids in tokenizer.encode_batch([separator + sentence for sentence in batch]):
+                if len(ids) >= MIN_TOKENS and (limit is None or total < limit):
+                    kept += ids
+                    total += len(ids)
+                    starts.append(total)
+            file.write(np.array(kept, dtype=dtype).tobytes())
+        file.write(bytes(-total * dtype.itemsize % 8))  # starts begin on a multiple of 8
+        file.write(starts.tobytes())
+        size = file.tell()
+        file.seek(0)
+        header = [_MAGIC, FORMAT, dtype.itemsize, total, len(starts), size, 0, 0]
+        file.write(np.array(header, dtype=np.int64).tobytes())
+
+
+@contextmanager
+def cached_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which becomes `path` in the cache as a whole; several processes may write the same one.
+
+    Raises MachineError where the cache is read-only or full.
+    """
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
         with os.fdopen(handle, "wb") as file:
-            file.write(bytes(_HEADER))
-            stream = iter(sentences)
-            while (limit is None or total < limit) and (batch := list(islice(stream, BATCH))):
-                kept: list[int] = []
-                for ids in tokenizer.encode_batch([separator + sentence for sentence in batch]):
-                    if len(ids) >= MIN_TOKENS and (limit is None or total < limit):
-                        kept += ids
-                        total += len(ids)
-                        starts.append(total)
-                file.write(np.array(kept, dtype=dtype).tobytes())
-            file.write(bytes(-total * dtype.itemsize % 8))  # starts begin on a multiple of 8
-            file.write(starts.tobytes())
-            size = file.tell()
-            file.seek(0)
-            header = [_MAGIC, FORMAT, dtype.itemsize, total, len(starts), size, 0, 0]
-            file.write(np.array(header, dtype=np.int64).tobytes())
+            yield file
             file.flush()
             os.fsync(file.fileno())  # the name must never outlive the bytes
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise MachineError(
+            f"the cache of tokenised texts cannot be written in '{path.parent}': {reason(error)}. Make room, or set "
+            "ATLAS_BENCH_CACHE to another folder."
+        ) from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def load(path: Path) -> Document | None:
@@ -306,7 +323,7 @@ def load(path: Path) -> Document | None:
         if size < _HEADER:
             return None
         raw = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # plain view: memmap slices are slow
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     magic, version, width, total, n_starts, recorded, *_ = raw[:_HEADER].view(np.int64).tolist()
     if (magic, version, recorded) != (_MAGIC, FORMAT, size) or width not in (2, 4):
@@ -333,7 +350,10 @@ def _hub_texts(split: str) -> Iterator[str]:
 
 
 def _read(file: Path, encoding: str | None) -> Iterator[str]:
-    return text_files.blocks(file, encoding, choice=True)
+    try:
+        yield from text_files.blocks(file, encoding, choice=True)
+    except OSError as error:
+        raise UserError(f"background '{file}' cannot be read: {reason(error)}. Check the file.") from None
 
 
 def _file_hash(file: Path) -> str:

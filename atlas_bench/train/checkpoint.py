@@ -1,49 +1,70 @@
-"""A training run on disk: weights, optimiser state and progress in one file, replaced atomically."""
+"""A training run on disk: weights, optimiser state and progress in one file, checkpoint_file.py's."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from pydantic import TypeAdapter, ValidationError
 
+from atlas_bench import checkpoint_file
+from atlas_bench.checkpoint_file import Damaged
 from atlas_bench.errors import UserError
-from atlas_bench.models.decoder import Config
+from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.train.recipe import Progress, Recipe
 
 FILE = "checkpoint.safetensors"
+_PROGRESS = TypeAdapter(Progress)
 
 
-def save(out: Path, model, optimizers, config: Config, recipe: Recipe, progress: Progress) -> None:
-    """Writes weights, optimiser state and progress as one file, atomically."""
+def save(
+    out: Path,
+    model: Decoder,
+    optimizers: Sequence[torch.optim.Optimizer],
+    config: Config,
+    recipe: Recipe,
+    progress: Progress,
+) -> None:
+    """Replace the file by weights, optimiser state and progress; raises whatever keeps it from being written."""
     tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
     for i, optimizer in enumerate(optimizers):
         for j, entry in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{j}.{name}": torch.as_tensor(x) for name, x in entry.items()}
-    meta = {"config": config.to_dict(), "recipe": asdict(recipe), "progress": asdict(progress)}
-    new = out / "checkpoint.tmp"
-    save_file({k: x.contiguous().clone() for k, x in tensors.items()}, new, {"meta": json.dumps(meta)})
-    new.replace(out / FILE)
+    values = {"config": config.to_dict(), "recipe": asdict(recipe), "progress": asdict(progress)}
+    checkpoint_file.save(out / FILE, {name: x.detach().numpy() for name, x in tensors.items()}, values)
 
 
-def restore(out: Path, model, optimizers, config: Config, recipe: Recipe) -> Progress:
-    """Loads what save() wrote; a checkpoint of another run is an error."""
+def restore(
+    out: Path, model: Decoder, optimizers: Sequence[torch.optim.Optimizer], config: Config, recipe: Recipe
+) -> Progress:
+    """Load what save() wrote into model and optimisers; returns the progress.
+
+    Raises Damaged for a file that is not as it was saved, before anything is loaded; UserError for one of another run.
+    """
     path = out / FILE
-    with safe_open(path, "pt") as file:
-        meta = json.loads(file.metadata()["meta"])
+    arrays, text = checkpoint_file.load(path)
+    values = json.loads(text)
     wanted = json.loads(json.dumps({"config": config.to_dict(), "recipe": asdict(recipe)}))
     for part in ("config", "recipe"):
-        different = [k for k in wanted[part] if meta[part].get(k) != wanted[part][k]]
+        different = [name for name in wanted[part] if values[part].get(name) != wanted[part][name]]
         if different:
             raise UserError(
                 f"checkpoint {path} is of another run: {part} differs in {', '.join(different)}."
                 f" Train into an empty folder, or give the same options to go on."
             )
-    tensors = load_file(path)
-    model.load_state_dict({k[6:]: x for k, x in tensors.items() if k.startswith("model.")})
+    try:
+        progress = _PROGRESS.validate_python(values["progress"], strict=True)
+    except ValidationError as error:
+        raise Damaged(f"its progress is wrong: {error.errors()[0]['msg']}") from None
+    tensors = {name: torch.tensor(x) for name, x in arrays.items()}
+    weights = {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
+    own = model.state_dict()
+    if {name: x.shape for name, x in weights.items()} != {name: x.shape for name, x in own.items()}:
+        raise Damaged("its weights are none of this model")
+    model.load_state_dict(weights)
     for i, optimizer in enumerate(optimizers):
         entries: dict[int, dict[str, torch.Tensor]] = {}
         for name, x in tensors.items():
@@ -51,4 +72,4 @@ def restore(out: Path, model, optimizers, config: Config, recipe: Recipe) -> Pro
                 _, _, j, key = name.split(".", 3)
                 entries.setdefault(int(j), {})[key] = x
         optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
-    return Progress(**meta["progress"])
+    return progress

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from atlas_bench import __version__, plan, registry
+from atlas_bench import __version__, locks, plan, registry
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.models import lm, loading
 from atlas_bench.models.decoder import Config, Decoder
@@ -112,15 +112,21 @@ def main(
     texts = [opened[spec] for spec in backgrounds]
     kinds = {name: registry.task(name).lessons(subsets, tokenizer, seed, texts) for name, subsets in wanted.items()}
     lessons = Mixture(list(kinds.values()), seed)
-    model, progress = train(config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say))
-    figures = {
-        f"{name} accuracy at {length}": accuracy(model, kind.examinations(), length)
-        for name, kind in kinds.items()
-        for length in (EXAMINED if examine else ())
-    }
     data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
-    about = describe_run(recipe, progress, data, list(hold_out), origin, figures)
-    loading.save(out, model, about)
+
+    def warn(message: str) -> None:
+        say(f"warning: {message}")
+
+    with locks.held(out / ".lock", f"training into '{out}'", wait=True, say=warn):
+        model, progress = train(
+            config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say), warn=warn
+        )
+        figures = {
+            f"{name} accuracy at {length}": accuracy(model, kind.examinations(), length)
+            for name, kind in kinds.items()
+            for length in (EXAMINED if examine else ())
+        }
+        loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures))
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
 

@@ -9,13 +9,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.errors import UserError
+from atlas_bench import checkpoint_file
+from atlas_bench.errors import UserError, reason
 from atlas_bench.kernels.processor import keep_freed_memory
 from atlas_bench.models.decoder import Config, Decoder, State
 from atlas_bench.models.lm import is_finite
@@ -34,6 +36,7 @@ def train(
     *,
     warm_start: dict[str, Tensor] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    warn: Callable[[str], Any] = lambda message: None,
     checkpoint_seconds: float = 60.0,
     until: float | None = None,
 ) -> tuple[Decoder, Progress]:
@@ -41,6 +44,7 @@ def train(
 
     make_lessons  lessons of one round, by a seed
     warm_start    weights to begin from; those of like name and shape are taken, the rest stays new
+    warn          is given a message where a checkpoint cannot be used, or cannot be written: neither ends the training
     until         time.time() at which to checkpoint and stop
 
     Raises UserError for a checkpoint of another run, and where training diverges.
@@ -53,8 +57,24 @@ def train(
     optimizers = make_optimizers(model, recipe)
     progress = Progress(length=recipe.first_length)
     out.mkdir(parents=True, exist_ok=True)
-    if (out / checkpoint.FILE).exists():
-        progress = checkpoint.restore(out, model, optimizers, config, recipe)
+    path = out / checkpoint.FILE
+    if path.exists():
+        try:
+            progress = checkpoint.restore(out, model, optimizers, config, recipe)
+        except checkpoint_file.Damaged as error:
+            aside = checkpoint_file.put_aside(path)
+            warn(f"checkpoint '{path}' cannot be used: {error}. It is now '{aside}'. Training begins again.")
+    told = ""
+
+    def save() -> None:
+        nonlocal told
+        try:
+            checkpoint.save(out, model, optimizers, config, recipe, progress)
+        except Exception as error:  # of safetensors or the system: none of them is worth a training
+            if (why := reason(error)) != told:
+                warn(f"'{path}' cannot be written: {why}. Training goes on without.")
+                told = why
+
     window = deque(progress.recent, maxlen=recipe.promote_steps)
     saved = time.monotonic()
     while progress.stage != "done":
@@ -85,9 +105,9 @@ def train(
         report(progress)
         advance(progress, recipe, window)
         if time.monotonic() - saved > checkpoint_seconds or progress.stage == "done":
-            checkpoint.save(out, model, optimizers, config, recipe, progress)
+            save()
             saved = time.monotonic()
-    checkpoint.save(out, model, optimizers, config, recipe, progress)
+    save()
     model.set_gate_noise(0.0)
     return model, progress
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from atlas_bench.models.endpoint.client import ApiError
 from atlas_bench.models.tokenizer import PRETRAINED, embedded
 from atlas_bench.progress import Progress
 from atlas_bench.results import store
+from atlas_bench.results.record import timeless
 from atlas_bench.types import Rules, Sample, Scorer
 from tests.openai_stub import Reply, Stub, error, reply, say
 
@@ -85,14 +87,14 @@ def test_options_are_read_and_those_that_decide_answers_are_in_the_name():
         ("http://h/v1#m;timeout=0", "timeout is '0'. Give seconds above 0"),
         ("http://h/v1#m;timeout=nan", "timeout is 'nan'"),
         ("http://h/v1#m;timeout", "timeout is ''"),
-        ("http://h/v1#m;concurrency=0", "a whole number from 1 up"),
-        ("http://h/v1#m;max_retries=-1", "a whole number from 0 up"),
-        ("http://h/v1#m;max_retries=1.5", "a whole number from 0 up"),
+        ("http://h/v1#m;concurrency=0", "a whole number from 1 to a billion"),
+        ("http://h/v1#m;max_retries=-1", "a whole number from 0 to a billion"),
+        ("http://h/v1#m;max_retries=1.5", "a whole number from 0 to a billion"),
         ("http://h/v1#m;context=much", "tokens, such as 131072"),
         ("http://h/v1#m;endpoint=chats", "Give chat or completions"),
         ("http://h/v1#m;tokenizer=", "tokenizer is ''"),
         ("http://h/v1#m;usd_per_million_in=1", "one price"),
-        ("http://h/v1#m;usd_per_million_in=-1;usd_per_million_out=1", "dollars from 0 up"),
+        ("http://h/v1#m;usd_per_million_in=-1;usd_per_million_out=1", "dollars from 0 to a billion"),
     ],
 )
 def test_a_mistake_in_the_spec_is_told(spec, told):
@@ -699,3 +701,30 @@ def test_a_run_loses_no_sample_and_counts_no_failure_wrong(tmp_path, monkeypatch
     assert second.status == "ok" and second.scores["rooms/exact"] == {"correct": 13, "n": 13}
     assert len(stub.requests) == asked + len(broken)  # only what was missing is asked again
     assert {record.status for record in store.read_all(tmp_path)[0]} == {"failed", "ok"}
+
+
+def test_every_answer_is_on_disk_as_it_comes(tmp_path, monkeypatch):
+    """What a kill would leave after the tenth request: the answers before it, and no checkpoint."""
+    monkeypatch.setitem(registry.TASKS, "rooms", f"{__name__}:TASK")
+    killed = tmp_path / "killed"
+
+    def does(request):
+        if len(stub.requests) == 10:
+            shutil.copytree(tmp_path / "plain" / ".checkpoints", killed / ".checkpoints")
+        return say(request.prompt.split(" in the ")[1].partition(".")[0], read=100)
+
+    def go(folder):
+        model = model_at(stub, ";concurrency=1")
+        cell, chosen = plan.Cell("rooms", "a", 64, "stub", samples=13), runner.Settings(block=16, batch=13)
+        (record,) = runner.run([cell], {"stub": model}, folder, chosen, Progress(quiet=True))
+        return record
+
+    with Stub(does) as stub:
+        plain = go(tmp_path / "plain")
+        (file,) = (killed / ".checkpoints").glob("*.answers")
+        kept = [line for line in file.read_bytes().splitlines() if line]
+        file.write_bytes(b"\n".join([*kept[:-1], kept[-1][:-9]]))  # the last one torn
+        record = go(killed)
+    assert len(kept) == 9 and len(stub.requests) == 13 + 13 - 8
+    assert timeless(record) == timeless(plain) and record.resumed and record.usage["requests"] == 8 + 5
+    assert not (killed / ".checkpoints").exists()

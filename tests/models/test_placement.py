@@ -339,7 +339,7 @@ def test_combinations_that_mean_nothing_are_refused():
     for placement in ("behind", "mal", "mag"):
         with pytest.raises(UserError, match="attention_window 0 is full attention"):
             tiny(placement, attention_window=0)
-    with pytest.raises(UserError, match="n_persistent -1"):
+    with pytest.raises(UserError, match="n_persistent is -1"):
         tiny("mac", n_persistent=-1)
     with pytest.raises(UserError, match="segment"):
         tiny("mac", segment=0)

@@ -306,14 +306,19 @@ def test_foreign_text_steers_nothing(name):
 
 
 @settings(max_examples=60, deadline=None)
-@given(TEXTS | st.sampled_from(["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", HOSTILE]))
+@given(
+    TEXTS
+    | st.sampled_from(["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", HOSTILE])
+    | st.builds("{}{}1".format, st.text(" \u3000\xa0", max_size=2), st.sampled_from("=+-@＝＋－＠﹦﹢﹣﹫−"))
+)
 def test_no_cell_of_the_csv_is_a_formula_or_breaks_a_line(name):
     told = data.table(board(hostile(name)), [])
     told.encode()
     assert told.count("\n") == 2 and all(char.isprintable() or char == "\n" for char in told)
     (row,) = rows(told)
-    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values())
-    if name.isprintable() and not name.startswith(("=", "+", "-", "@")):
+    signs = tuple("=+-@＝＋－＠﹦﹢﹣﹫−")
+    assert not any(cell.lstrip().startswith((*signs, "\t", "\r")) for cell in row.values())
+    if name.isprintable() and not name.lstrip().startswith((*signs, "₊", "₋", "⁺", "⁻")):
         assert row["model"] == name
 
 

@@ -1,13 +1,16 @@
 """The recipe on a tiny model: it learns, resumes exactly, and refuses another run's checkpoint."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from atlas_bench import registry
+from atlas_bench import locks, registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.models.decoder import Config
@@ -16,7 +19,7 @@ from atlas_bench.tasks import corpora
 from atlas_bench.tasks.babilong_lessons import BabilongLessons
 from atlas_bench.tasks.lessons import Mixture
 from atlas_bench.tasks.mqar import MQAR
-from atlas_bench.train import command
+from atlas_bench.train import checkpoint, command
 from atlas_bench.train.loop import count_skipped, plan_round, train
 from atlas_bench.train.recipe import Progress, Recipe
 
@@ -284,3 +287,46 @@ def test_cards_of_the_first_recipe_still_load():
         before = card["initialised_from"]["training_tokens"]  # whose tokens the weights have seen too
         assert loading.load(name).facts()["training_tokens"] == card["training_tokens"] + before > before
         assert command.origin_of(name)["recipe"] == card["recipe"]
+
+
+def test_a_checkpoint_that_cannot_be_used_is_put_aside_and_training_begins_again(lessons, tmp_path):
+    whole, _ = train(CONFIG, TINY, lessons.seeded, tmp_path / "whole")
+    train(CONFIG, TINY, lessons.seeded, tmp_path / "cut", checkpoint_seconds=0, until=0.0)
+    file = tmp_path / "cut" / checkpoint.FILE
+    raw = bytearray(file.read_bytes())
+    raw[-5] ^= 16
+    file.write_bytes(raw)
+    said = []
+    again, _ = train(CONFIG, TINY, lessons.seeded, tmp_path / "cut", warn=said.append)
+    assert len(said) == 1 and "checksum is wrong" in said[0] and "begins again" in said[0]
+    assert file.with_suffix(".damaged").read_bytes() == raw
+    assert all(torch.equal(x, weights(again)[name]) for name, x in weights(whole).items())
+
+
+def test_a_full_disk_ends_no_training(lessons, tmp_path, monkeypatch):
+    def full(arrays, path, metadata):
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    said = []
+    _, progress = train(CONFIG, TINY, lessons.seeded, tmp_path, warn=said.append, checkpoint_seconds=0)
+    assert progress.stage == "done" and len(said) == 1 and "No space left" in said[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_trained_into_by_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "Recipe", lambda: replace(TINY, curriculum_tokens=512))
+    said = []
+
+    def go():
+        command.main(memory="none", out=tmp_path / "m", tasks=["mqar:8"], examine=False, say=said.append)
+
+    with locks.held(tmp_path / "m" / ".lock", "it", wait=True, say=said.append):
+        thread = threading.Thread(target=go)
+        thread.start()
+        while not said:
+            time.sleep(0.01)
+        assert "process" in said[0] and "waiting for its end" in said[0]
+        assert [path.name for path in (tmp_path / "m").iterdir()] == [".lock"]
+    thread.join(60)
+    assert (tmp_path / "m" / loading.CARD).exists() and not (tmp_path / "m" / ".lock").exists()

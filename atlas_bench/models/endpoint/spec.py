@@ -8,7 +8,6 @@ In a shell the whole must stand in quotes, for ';' ends a command there. The key
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from atlas_bench.errors import UserError, did_you_mean
+from atlas_bench.errors import UserError, clip, did_you_mean
 from atlas_bench.models.endpoint.client import REPLY_CHARS, clean
 from atlas_bench.models.specs import shown
 from atlas_bench.models.tokenizer import Tokenizer, embedded
 from atlas_bench.units import parse_length
 
 PREFIX = "openai:"
+MOST = 10**9  # of any number in a spec
 ENDPOINTS = {"chat": "/chat/completions", "completions": "/completions"}
 
 
@@ -106,7 +106,7 @@ def _option(spec: str, part: str) -> tuple[str, Any]:
     try:
         return name, reads(value)
     except (KeyError, ValueError, UserError):
-        raise UserError(f"model '{spec}': {name} is '{value}'. Give {wanted}.") from None
+        raise UserError(f"model '{clip(spec)}': {name} is '{clip(value, 40)}'. Give {wanted}.") from None
 
 
 def _text(text: str) -> str:
@@ -118,7 +118,7 @@ def _text(text: str) -> str:
 def _number(kind: type, *, least: float = 0, above: float = -1) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         value = kind(text)
-        if not (math.isfinite(value) and value >= least and value > above):
+        if not (max(least, above) <= value <= MOST and value != above):  # nan is neither
             raise ValueError
         return value
 
@@ -128,14 +128,14 @@ def _number(kind: type, *, least: float = 0, above: float = -1) -> Callable[[str
 _READS: dict[str, tuple[Callable[[str], Any], str]] = {
     "tokenizer": (_text, "a Hugging Face name, a folder or a tokenizer.json"),
     "endpoint": ({name: name for name in ENDPOINTS}.__getitem__, " or ".join(ENDPOINTS)),
-    "concurrency": (_number(int, least=1), "a whole number from 1 up"),
-    "max_retries": (_number(int), "a whole number from 0 up"),
+    "concurrency": (_number(int, least=1), "a whole number from 1 to a billion"),
+    "max_retries": (_number(int), "a whole number from 0 to a billion"),
     "timeout": (_number(float, above=0), "seconds above 0"),
     "context": (parse_length, "tokens, such as 131072 or 128Ki"),
-    "thinking": (_number(int), "tokens from 0 up"),
+    "thinking": (_number(int), "tokens from 0 to a billion"),
     "canary": ({"true": True, "false": False}.__getitem__, "true or false"),
-    "usd_per_million_in": (_number(float), "dollars from 0 up"),
-    "usd_per_million_out": (_number(float), "dollars from 0 up"),
+    "usd_per_million_in": (_number(float), "dollars from 0 to a billion"),
+    "usd_per_million_out": (_number(float), "dollars from 0 to a billion"),
 }
 
 # As tasks join them: words behind spaces and newlines, figures, marks, letters of several bytes, a long text

@@ -50,6 +50,7 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # option -> what its 
 }
 SAME_ANSWERS = ("attention", "context_limit", "trust_remote_code")  # options that are no part of a record's name
 SPEC = re.compile(r"hf:(.+?)(?::(\w+(?:\s*=.*)?))?", re.DOTALL)
+MOST_LAYERS = 1000
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PIECE, PIECES = 1 << 20, 64  # of a weights file, what is hashed: pieces of so many bytes, evenly spread
 
@@ -80,7 +81,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 def _value(text: str) -> bool | int | str:
     """A written value: true, false, a whole number, or text."""
     words = {"true": True, "false": False}
-    return int(text) if text.isdecimal() else words.get(text.lower(), text)
+    return int(text) if text.isdecimal() and len(text) < 18 else words.get(text.lower(), text)
 
 
 def load(
@@ -103,6 +104,9 @@ def load(
         hub.reach(name)
     where = {"revision": options.get("revision", "main"), "trust_remote_code": options.get("trust_remote_code", False)}
     config = _try(name, "config", lambda: AutoConfig.from_pretrained(name, **where))
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > MOST_LAYERS:  # building them would take hours, and then all memory
+        raise UserError(f"model '{name}': its config states {layers} layers. Download it again, or name another.")
     files = _weights(name, where["revision"])
     tokenizer = Tokenizer(_try(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **where)))
     chat = options.get("chat", bool(tokenizer.inner.chat_template))

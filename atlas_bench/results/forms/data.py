@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any
+from unicodedata import normalize
 
 from atlas_bench.results import curves, published
 from atlas_bench.results.board import Board, Cell, Panel, Row
@@ -41,7 +42,7 @@ COLUMNS = (
 _ABOVE = {"answers", "task", "subset", "task_version", "options", "length", "headline", "chance", "scores"}
 _RECORD = tuple(f.name for f in fields(Record) if f.name not in _ABOVE)  # of a record, what its panel does not say
 _costs, _said = attrgetter(*_COSTS), attrgetter(*_RECORD)
-_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would run
+_FORMULA = ("=", "+", "-", "\u2212", "@")  # what a spreadsheet would run
 
 
 def table(board: Board, found: Sequence[words.Beside], *, title: str = "", command: str = "") -> str:
@@ -112,7 +113,8 @@ def _harmless(row: Sequence[Any]) -> list[Any]:
 @lru_cache(maxsize=10_000)
 def _text(value: str) -> str:
     shown = value if value.isprintable() else printable(value, False)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+    # spreadsheets pass over blanks, and read the full-width sign (U+FF1D and its like) as the sign
+    return f"'{shown}" if normalize("NFKC", shown).lstrip().startswith(_FORMULA) else shown
 
 
 def nested(board: Board, found: Sequence[words.Beside], *, title: str = words.TITLE, command: str = "") -> str:

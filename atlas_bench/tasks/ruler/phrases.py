@@ -11,8 +11,6 @@ are shorter than any it takes, and are asked for one by one.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -20,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atlas_bench.tasks.corpora import cache_folder
+from atlas_bench.tasks.corpora import cache_folder, cached_file
 from atlas_bench.types import Tokenizer
 
 PER_SHARD = 16_384
@@ -86,17 +84,8 @@ class Phrases:
             for i, ids in enumerate(self._tokenizer.encode_batch(list(texts)), start=start + 1):
                 tokens.extend(ids)
                 sizes[i] = len(ids)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, np.concatenate([np.cumsum(sizes, dtype=np.int32), np.array(tokens, dtype=np.int32)]))
-                file.flush()
-                os.fsync(file.fileno())  # the name must never outlive the bytes
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with cached_file(path) as file:
+            np.save(file, np.concatenate([np.cumsum(sizes, dtype=np.int32), np.array(tokens, dtype=np.int32)]))
 
 
 def _ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

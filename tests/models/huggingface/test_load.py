@@ -80,6 +80,11 @@ def broken(folder, how):
         config = json.loads((folder / "config.json").read_text())
         kind = "nonsense" if how == "unknown architecture" else "t5"
         (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}))
+    elif how == "a billion layers":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10**9}))
+    elif how == "no text":
+        (folder / "config.json").write_bytes(b"\xff\xfe" + b"[" * 10_000)
     elif how == "pickle":
         torch.save(load_file(weights), folder / "pytorch_model.bin")
         weights.unlink()
@@ -97,6 +102,8 @@ def broken(folder, how):
         ("no tokenizer", "tokenizer of model"),
         ("unknown architecture", "nonsense"),
         ("no causal model", "AutoModelForCausalLM"),
+        ("a billion layers", "states 1000000000 layers"),
+        ("no text", "config of model"),
         ("pickle", "a pickle can run code"),
         ("half the weights", r"lack model\.layers\.1\.mlp\.down_proj\.weight \(and 2 more\)"),
         ("corrupt", "weights of model"),
