@@ -264,7 +264,6 @@ def test_the_command_takes_lm_evals_tasks_beside_ours(tmp_path):
     assert (both.exit_code == 0 and "not run again" in both.stderr + both.stdout) or both.exit_code == 0
     assert {kept.task for kept in store.read_all(tmp_path / "r")[0]} == {"lm-eval", "mqar"}
     for command, said in (
-        (["mqar:8", "--model", "constant"], "needs a length. Add --len"),
         ([f"lm-eval:{file}", "--model", "oracle"], "'oracle' is a control"),
         ([f"lm-eval:{file}", "--model", "gated-deltanet-nano", "--seed", "3"], "--seed does nothing for lm-eval"),
     ):

@@ -39,6 +39,13 @@ def test_any_text_is_a_model_or_a_message(word):
         specs.typed([word])
 
 
+def test_a_canary_goes_to_endpoints_whatever_they_are_called():
+    from atlas_bench.models.endpoint import spec
+
+    words = ["oracle,constant", "q=openai:http://h/v1#m"]
+    assert spec.with_canary(words) == ["oracle,constant", "q=openai:http://h/v1#m;canary=true"]
+
+
 def test_a_folder_with_an_equals_sign_or_a_comma_in_its_name_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("lr=0.1", "a,b"):
