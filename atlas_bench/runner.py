@@ -268,7 +268,8 @@ class _Sitting:
         except Exception as error:  # whatever is wrong with the file, the cell can begin again
             point = begin
             self._put_aside(error)
-        if len(point.reading) > max(self.settings.batch, getattr(self.model, "concurrency", 1)):
+        asked = self.settings.batch
+        if asked and len(point.reading) > max(asked, getattr(self.model, "concurrency", 1)):
             # a smaller --batch is asked for, perhaps because so many streams do not fit: what they have read is lost
             point = replace(point.without_state(), tokens=point.tokens + len(point.reading) * point.position)
         point = self.checkpoint.with_answers(point, self.cell.samples, self.progress.warn)

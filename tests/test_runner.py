@@ -495,6 +495,13 @@ def test_a_save_that_fails_fails_no_cell_and_keeps_the_older_checkpoint(tmp_path
     assert capsys.readouterr().err.count("cannot be written") == 1  # once, however often it fails
 
 
+def test_a_run_that_names_no_batch_goes_on_with_the_streams_that_were_begun(tmp_path):
+    with pytest.raises(runner.Interrupted):
+        go(tmp_path, Hasher(trap(6000, KeyboardInterrupt())))
+    (record,) = go(tmp_path, batch=None)
+    assert record.status == "ok" and record.resumed
+
+
 def test_a_smaller_batch_begins_the_group_again_and_loses_no_answer(tmp_path):
     (plain,) = go(tmp_path / "plain")
     stopped(tmp_path / "out", at=8000)

@@ -36,7 +36,7 @@ def test_a_key_is_in_no_record_wherever_the_server_puts_it(monkeypatch, tmp_path
     with Stub(lambda _: replies[len(stub.requests) % len(replies)]) as stub:
         model = loading.load(f"openai:{stub.url}#tiny;max_retries=0;concurrency=1")
         cells = [plan.Cell("babilong", "qa1", 400, model.name, samples=len(replies))]
-        settings = runner.settings_for(len(replies))
+        settings = runner.Settings()
         (record,) = runner.run(cells, {model.name: model}, tmp_path, settings, Progress(quiet=True))
     assert len(record.answers) == len(stub.requests) == len(replies) and "[key]" in record.to_json()
     assert all(key not in path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".jsonl", ".json"))
@@ -49,7 +49,7 @@ def test_a_key_is_in_no_record_wherever_the_server_puts_it(monkeypatch, tmp_path
 def score(model, tmp_path, **options):
     chosen = TaskOptions(prompt="official", **options)
     cells = [plan.Cell("babilong", "qa1", 1600, model.name, samples=4, options=chosen)]
-    settings = runner.settings_for(4)
+    settings = runner.Settings()
     (record,) = runner.run(cells, {model.name: model}, tmp_path / "runs", settings, Progress(quiet=True))
     return record
 
