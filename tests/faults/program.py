@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -76,7 +75,9 @@ class Program:
             time.sleep(0.002)
 
     def let_write(self, size: int | None) -> None:
-        """No file may grow beyond so many bytes from now on, as on a full disk; None for any."""
+        """No file may grow beyond so many bytes from now on, as on a full disk; None for any. Linux alone has this."""
+        import resource
+
         try:
             _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
             soft = hard if size is None else size

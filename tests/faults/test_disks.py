@@ -6,12 +6,14 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
 from tests.faults.program import Program, check, undisturbed
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are Linux's")
 WORDS = ("run", "niah:single", "--len", "1M,2M", "--model", "oracle", "--samples", "12", "--batch", "4",
          "--checkpoint-every", "50K", "--out", "runs")  # fmt: skip
 

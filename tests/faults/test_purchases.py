@@ -31,21 +31,22 @@ def test_an_answer_that_was_kept_is_never_bought_again(tmp_path, inject):
     dice = random.Random(5)
     with Stub(lambda request: say(f"it is {len(request.prompt) % 7}", wait=0.08)) as stub:
         (tmp_path / "plain").mkdir()
-        wanted, seconds = undisturbed(*words(stub, "runs"), cwd=tmp_path / "plain")
+        wanted, _ = undisturbed(*words(stub, "runs"), cwd=tmp_path / "plain")
         assert len(stub.requests) == 2 * SAMPLES
         had = lost = 0
         for _ in range(KILLS):
             asked = len(stub.requests)
             program = Program(*words(stub, "runs"), cwd=tmp_path)
-            if not program.kill(after=seconds * dice.uniform(0.3, 0.6)):
-                break
+            wanting = asked + dice.randrange(3, 7)
+            program.until(lambda wanting=wanting: len(stub.requests) >= wanting)
+            assert program.kill(after=dice.uniform(0, 0.08))
             inject("kill -9 while answers are bought")
             bought, now = len(stub.requests) - asked, kept(tmp_path / "runs")
             assert 0 <= bought - (now - had) <= IN_FLIGHT, "an answer came and was not kept"
             lost, had = lost + bought - (now - had), now
-        for file in tmp_path.glob("runs/.checkpoints/*.safetensors"):  # what was paid for is kept beside it
-            flip(file, dice)
-            inject("bits of an endpoint's checkpoint flipped")
+        (file,) = tmp_path.glob("runs/.checkpoints/*.safetensors")  # what was paid for is kept beside it
+        flip(file, dice)
+        inject("bits of an endpoint's checkpoint flipped")
         asked = len(stub.requests)
         final = Program(*words(stub, "runs"), cwd=tmp_path)
         assert final.end() == 0, final.said
