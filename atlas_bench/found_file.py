@@ -20,7 +20,7 @@ _AMOUNTS_AND_CHOICES = {
     *("len", "samples", "seed", "prompt", "num-fewshot", "dry-run", "json", "batch", "block", "checkpoint-every"),
     *("timeout", "threads", "device", "products", "quiet", "debug", "format", "threshold", "no-published", "train"),
     *("jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment", "paced", "no-examine"),
-    *("to", "kind"),
+    *("to", "kind", "encoding", "canary"),
 }
 
 
@@ -42,9 +42,9 @@ def _tasks(words: Iterable[str]) -> list[str]:
 
 def _models(words: Iterable[str]) -> list[str]:
     """The embedded models and the controls; another name may be a folder's."""
-    from atlas_bench.models import loading
+    from atlas_bench.models import specs
 
-    return loading.names()
+    return specs.names()
 
 
 def _memories(words: Iterable[str]) -> list[str]:

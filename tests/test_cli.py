@@ -281,7 +281,7 @@ def test_help_has_the_commands_in_the_order_of_use_and_fits_80_columns():
         ([*QUICK, "--seed", "9" * 400], ["--seed", "2147483647"]),
         ([*QUICK, "--batch", "9" * 400], ["--batch is 9", "below 2**63"]),
         ([*QUICK, "--checkpoint-every", "9" * 5000], ["--checkpoint-every", "more than"]),
-        ([*ASKED, "--len", "1K", "--model", "x" * 5000], ["characters)", "File name too long"]),
+        ([*ASKED, "--len", "1K", "--model", "x" * 5000], ["unknown model", "(5000 characters)"]),
         ([*ASKED, "--len", "1K", "--model", f"openai:http://h/v1#m;concurrency={'9' * 400}"], ["to a billion"]),
         ([*ASKED, "--len", "1K", "--model", f"openai:http://h/v1#m;timeout={'9' * 5000}"], ["seconds above 0"]),
         ([*ASKED, "--len", "1K", "--model", f"openai:http://h/v1#m;context={'9' * 5000}"], ["tokens, such as"]),

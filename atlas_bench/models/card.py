@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
+from atlas_bench import text_files
 from atlas_bench.errors import UserError, clip, reason
 
 LARGEST = 10_000_000  # bytes; ours have some 5000
@@ -68,7 +69,7 @@ def read(path: Path) -> dict[str, Any]:
     """The card as plain data; UserError for a file that cannot be read, is no JSON or no card."""
     try:
         size = path.stat().st_size
-        text = path.read_bytes() if size <= LARGEST else b""
+        text = text_files.read(path) if size <= LARGEST else ""
     except OSError as error:
         raise UserError(f"model card '{path}' cannot be read: {reason(error)}. Restore the file.") from None
     if size > LARGEST:

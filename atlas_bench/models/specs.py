@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from atlas_bench import registry
-from atlas_bench.errors import UserError, did_you_mean
+from atlas_bench.errors import UserError, clip, did_you_mean
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.json"
@@ -73,7 +73,9 @@ def check(spec: str) -> None:
                 f"no folder '{path}' for '{spec}'.{_beside(path)} Give one that save_pretrained() has written."
             )
     elif spec not in registry.MODELS:
-        folder_of(spec)
+        from atlas_bench.models import card  # pydantic, 0.1 s: only where a card is read
+
+        card.read(folder_of(spec) / CARD)
 
 
 def folder_of(name: str) -> Path:
@@ -100,7 +102,7 @@ def unknown_model(name: str, known: Iterable[str] | None = None, *, kind: str = 
     kind   what the word was to be
     """
     known = list(names() if known is None else known)
-    said = f"unknown {kind} '{name}'"
+    said = f"unknown {kind} '{clip(name)}'"
     memory = registry.parse_memory(name)[0] if _reads_as_memory(name) else ""
     if not name.strip():
         return UserError(f"{said}: it is empty. Give one of {', '.join(known)}.")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from atlas_bench.cli import app
 from atlas_bench.errors import UserError
-from atlas_bench.models import card, loading
+from atlas_bench.models import card, loading, specs
 from atlas_bench.models.decoder import RANGES, Config, Decoder
 
 FIELDS = [*RANGES, "memory", "memory_options", "placement"]
@@ -28,14 +28,14 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def written(folder):
     """Writes a card into the folder; the good one is put back at the end."""
-    path = folder / loading.CARD
+    path = folder / specs.CARD
     good = path.read_bytes()
     yield lambda text: path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     path.write_bytes(good)
 
 
 def changed(folder, part: str | None, **fields) -> str:
-    about = json.loads((folder / loading.CARD).read_text())
+    about = json.loads((folder / specs.CARD).read_text())
     (about if part is None else about[part]).update(fields)
     return json.dumps(about)
 
@@ -111,11 +111,11 @@ def test_what_is_no_card_is_one_message_in_every_command(folder, written, text):
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 2 and not result.stdout, (words, result.output)
         assert result.stderr == f"error: {message}\n"
-    assert {path.name for path in folder.iterdir()} == {loading.WEIGHTS, loading.CARD}
+    assert {path.name for path in folder.iterdir()} == {loading.WEIGHTS, specs.CARD}
 
 
 def test_a_folder_in_the_place_of_a_card_is_one_message(tmp_path):
-    (tmp_path / loading.CARD).mkdir()
+    (tmp_path / specs.CARD).mkdir()
     assert "Is a directory" in refused(tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_any_value_anywhere_is_a_model_or_one_message(folder, written, part, nam
 
 
 def test_every_embedded_model_has_a_card(folder):
-    for name in loading.names():
-        path = loading.PRETRAINED / name / loading.CARD
+    for name in specs.names():
+        path = specs.PRETRAINED / name / specs.CARD
         if path.exists():
             assert card.read(path)["config"]["memory"]
