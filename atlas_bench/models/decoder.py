@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.models.placement import PLACEMENTS, LayerState, norm
+from atlas_bench.models.screen import Screen
 
 State = list[LayerState]  # one per layer
 
@@ -30,6 +31,7 @@ class Config:
     placement         how attention and memory are joined: a name of placement.PLACEMENTS
     n_persistent      learnt tokens per layer that are always in sight; 0 for none
     segment           tokens that attention spans in placement "mac"
+    screen            newest tokens that a gate before all write gates sees, screen.py; 0 for no such gate
     """
 
     memory: str = "none"
@@ -43,6 +45,7 @@ class Config:
     placement: str = "behind"
     n_persistent: int = 0
     segment: int = 16
+    screen: int = 0
 
     def __post_init__(self):
         if self.placement not in PLACEMENTS:
@@ -56,6 +59,11 @@ class Config:
             raise UserError(
                 f"n_persistent {self.n_persistent} and segment {self.segment} are token counts: "
                 f"give 0 or more persistent tokens, and segments of 1 or more."
+            )
+        if self.screen < 0 or (self.screen and self.memory == "none"):
+            raise UserError(
+                f"screen {self.screen} is a number of tokens before which a memory's write gates are screened, and "
+                f"memory is '{self.memory}'. Give 0, or a memory and 1 or more tokens."
             )
         if not self.attention_window and (
             self.placement in ("mal", "mag") or (self.full_attention and self.n_persistent)
@@ -83,21 +91,34 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
         self.blocks = nn.ModuleList(PLACEMENTS[config.placement](config) for _ in range(config.n_layers))
+        self.screen = Screen(config.d_model, config.screen) if config.screen else None
+        if self.screen is not None and self.blocks[0].memory.chunk_size > 1:
+            raise UserError(
+                f"a screen needs a memory that ends every chunk with its token, and chunk_size is "
+                f"{self.blocks[0].memory.chunk_size}. Give chunk_size 1, or screen 0."
+            )
 
     def start(self, batch: int) -> State:
         """State at the beginning of `batch` streams."""
-        return [block.start(batch) for block in self.blocks]
+        state = [block.start(batch) for block in self.blocks]
+        if self.screen is not None:
+            state[0]["screen"] = self.screen.start(batch)
+        return state
 
     def forward(
         self, tokens: Tensor, state: State | None = None, *, output: bool = True
     ) -> tuple[Tensor | None, State]:
         """Hidden states [B, T, D] after the last norm (None without output) and the new state; tokens [B, T]."""
         state = self.start(tokens.shape[0]) if state is None else state
-        x = norm(self.embedding(tokens))
+        x, screen = norm(self.embedding(tokens)), None
+        if self.screen is not None:
+            screen, past = self.screen(x, state[0]["screen"])
         new = []
         for i, (block, layer) in enumerate(zip(self.blocks, state, strict=True)):
-            x, layer = block(x, layer, output=output or i + 1 < len(self.blocks))
+            x, layer = block(x, layer, output=output or i + 1 < len(self.blocks), screen=screen)
             new.append(layer)
+        if self.screen is not None:
+            new[0]["screen"] = past
         return (norm(x) if output else None), new
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -105,7 +126,9 @@ class Decoder(nn.Module):
         return F.linear(hidden, self.embedding.weight)
 
     def set_gate_noise(self, deviation: float) -> None:
-        """Noise on the logits of all write gates from now on; 0 ends it."""
+        """Noise on the logits of all write gates and the screen from now on; 0 ends it."""
+        if self.screen is not None:
+            self.screen.noise = deviation
         for block in self.blocks:
             if block.memory is not None:
                 block.memory.gate_noise = deviation

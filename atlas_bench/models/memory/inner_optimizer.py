@@ -226,9 +226,13 @@ class InnerOptimizer(Memory):
             "open": torch.zeros(batch, dtype=torch.int64, device=self.query.weight.device),
         }
 
-    def forward(self, x: Tensor, state: State | None = None, *, output: bool = True) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State | None = None, *, output: bool = True, screen: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         if self.chunk_size == 1:
-            return super().forward(x, state, output=output)
+            return super().forward(x, state, output=output, screen=screen)
+        if screen is not None:  # decoder.Config says so to a user
+            raise ValueError("an open chunk is read again, and what its tokens were screened with is not kept")
         state = dict(self.start(x.shape[0]) if state is None else state)
         tail, is_open = state.pop("tail"), state.pop("open")
         pending = int(is_open[0])  # tokens of the open chunk: read again, from their anchor
