@@ -158,6 +158,7 @@ Layers = Annotated[int, Option(min=1, help="Of attention, memory and MLP.")]
 Placement = Annotated[str, Option(help="behind, lmm, mal, mag or mac: docs/placements.md.")]
 Persistent = Annotated[int, Option(min=0, help="Learnt tokens of each layer, always in sight.")]
 Segment = Annotated[int, Option(min=1, help="Tokens that attention spans in placement mac.")]
+Screen = Annotated[int, Option("--screen", min=0, help="Tokens that a gate before all write gates sees; 0: none.")]
 Paced = Annotated[bool, Option("--paced", help="Lengths by tokens spent, not by what is learnt.")]
 NoExamine = Annotated[bool, Option("--no-examine", help="Skip the check on fresh contexts at the end.")]
 

@@ -7,7 +7,7 @@ a method `examinations()`: lessons that training never draws, to examine a train
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,10 +16,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ask:
-    """A question that follows a segment, and its answer; token ids."""
+    """A question that follows a segment, and its answer; token ids.
+
+    kind  of difficulty, for figures and for drawing by need; an auxiliary kind decides nothing
+    """
 
     question: tuple[int, ...]
     answer: tuple[int, ...]
+    kind: str = ""
+    auxiliary: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,12 @@ class Lessons(Protocol):
         ...
 
 
+def weigh(lessons: Lessons, accuracy: Mapping[str, float]) -> None:
+    """Say how well each kind is answered; lessons that have `weigh` then draw more of what is answered badly."""
+    if hasattr(lessons, "weigh"):
+        lessons.weigh(accuracy)
+
+
 class Mixture:
     """Lessons of several kinds: each context is of one of them, all equally likely; implements Lessons."""
 
@@ -53,6 +64,11 @@ class Mixture:
         for kind in self.kinds:
             kind.seeded(seed)
         return self
+
+    def weigh(self, accuracy: Mapping[str, float]) -> None:
+        """Passed on to each of the kinds."""
+        for kind in self.kinds:
+            weigh(kind, accuracy)
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
         """One context of one of the kinds."""

@@ -17,9 +17,10 @@ from atlas_bench.train.recipe import Progress, Recipe
 FILE = "checkpoint.safetensors"
 
 
-def save(out: Path, model, optimizers, config: Config, recipe: Recipe, progress: Progress) -> None:
-    """Writes weights, optimiser state and progress as one file, atomically."""
+def save(out: Path, model, average, optimizers, config: Config, recipe: Recipe, progress: Progress) -> None:
+    """Writes weights, their average, optimiser state and progress as one file, atomically."""
     tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
+    tensors |= {f"average.{name}": x for name, x in average.state_dict().items()}
     for i, optimizer in enumerate(optimizers):
         for j, entry in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{j}.{name}": torch.as_tensor(x) for name, x in entry.items()}
@@ -29,7 +30,7 @@ def save(out: Path, model, optimizers, config: Config, recipe: Recipe, progress:
     new.replace(out / FILE)
 
 
-def restore(out: Path, model, optimizers, config: Config, recipe: Recipe) -> Progress:
+def restore(out: Path, model, average, optimizers, config: Config, recipe: Recipe) -> Progress:
     """Loads what save() wrote; a checkpoint of another run is an error."""
     path = out / FILE
     with safe_open(path, "pt") as file:
@@ -43,7 +44,8 @@ def restore(out: Path, model, optimizers, config: Config, recipe: Recipe) -> Pro
                 f" Train into an empty folder, or give the same options to go on."
             )
     tensors = load_file(path)
-    model.load_state_dict({k[6:]: x for k, x in tensors.items() if k.startswith("model.")})
+    for part, module in (("model.", model), ("average.", average)):
+        module.load_state_dict({k.removeprefix(part): x for k, x in tensors.items() if k.startswith(part)})
     for i, optimizer in enumerate(optimizers):
         entries: dict[int, dict[str, torch.Tensor]] = {}
         for name, x in tensors.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -19,12 +20,13 @@ from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results import store
 from atlas_bench.results.record import clip
-from atlas_bench.tasks import corpora
+from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
 from atlas_bench.train.loop import ask_all, train
 from atlas_bench.train.recipe import Progress, Recipe
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model
+CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted
 EXAMINED = (4096, 16_384)  # lengths of the final check
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
@@ -45,6 +47,7 @@ def main(
     placement: str = "behind",
     persistent: int = 0,
     segment: int = 16,
+    screen: int = 0,
     paced: bool = False,
     threads: int | None = None,
     examine: bool = True,
@@ -65,6 +68,7 @@ def main(
     placement         how attention and memory are joined, models/placement.py
     persistent        learnt tokens of each layer, always in sight
     segment           tokens that attention spans in placement "mac"
+    screen            newest tokens that a gate before all write gates sees, models/screen.py; 0: no such gate
     paced             the same lessons whatever is learnt from them, recipe.py
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
@@ -89,6 +93,7 @@ def main(
         placement=placement,
         n_persistent=persistent,
         segment=segment,
+        screen=screen,
     )
     named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
     recipe = replace(Recipe(), seed=seed, tasks=named, paced=paced)
@@ -106,7 +111,10 @@ def main(
     texts = [opened[spec] for spec in backgrounds]
     kinds = {name: registry.task(name).lessons(subsets, tokenizer, seed, texts) for name, subsets in wanted.items()}
     lessons = Mixture(list(kinds.values()), seed)
-    model, progress = train(config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say))
+    model, progress = train(
+        config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say),
+        background=clean(texts, CLEAN_TOKENS) if texts else None,
+    )  # fmt: skip
     figures = {
         f"{name} accuracy at {length}": accuracy(model, kind.examinations(), length)
         for name, kind in kinds.items()
@@ -180,6 +188,15 @@ def describe_run(
     }
 
 
+def clean(texts: Sequence[corpora.Corpus], length: int) -> np.ndarray:
+    """[corpora, length] tokens of background that states nothing; of a generated corpus, what training never reads."""
+    rows = []
+    for corpus in dict.fromkeys(texts):
+        spans = haystack.background(corpus, length, random.Random("clean background"))
+        rows.append(haystack.Pieces(corpus, spans).read(0, length))
+    return np.stack(rows)
+
+
 def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, int]:
     """{"correct", "n"} of what is asked at the end of 16 contexts of each examination."""
     right: list[bool] = []
@@ -213,4 +230,8 @@ class Reporter:
             f"{rate / 1e3:5.1f}k/s  accuracy {last['accuracy']:.3f}  loss {last['loss']:.3f}  "
             f"gates {last['write_rate']:.4f}"
         )
+        if len(progress.kinds) > 1 or progress.open:
+            kinds = "  ".join(f"{kind} {right:.2f}" for kind, right in sorted(progress.kinds.items()))
+            shares = " ".join(f"{share:.2%}" for share in progress.open)
+            self.say(f"           {kinds}  cost x{progress.cost:.1f}  background open {shares}")
         self.seconds, self.tokens = progress.seconds, progress.tokens

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,13 @@ from atlas_bench.errors import UserError
 from atlas_bench.kernels.processor import keep_freed_memory
 from atlas_bench.models.decoder import Config, Decoder, State
 from atlas_bench.models.lm import is_finite
-from atlas_bench.tasks.lessons import Ask, Lessons, Segment
+from atlas_bench.tasks.lessons import Ask, Lessons, Segment, weigh
 from atlas_bench.train import checkpoint
+from atlas_bench.train.muon import Muon
 from atlas_bench.train.recipe import Progress, Recipe
 
+AUXILIARY = "~"  # before the name of a kind that decides nothing
+LEAST_ASKED = 20  # questions of a kind over the last steps, for its accuracy to count
 MAX_SKIPPED = 20  # steps in a row that may be skipped before training has diverged
 
 
@@ -34,6 +38,7 @@ def train(
     *,
     warm_start: dict[str, Tensor] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    background: np.ndarray | None = None,
     checkpoint_seconds: float = 60.0,
     until: float | None = None,
 ) -> tuple[Decoder, Progress]:
@@ -41,6 +46,7 @@ def train(
 
     make_lessons  lessons of one round, by a seed
     warm_start    weights to begin from; those of like name and shape are taken, the rest stays new
+    background    [B, T] tokens that state nothing; the share of them that is written is taken at every checkpoint
     until         time.time() at which to checkpoint and stop
 
     Raises UserError for a checkpoint of another run, and where training diverges.
@@ -50,11 +56,13 @@ def train(
     model = Decoder(config)
     if warm_start is not None:
         transplant(model, warm_start)
+    average = Decoder(config).requires_grad_(False)
+    average.load_state_dict(model.state_dict())
     optimizers = make_optimizers(model, recipe)
     progress = Progress(length=recipe.first_length)
     out.mkdir(parents=True, exist_ok=True)
     if (out / checkpoint.FILE).exists():
-        progress = checkpoint.restore(out, model, optimizers, config, recipe)
+        progress = checkpoint.restore(out, model, average, optimizers, config, recipe)
     window = deque(progress.recent, maxlen=recipe.promote_steps)
     saved = time.monotonic()
     while progress.stage != "done":
@@ -62,6 +70,8 @@ def train(
             break
         began = time.monotonic()
         lessons = make_lessons(recipe.seed * 1_000_003 + progress.round)
+        if not recipe.paced:
+            weigh(lessons, progress.kinds)
         torch.manual_seed(recipe.seed * 1_000_003 + progress.round)
         model.set_gate_noise(0.0 if progress.stage == "curriculum" else recipe.gate_noise)
         length, batch = plan_round(recipe, progress)
@@ -69,27 +79,31 @@ def train(
         streams = zip(*(lessons.stream(length, segment) for _ in range(batch)), strict=True)
         while segments := list(islice(streams, max(1, recipe.longest // segment))):
             set_rates(optimizers, recipe, progress)
-            figures, state = step(model, optimizers, segments, state, recipe)
+            figures, state = step(model, optimizers, segments, state, recipe, progress)
+            follow(average, model, min(recipe.average, progress.step / (progress.step + 10)))
             progress.step += 1
-            progress.tokens += batch * segment * len(segments)
-            progress.stage_tokens += batch * segment * len(segments)
-            if figures["asked"]:
-                window.append(figures["accuracy"])
+            for count in ("tokens", "stage_tokens", "length_tokens"):
+                setattr(progress, count, getattr(progress, count) + batch * segment * len(segments))
+            if tally := figures.pop("kinds"):
+                window.append(tally)
             count_skipped(progress, figures)
+            set_cost(progress, recipe)
             if not is_finite(state):  # nothing can be learnt from the rest of these contexts
                 break
         progress.round += 1
         progress.seconds += time.monotonic() - began
         progress.recent = list(window)
-        progress.last = {**figures, "accuracy": float(np.mean(window)) if window else 0.0}
+        progress.kinds, accuracy = summed(window)
+        progress.last = {**figures, "accuracy": accuracy}
+        if background is not None and (not progress.open or time.monotonic() - saved > checkpoint_seconds):
+            progress.open = open_shares(average, background)
         report(progress)
         advance(progress, recipe, window)
         if time.monotonic() - saved > checkpoint_seconds or progress.stage == "done":
-            checkpoint.save(out, model, optimizers, config, recipe, progress)
+            checkpoint.save(out, model, average, optimizers, config, recipe, progress)
             saved = time.monotonic()
-    checkpoint.save(out, model, optimizers, config, recipe, progress)
-    model.set_gate_noise(0.0)
-    return model, progress
+    checkpoint.save(out, model, average, optimizers, config, recipe, progress)
+    return average, progress
 
 
 def plan_round(recipe: Recipe, progress: Progress) -> tuple[int, int]:
@@ -103,16 +117,33 @@ def plan_round(recipe: Recipe, progress: Progress) -> tuple[int, int]:
     return length, max(2, tokens // length)
 
 
-def advance(progress: Progress, recipe: Recipe, window: deque[float]) -> None:
+def summed(window: Sequence[dict[str, list[int]]]) -> tuple[dict[str, float], float]:
+    """Accuracy over some steps: of each kind that is not auxiliary and was asked often enough; of all questions."""
+    totals: dict[str, list[int]] = {}
+    for tally in window:
+        for kind, (right, asked) in tally.items():
+            total = totals.setdefault(kind, [0, 0])
+            total[0] += right
+            total[1] += asked
+    right, asked = (sum(total[i] for total in totals.values()) for i in (0, 1))
+    deciding = {kind: total for kind, total in totals.items() if not kind.startswith(AUXILIARY)}
+    kinds = {kind: right / asked for kind, (right, asked) in deciding.items() if asked >= LEAST_ASKED}
+    return kinds, right / max(asked, 1)
+
+
+def advance(progress: Progress, recipe: Recipe, window: deque[dict[str, list[int]]]) -> None:
     """Doubles the length, or goes on to the next stage, when it is time."""
     if progress.stage == "curriculum":
-        passed = len(window) == window.maxlen and np.mean(window) >= recipe.promote_at
+        passed = len(window) == window.maxlen and min(progress.kinds.values(), default=0) >= recipe.promote_at
+        passed = passed or progress.length_tokens >= recipe.stay_tokens
         if paced_length(recipe, progress) > progress.length if recipe.paced else passed:
             note = {"length": progress.length, "tokens": progress.tokens, "seconds": round(progress.seconds)}
-            note["accuracy"] = round(float(np.mean(window)), 3) if window else None
+            note["accuracy"] = round(progress.last["accuracy"], 3) if window else None
+            note["kinds"] = {kind: round(accuracy, 3) for kind, accuracy in progress.kinds.items()}
             progress.history.append(note)
             window.clear()
             progress.length *= 2
+            progress.length_tokens = 0
         if progress.length > recipe.longest or progress.stage_tokens >= recipe.curriculum_tokens:
             progress.stage, progress.stage_tokens = "mixed", 0
     elif progress.stage == "mixed" and progress.stage_tokens >= recipe.mixed_tokens:
@@ -135,29 +166,37 @@ def step(
     segments: Sequence[Sequence[Segment]],
     state: State | None,
     recipe: Recipe,
-) -> tuple[dict[str, float], State]:
+    progress: Progress = Progress(),  # noqa: B008 - never changed here
+) -> tuple[dict[str, Any], State]:
     """One optimiser step on consecutive segments of every row; returns figures and the detached state.
 
-    The step is left out where a figure, the loss or the gradient's norm among them, is not finite.
+    Figures are numbers but for "kinds", {kind: [right, asked]}. The step is left out where a figure, the loss or the
+    gradient's norm among them, is not finite.
     """
-    losses, right, written, read = [], [], 0.0, 0
+    screened = model.screen is not None
+    losses, right, kinds, written, opened, read = [], [], [], 0.0, 0.0, 0
     for rows in segments:
         tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
         _, state = model(tokens, state, output=False)
         written = written + model.write_rate() * tokens.shape[1]
+        opened = opened + (model.screen.open * tokens.shape[1] if screened else 0.0)
         read += tokens.shape[1]
         asks = [(row, ask) for row, segment in enumerate(rows) for ask in segment.asks]
         if asks:
             loss, correct = ask_all(model, state, asks)
             losses.append(loss * len(asks))
-            right.append(correct)
-    asked = sum(map(len, right))
-    loss = recipe.write_cost * written + sum(losses) / max(asked, 1)
+            right += correct.tolist()
+            kinds += [AUXILIARY * ask.auxiliary + ask.kind for _, ask in asks]
+    asked = len(right)
+    loss = progress.cost * recipe.write_cost * written + sum(losses) / max(asked, 1)
+    if progress.stage != "curriculum":
+        loss = loss + progress.cost * recipe.screen_cost * opened
     figures = {
         "asked": asked,
-        "accuracy": float(torch.cat(right).float().mean()) if asked else 0.0,
+        "accuracy": sum(right) / max(asked, 1),
         "loss": float(loss.detach()),
         "write_rate": float(written.detach()) / read,
+        **({"screen_rate": float(opened.detach()) / read} if screened else {}),
     }
     if loss.requires_grad:
         for optimizer in optimizers:
@@ -167,6 +206,11 @@ def step(
         if all(map(math.isfinite, figures.values())):  # one wild step would end the model
             for optimizer in optimizers:
                 optimizer.step()
+    figures["kinds"] = {}
+    for kind, is_right in zip(kinds, right, strict=True):
+        tally = figures["kinds"].setdefault(kind, [0, 0])
+        tally[0] += is_right
+        tally[1] += 1
     return figures, detach(state)
 
 
@@ -213,24 +257,53 @@ def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimize
         matrix = parameter.dim() == 2 and name.startswith("blocks") and plain
         (matrices if matrix else others).append(parameter)
     return [
-        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.0),
+        Muon(matrices, lr=recipe.muon_lr),
         torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, progress: Progress) -> None:
-    """Warm-up; less for long contexts; falling through `mixed`; low and constant in `stream`."""
+    """Warm-up; the less, the longer contexts are; falling through `mixed`; low and constant in `stream`."""
     factor = min(1.0, (progress.step + 1) / recipe.warmup_steps)
     if progress.stage == "mixed":
         done = progress.stage_tokens / recipe.mixed_tokens
         factor *= recipe.long_rate + done * (recipe.stream_rate - recipe.long_rate)
     elif progress.stage == "stream":
         factor *= recipe.stream_rate
-    elif progress.length >= 512:
-        factor *= recipe.long_rate
+    else:
+        factor *= max(recipe.long_rate, min(1.0, 64 / progress.length) ** 0.5)
     for optimizer, rate in zip(optimizers, (recipe.muon_lr, recipe.adam_lr), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate * factor
+
+
+def set_cost(progress: Progress, recipe: Recipe) -> None:
+    """From `mixed` on writing costs more step by step while the answers are right, and less while they are not."""
+    if progress.stage == "curriculum" or recipe.paced or not progress.kinds:
+        return
+    stands = sum(progress.kinds.values()) / len(progress.kinds) >= recipe.promote_at
+    grown = progress.cost * (recipe.cost_growth if stands else 1 / recipe.cost_growth)
+    progress.cost = min(max(grown, 1.0), recipe.most_cost)
+
+
+def follow(average: Decoder, model: Decoder, keep: float) -> None:
+    """average <- keep average + (1 - keep) model."""
+    torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - keep)
+
+
+@torch.inference_mode()
+def open_shares(model: Decoder, background: np.ndarray, block: int = 4096) -> list[float]:
+    """Share of background tokens [B, T] that open the screen (1 without one), then each layer's write gates.
+
+    What is written there displaces facts, so it foretells the length at which a model begins to forget.
+    """
+    state, shares = None, []
+    for start in range(0, background.shape[1], block):
+        tokens = torch.from_numpy(background[:, start : start + block]).long()
+        _, state = model(tokens, state)
+        screen = 1.0 if model.screen is None else float(model.screen.share)
+        shares.append([screen] + [float(b.memory.open_rate) for b in model.blocks if b.memory is not None])
+    return np.mean(shares, 0).tolist()
 
 
 def transplant(model: Decoder, weights: dict[str, Tensor]) -> list[str]:
