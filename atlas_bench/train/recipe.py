@@ -65,12 +65,13 @@ class Recipe:
         stages = {f"{stage}_tokens": getattr(self, f"{stage}_tokens") for stage in STAGES}
         total = sum(stages.values())
         budgets = {name: int(own * (tokens / total)) for name, own in stages.items()}
+        stay = int(self.stay_tokens * (tokens / total))
         if not all(budgets.values()):
             raise UserError(
                 f"a training budget of {tokens} tokens leaves one of the stages {', '.join(STAGES)} without a token. "
                 f"Give {-(-total // min(stages.values()))} or more."
             )
-        return replace(self, **budgets)
+        return replace(self, **budgets, stay_tokens=stay)
 
 
 @dataclass
