@@ -12,7 +12,7 @@ RARE = (7, 8, 9)  # tokens that open the screen
 
 
 def rarely_open(memory="gated-deltanet", **options):
-    """A random decoder of three layers whose screen is open after three tokens of the vocabulary, and shut elsewhere."""
+    """A random decoder of three layers whose screen is open after a RARE token, and shut elsewhere."""
     torch.manual_seed(0)
     config = Config(memory, vocab_size=64, d_model=32, n_heads=2, n_layers=3, attention_window=5, screen=4, **options)
     model = Decoder(config).eval().requires_grad_(False)
@@ -95,7 +95,7 @@ def test_what_no_open_token_sees_is_not_computed(monkeypatch):
 
 
 def test_a_screen_needs_a_memory_whose_chunks_end_with_each_token():
-    with pytest.raises(UserError, match="screen 4 .* memory is 'none'"):
+    with pytest.raises(UserError, match=r"screen 4 .* memory is 'none'"):
         Config(screen=4)
-    with pytest.raises(UserError, match="chunk_size is 16. Give chunk_size 1, or screen 0"):
+    with pytest.raises(UserError, match=r"chunk_size is 16\. Give chunk_size 1, or screen 0"):
         Decoder(Config("titans", memory_options={"chunk_size": 16}, screen=4))

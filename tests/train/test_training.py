@@ -1,6 +1,7 @@
 """The recipe on a tiny model: it learns, resumes exactly, and refuses another run's checkpoint."""
 
 import json
+from collections import Counter, deque
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,14 +11,14 @@ import torch
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
-from atlas_bench.models.decoder import Config
+from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.babilong_lessons import BabilongLessons
 from atlas_bench.tasks.lessons import Mixture
 from atlas_bench.tasks.mqar import MQAR
 from atlas_bench.train import command
-from atlas_bench.train.loop import count_skipped, plan_round, train
+from atlas_bench.train.loop import advance, count_skipped, open_shares, plan_round, set_cost, set_rates, summed, train
 from atlas_bench.train.recipe import Progress, Recipe
 
 TINY = Recipe(
@@ -117,6 +118,72 @@ def test_mqar_goes_by_the_same_recipe(tmp_path):
     config = replace(CONFIG, memory="none")  # the quickest
     train(config, recipe, lessons.seeded, tmp_path, report=lambda p: seen.append(p.last["loss"]))
     assert sum(seen[-10:]) / 10 < sum(seen[:10]) / 10 - 1
+
+
+def test_stories_are_drawn_by_need_and_every_kind_is_asked():
+    corpus = corpora.generated(embedded(), shard_tokens=20_000)
+    lessons = BabilongLessons(("qa1", "qa2"), [corpus], embedded(), 0)
+
+    def asked(accuracy):
+        kinds = Counter()
+        for seed in range(60):
+            lessons.seeded(seed).weigh(accuracy)
+            kinds.update(
+                {ask.kind for segment in lessons.stream(512, 512) for ask in segment.asks if not ask.auxiliary}
+            )
+        return kinds
+
+    even = asked({"qa1": 0.5, "qa2 held": 0.5, "qa2 dropped": 0.5})
+    needy = asked({"qa1": 1.0, "qa2 held": 1.0, "qa2 dropped": 0.0})
+    assert set(even) == {"qa1", "qa2 held", "qa2 dropped"}
+    assert needy["qa2 dropped"] > 45 > even["qa2 dropped"] and needy["qa1"] < 10 < even["qa1"]
+
+
+def test_a_length_is_left_when_the_weakest_kind_passes_or_its_time_is_over():
+    recipe = replace(Recipe(), promote_steps=2, stay_tokens=1000)
+
+    def length_after(kinds, tokens=500):
+        window = deque([kinds, kinds], maxlen=2)
+        progress = Progress(length_tokens=tokens, last={"accuracy": 0.95})
+        progress.kinds, _ = summed(window)
+        advance(progress, recipe, window)
+        return progress.length
+
+    assert length_after({"qa1": [50, 50], "qa3": [49, 50], "~person": [0, 50]}) == 128
+    assert length_after({"qa1": [50, 50], "qa3": [40, 50]}) == 64
+    assert length_after({"qa1": [50, 50], "qa3": [0, 5]}) == 128  # too few to count
+    assert length_after({"qa1": [50, 50], "qa3": [40, 50]}, tokens=1000) == 128
+
+
+def test_writing_costs_more_while_the_answers_stand():
+    recipe, costs = replace(Recipe(), cost_growth=2.0, most_cost=5.0), []
+    progress = Progress(stage="curriculum", kinds={"qa1": 1.0})
+    for stage, right in (("curriculum", 1.0), *[("mixed", 1.0)] * 3, *[("stream", 0.5)] * 4):
+        progress.stage, progress.kinds = stage, {"qa1": right}
+        set_cost(progress, recipe)
+        costs.append(progress.cost)
+    assert costs == [1, 2, 4, 5, 2.5, 1.25, 1, 1]
+
+
+def test_rates_fall_with_the_length():
+    recipe = replace(Recipe(), warmup_steps=1, long_rate=0.3)
+    (optimizer,) = made = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.0)]
+    rates = []
+    for length in (64, 256, 1024, 8192):
+        set_rates([*made, *made], recipe, Progress(length=length))
+        rates.append(optimizer.param_groups[0]["lr"] / recipe.adam_lr)
+    assert rates == pytest.approx([1, 0.5, 0.3, 0.3])
+
+
+def test_open_gates_on_background_are_counted():
+    model = Decoder(Config("gated-deltanet", vocab_size=64, d_model=32, n_heads=2, screen=2))
+    tokens = torch.randint(64, (2, 500)).numpy()
+    with torch.no_grad():
+        model.blocks[1].memory.gate["write"].bias.fill_(-100)
+    assert open_shares(model, tokens, block=200) == pytest.approx([1, 1, 0])
+    with torch.no_grad():
+        model.screen.out.bias.fill_(-100)
+    assert open_shares(model, tokens, block=200) == [0, 0, 0]
 
 
 def test_a_round_holds_the_tokens_the_recipe_says():
