@@ -34,13 +34,13 @@ from atlas_bench.types import Model, Rules, Sample, Status, Task
 class Settings:
     """How a cell is read; none of it changes a result.
 
-    block, batch        tokens and contexts fed at once
+    block, batch        tokens and contexts fed at once; block None: as many tokens as suit the model
     checkpoint_tokens   tokens of a stream between two checkpoints
     timeout             seconds a cell may take over all its sittings, None for any
     debug               print the traceback of a model's failure
     """
 
-    block: int = 4096
+    block: int | None = None
     batch: int = 8
     checkpoint_tokens: int = 1_000_000
     timeout: float | None = None
@@ -48,12 +48,17 @@ class Settings:
 
 
 def settings_for(samples: int, *, batch: int | None = None, block: int | None = None, **others: Any) -> Settings:
-    """Settings of a run of so many samples: at most 8 streams side by side, and 4096 tokens over all of them.
+    """Settings of a run of so many samples: at most 8 streams side by side."""
+    return Settings(block=block, batch=min(batch or 8, samples), **others)
+
+
+def suited(settings: Settings, model: Model) -> Settings:
+    """The settings with a block that suits the model, where none was asked for: 4096 tokens over all streams, or
+    `model.block`.
 
     Fewer tokens leave the second core idle, more leave the cache.
     """
-    streams = min(batch or 8, samples)
-    return Settings(block=block or max(256, 4096 // streams), batch=streams, **others)
+    return replace(settings, block=settings.block or max(256, getattr(model, "block", 4096) // settings.batch))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -126,7 +131,7 @@ class _Sitting:
         progress: Progress,
     ) -> None:
         self.cell, self.task, self.model, self.checkpoint = cell, task, model, checkpoint
-        self.settings, self.progress = settings, progress
+        self.settings, self.progress = suited(settings, model), progress
         self.rules: Rules = task.rules(cell.subset)
         self.before, _ = plan.around(self.rules, model)
         self.length = plan.prompt_length(cell, self.rules, model)

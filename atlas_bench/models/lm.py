@@ -20,6 +20,7 @@ from atlas_bench.units import format_bytes, format_length
 ASSUMED_FLOPS = 1e11  # for the hours named in an `unsupported`: the order of a laptop's matrix products
 MAX_HOURS = 24
 END = 0  # <|end|>, which tokenizer.train() puts first
+EVENT_BLOCK = 1 << 18  # tokens, where most of them are looked up in tables alone
 LOGITS = 1 << 26  # bytes of logits that logprobs() makes at once
 
 
@@ -33,6 +34,7 @@ class LanguageModel:
         self.name, self.tokenizer, self.card, self.device = name, tokenizer, card, device
         self.model = model.to(device).eval().requires_grad_(False)
         self.events = EventReader(self.model) if EventReader.can_read(self.model) else None  # None: reads densely
+        self.block = EVENT_BLOCK if self.events else 4096  # tokens that are best fed at once
         self.newline = tokenizer.encode("\n")[0]
         self.products = products or best_products(device)[0]
         keep_freed_memory()
