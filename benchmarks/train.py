@@ -4,8 +4,9 @@
 
 Both trees take the same steps on the same lessons from the same weights, each in a process of its own, one after the
 other, at the rates below, whatever the recipe of a tree. The gate: their losses must agree to three digits, or no
-speed is printed. Without --against the tree is timed alone. ONEDNN_MAX_CPU_ISA=AVX2 before the command makes of a CPU
-with bf16 units one without. Without --init gates are wide open, the slow beginning of every training; with it as open as a trained model's.
+speed is printed. Without --against the tree is timed alone. Without --init gates are wide open, the slow beginning of
+every training; with it as open as a trained model's. ONEDNN_MAX_CPU_ISA=AVX2 before the command times a CPU without
+bf16 units.
 """
 
 from __future__ import annotations

@@ -133,7 +133,11 @@ class Decoder(nn.Module):
             if block.memory is not None:
                 block.memory.gate_noise = deviation
 
+    def written(self) -> Tensor:
+        """Write gate of every token of the last call [B, T], mean over layers and heads; 0 without memories."""
+        gates = [block.memory.written for block in self.blocks if block.memory is not None]
+        return torch.stack(gates).mean(0) if gates else torch.zeros(1, 1)
+
     def write_rate(self) -> Tensor:
         """Mean write gate of the last call, over layers; 0 without memories."""
-        rates = [block.memory.write_rate for block in self.blocks if block.memory is not None]
-        return torch.stack(rates).mean() if rates else torch.zeros(())
+        return self.written().mean()

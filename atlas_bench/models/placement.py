@@ -190,21 +190,21 @@ class MemoryAsContext(Gated):
         held = int(attention["count"][0])  # tokens of the open segment, the same in all rows
         u = norm(x)
         length, segment = u.shape[1], self.attention.segment
-        outputs, written, start = [], 0.0, 0
+        outputs, written, start = [], [], 0
         while start < length:
             stop = min(start + segment - held, length)
             here = u[:, start:stop]
             y, attention = self.attention(here, self.memory.retrieve(here, before), attention, prefix=self.persistent)
             part = None if screen is None else screen[:, start:stop]
             m, memory = self.memory(norm(y), memory, output=output, screen=part)
-            written = written + self.memory.write_rate * (stop - start)
+            written.append(self.memory.written)
             if output:
                 outputs.append(self.gate(y, m))
             held = (held + stop - start) % segment
             if not held:
                 before = memory
             start = stop
-        self.memory.write_rate = written / length
+        self.memory.written = torch.cat(written, 1)
         new = {"attention": attention, "memory": memory, "memory_before": before}
         return (x + torch.cat(outputs, 1) if output else x), new
 

@@ -28,8 +28,7 @@ class Screen(nn.Module):
         self.out = nn.Linear(WIDTH, 1)
         nn.init.constant_(self.out.bias, BIAS)
         self.noise = 0.0  # standard deviation added to the logit; for a trainer to set
-        self.open = torch.zeros(())  # mean of the last call: what the cost of opening is paid on,
-        self.share = torch.zeros(())  # and share of its tokens that were let through
+        self.gates = torch.zeros(1, 1)  # of the last call [B, T]: what is paid for opening
 
     def start(self, batch: int) -> dict[str, Tensor]:
         """State at the beginning of a stream."""
@@ -42,8 +41,7 @@ class Screen(nn.Module):
         latest = self.taps - 1  # row of token 0
         hidden = sum(parts[:, latest - i : latest - i + length, i] for i in range(self.taps))
         gates = self._gates(hidden)
-        self.open = gates.mean()
-        self.share = (gates.detach() > 0).float().mean()
+        self.gates = gates
         return gates, {"past": seen[:, length:].clone()}  # a view would keep the whole block alive
 
     def _gates(self, hidden: Tensor) -> Tensor:

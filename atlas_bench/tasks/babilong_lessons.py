@@ -96,9 +96,12 @@ class BabilongLessons:
         for start in range(0, length, segment):
             stop = min(start + segment, length)
             tokens = context.read(start, stop)
-            self._season(tokens, subset, [(a - start, e - start) for a, e in zip(at, ends, strict=True)])
+            told = np.zeros(len(tokens), bool)
+            for first, end in zip(at, ends, strict=True):
+                told[max(first - start, 0) : max(end - start, 0)] = True
+            self._season(tokens, subset, ~told)
             known = sum(end <= stop for end in ends)
-            yield Segment(tokens, tuple(self._asks(subset, facts[:known], questions)))
+            yield Segment(tokens, tuple(self._asks(subset, facts[:known], questions)), told)
 
     def _story(self, subset: str, kind: str, length: int) -> tuple[list[str], Sequence[babi.Question]]:
         """The first facts of a story, as many as leave a context of `length` some background, and its questions.
@@ -133,12 +136,9 @@ class BabilongLessons:
             for query in self.rng.sample(asked, min(len(asked), AUXILIARY if auxiliary else ASKED)):
                 yield Ask(self._encode(f" {query.text}"), self._encode(f" {query.answer}\n"), kind, auxiliary)
 
-    def _season(self, tokens: np.ndarray, subset: str, taken: list[tuple[int, int]]) -> None:
-        """Puts salt and counterfeits into the background of a segment, in place."""
+    def _season(self, tokens: np.ndarray, subset: str, free: np.ndarray) -> None:
+        """Puts salt and counterfeits into the background of a segment, where it is free, in place."""
         rng = self.numpy_rng
-        free = np.ones(len(tokens), bool)
-        for start, stop in taken:
-            free[max(start, 0) : max(stop, 0)] = False
         words = np.flatnonzero(self._is_word[tokens] & free)
         if len(words) == 0:
             return

@@ -29,8 +29,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Segment:
+    """Tokens of a context, and what is asked after them.
+
+    free  bool, tokens that cost nothing when they are written, since they state something; None: none is known to
+    """
+
     tokens: np.ndarray  # int32
     asks: tuple[Ask, ...]
+    free: np.ndarray | None = None
 
 
 class Lessons(Protocol):

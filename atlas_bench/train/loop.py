@@ -174,13 +174,18 @@ def step(
     gradient's norm among them, is not finite.
     """
     screened = model.screen is not None
-    losses, right, kinds, written, opened, read = [], [], [], 0.0, 0.0, 0
+    losses, right, kinds, written, opened, paid, read = [], [], [], 0.0, 0.0, 0.0, 0
     for rows in segments:
         tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
         _, state = model(tokens, state, output=False)
-        written = written + model.write_rate() * tokens.shape[1]
-        opened = opened + (model.screen.open * tokens.shape[1] if screened else 0.0)
-        read += tokens.shape[1]
+        free = [np.zeros(len(segment.tokens), bool) if segment.free is None else segment.free for segment in rows]
+        costly = torch.from_numpy(~np.stack(free))
+        gates, screen = model.written(), model.screen.gates if screened else torch.zeros(1, 1)
+        written, opened = written + float(gates.detach().sum()), opened + float(screen.detach().sum())
+        paid = paid + (recipe.write_cost * gates * costly).sum() / len(rows)
+        if progress.stage != "curriculum":
+            paid = paid + (recipe.screen_cost * screen * costly).sum() / len(rows)
+        read += tokens.numel()
         asks = [(row, ask) for row, segment in enumerate(rows) for ask in segment.asks]
         if asks:
             loss, correct = ask_all(model, state, asks)
@@ -188,15 +193,13 @@ def step(
             right += correct.tolist()
             kinds += [AUXILIARY * ask.auxiliary + ask.kind for _, ask in asks]
     asked = len(right)
-    loss = progress.cost * recipe.write_cost * written + sum(losses) / max(asked, 1)
-    if progress.stage != "curriculum":
-        loss = loss + progress.cost * recipe.screen_cost * opened
+    loss = progress.cost * paid + sum(losses) / max(asked, 1)
     figures = {
         "asked": asked,
         "accuracy": sum(right) / max(asked, 1),
         "loss": float(loss.detach()),
-        "write_rate": float(written.detach()) / read,
-        **({"screen_rate": float(opened.detach()) / read} if screened else {}),
+        "write_rate": written / read,
+        **({"screen_rate": opened / read} if screened else {}),
     }
     if loss.requires_grad:
         for optimizer in optimizers:
@@ -281,7 +284,7 @@ def set_cost(progress: Progress, recipe: Recipe) -> None:
     """From `mixed` on writing costs more step by step while the answers are right, and less while they are not."""
     if progress.stage == "curriculum" or recipe.paced or not progress.kinds:
         return
-    stands = sum(progress.kinds.values()) / len(progress.kinds) >= recipe.promote_at
+    stands = sum(progress.kinds.values()) / len(progress.kinds) >= recipe.cost_at
     grown = progress.cost * (recipe.cost_growth if stands else 1 / recipe.cost_growth)
     progress.cost = min(max(grown, 1.0), recipe.most_cost)
 
@@ -301,7 +304,7 @@ def open_shares(model: Decoder, background: np.ndarray, block: int = 4096) -> li
     for start in range(0, background.shape[1], block):
         tokens = torch.from_numpy(background[:, start : start + block]).long()
         _, state = model(tokens, state)
-        screen = 1.0 if model.screen is None else float(model.screen.share)
+        screen = 1.0 if model.screen is None else float((model.screen.gates > 0).float().mean())
         shares.append([screen] + [float(b.memory.open_rate) for b in model.blocks if b.memory is not None])
     return np.mean(shares, 0).tolist()
 

@@ -77,7 +77,7 @@ class Memory(nn.Module):
         self.out = nn.Linear(inner, d_model, bias=False)
         nn.init.zeros_(self.out.weight)
         self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set
-        self.write_rate = torch.zeros(())  # mean write gate of the last call: what the write cost is paid on
+        self.written = torch.zeros(1, 1)  # [B, T], mean write gate of the last call's tokens: what is paid for writing
         self.open_rate = torch.zeros(())  # share of its tokens that any head wrote, where no gradient is wanted
 
     # What a variant states ------------------------------------------------------------------------
@@ -138,12 +138,17 @@ class Memory(nn.Module):
         halo = state.pop("halo", None)
         seen = x if halo is None else torch.cat([halo.to(x.dtype), x], 1)
         gates = self._gates(x, screen)
-        self.write_rate = gates["write"].mean()
+        self.written = gates["write"].mean(-1)
         q = self._address(self.query(x)) if output else None
         y, state = self._sparse(state, seen, q, gates)
         if halo is not None:
             state["halo"] = seen[:, -halo.shape[1] :].clone()  # a view would keep the whole block alive
         return (self.out(y.flatten(2)) if output else x), state
+
+    @property
+    def write_rate(self) -> Tensor:
+        """Mean write gate of the last call."""
+        return self.written.mean()
 
     def retrieve(self, x: Tensor, state: State) -> Tensor:
         """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]."""

@@ -239,7 +239,7 @@ class InnerOptimizer(Memory):
         halo = self.omega_window - 1
         seen = torch.cat([tail[:, tail.shape[1] - halo - pending :].to(x.dtype), x], 1)
         gates = self._gates(seen[:, halo:])
-        self.write_rate = gates["write"][:, pending:].mean()
+        self.written = gates["write"][:, pending:].mean(-1)
         q = self._address(self.query(seen[:, halo:])) if output else None
         y, state = self._chunks(state, seen, q, gates)
         state["tail"] = torch.cat([tail.to(x.dtype), x], 1)[:, -tail.shape[1] :].clone()  # lets the block go
