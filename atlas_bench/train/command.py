@@ -22,11 +22,12 @@ from atlas_bench.results import store
 from atlas_bench.results.record import clip
 from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
-from atlas_bench.train.loop import ask_all, train
+from atlas_bench.train.loop import ask_all, open_shares, train
 from atlas_bench.train.recipe import Progress, Recipe
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model
-CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted
+CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted in training
+EXAMINED_BACKGROUND = 131_072  # and at its end
 EXAMINED = (4096, 16_384)  # lengths of the final check
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
@@ -120,6 +121,8 @@ def main(
         for name, kind in kinds.items()
         for length in (EXAMINED if examine else ())
     }
+    if texts and examine:
+        figures["background_open"] = open_shares(model, clean(texts, EXAMINED_BACKGROUND))
     data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
     about = describe_run(recipe, progress, data, list(hold_out), origin, figures)
     loading.save(out, model, about)

@@ -27,6 +27,7 @@ from atlas_bench.train.recipe import Progress, Recipe
 
 AUXILIARY = "~"  # before the name of a kind that decides nothing
 LEAST_ASKED = 20  # questions of a kind over the last steps, for its accuracy to count
+COUNT_SECONDS = 300  # between two counts of open gates on background
 MAX_SKIPPED = 20  # steps in a row that may be skipped before training has diverged
 
 
@@ -46,7 +47,7 @@ def train(
 
     make_lessons  lessons of one round, by a seed
     warm_start    weights to begin from; those of like name and shape are taken, the rest stays new
-    background    [B, T] tokens that state nothing; the share of them that is written is taken at every checkpoint
+    background    [B, T] tokens that state nothing; the share of them that is written is taken every few minutes
     until         time.time() at which to checkpoint and stop
 
     Raises UserError for a checkpoint of another run, and where training diverges.
@@ -64,7 +65,7 @@ def train(
     if (out / checkpoint.FILE).exists():
         progress = checkpoint.restore(out, model, average, optimizers, config, recipe)
     window = deque(progress.recent, maxlen=recipe.promote_steps)
-    saved = time.monotonic()
+    saved, counted = time.monotonic(), -math.inf
     while progress.stage != "done":
         if until is not None and time.time() > until:
             break
@@ -95,8 +96,8 @@ def train(
         progress.recent = list(window)
         progress.kinds, accuracy = summed(window)
         progress.last = {**figures, "accuracy": accuracy}
-        if background is not None and (not progress.open or time.monotonic() - saved > checkpoint_seconds):
-            progress.open = open_shares(average, background)
+        if background is not None and time.monotonic() - counted > COUNT_SECONDS:
+            progress.open, counted = open_shares(average, background), time.monotonic()
         report(progress)
         advance(progress, recipe, window)
         if time.monotonic() - saved > checkpoint_seconds or progress.stage == "done":

@@ -266,6 +266,7 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
     (tmp_path / "books" / "kept.txt").write_text(prose.replace("ships", "boats"))
     monkeypatch.setattr(command, "Recipe", lambda: TINY)
     monkeypatch.setattr(command, "EXAMINED", (1024,))
+    monkeypatch.setattr(command, "EXAMINED_BACKGROUND", 2048)
     lines = []
     out = command.main(
         memory="omeganet",
@@ -279,6 +280,8 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
         card["training_tokens"] > 0 and card["data"]["held_out"] == ["kept"] and card["config"]["memory"] == "omeganet"
     )
     assert card["final"]["babilong accuracy at 1024"]["n"] > 0
+    screen, first, second = card["final"]["background_open"]
+    assert screen == 1 and 0 <= min(first, second) and max(first, second) <= 1
     assert card["recipe"]["tasks"] == ["babilong:qa1"]
     model = loading.load(str(out))
     assert model.facts()["training_tokens"] == card["training_tokens"]
@@ -290,6 +293,7 @@ def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatc
     (tmp_path / "books" / "one.txt").write_text("The ships of the northern fleet went home before the storms. " * 300)
     monkeypatch.setattr(command, "Recipe", lambda: replace(TINY, curriculum_tokens=1024))
     monkeypatch.setattr(command, "EXAMINED", (512,))
+    monkeypatch.setattr(command, "EXAMINED_BACKGROUND", 2048)
     both = command.main(
         memory="omeganet",
         memory_options={"degree": 1},
