@@ -4,11 +4,12 @@
     python -m benchmarks.stream --model MODEL --background FOLDER              # novels instead of generated prose
     python -m benchmarks.stream --model 170M:gated-deltanet --tokens 64K       # a size, untrained: every gate half open
 
-First a gate: the state after one block of 4096 tokens must equal the state after the same tokens read 64 at
-a time, or no speed is printed. A model with a screen is timed twice, reading by events and densely; so short a block
-it reads densely, so the gate compares the two as well. Making the tokens counts.
-Then float32 matrix products and reading take turns, and medians are compared, since a shared machine drifts. Operations are counted by atlas_bench/models/cost.py: what is executed, no more. Where
-projections are made in bf16 (`products`), the share is still that of the float32 rate, and may pass 100 %.
+First a gate: the state after one block of 4096 tokens must equal the state after the same tokens read 64 at a time, or
+no speed is printed. A model with a screen is timed twice, reading by events and densely; it reads so short a block
+densely, so the gate compares the two as well. Then float32 matrix products and reading take turns, and medians are
+compared, since a shared machine drifts. Making the tokens counts. Operations are counted by atlas_bench/models/cost.py:
+what is executed, no more. Where projections are made in bf16 (`products`), the share is still that of the float32 rate,
+and may pass 100 %.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ TRAINING_POOL = 16  # that many shards of about a million tokens
 ASKED, AUXILIARY = 4, 2  # questions of a kind after a segment, at most
 NEED = 0.08  # weight of a kind of question that is always answered right; one that never is has 1 more
 ATTEMPTS = 8  # stories drawn, at most, until one can be asked a question of the wanted kind
-FALSE_STORIES = 50  # of each task, whose facts are counterfeited
+FALSE_STORIES = 20  # of each task, whose facts are counterfeited
 
 
 class BabilongLessons:
