@@ -252,11 +252,17 @@ def test_what_goes_wrong_in_a_model_is_a_status(tmp_path, error, status, reason)
     assert again.status == "ok" and not again.resumed
 
 
-def test_the_block_is_4096_tokens_over_all_streams_unless_given():
-    assert runner.settings_for(100) == runner.Settings(block=512, batch=8)
-    assert runner.settings_for(2) == runner.Settings(block=2048, batch=2)
-    assert runner.settings_for(100, batch=64, timeout=3.0) == runner.Settings(block=256, batch=64, timeout=3.0)
-    assert runner.settings_for(100, batch=2, block=7) == runner.Settings(block=7, batch=2)
+def test_the_block_is_what_suits_the_model_over_all_streams_unless_given():
+    def chosen(model, samples, **given):
+        settings = runner.suited(runner.settings_for(samples, **given), model)
+        return settings.block, settings.batch
+
+    other, reader = Hasher(), Hasher()
+    reader.block = 1 << 18
+    assert chosen(other, 100) == (512, 8) and chosen(reader, 100) == (32_768, 8)
+    assert chosen(other, 2) == (2048, 2) and chosen(reader, 2) == (131_072, 2)
+    assert chosen(other, 100, batch=64) == (256, 64)
+    assert chosen(other, 100, batch=2, block=7) == chosen(reader, 100, batch=2, block=7) == (7, 2)
 
 
 class Diverging(Hasher):

@@ -184,7 +184,7 @@ def step(
         gates, screen = model.written(), model.screen.gates if screened else torch.zeros(1, 1)
         written, opened = written + float(gates.detach().sum()), opened + float(screen.detach().sum())
         paid = paid + (recipe.write_cost * gates * costly).sum() / len(rows)
-        if progress.stage != "curriculum":
+        if costs_grow(progress, recipe):
             paid = paid + (recipe.screen_cost * screen * costly).sum() / len(rows)
         read += tokens.numel()
         asks = [(row, ask) for row, segment in enumerate(rows) for ask in segment.asks]
@@ -281,9 +281,14 @@ def set_rates(optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, progr
             group["lr"] = rate * factor
 
 
+def costs_grow(progress: Progress, recipe: Recipe) -> bool:
+    """Whether contexts are long enough for background to matter more than what is learnt of facts."""
+    return progress.stage != "curriculum" or progress.length >= recipe.cost_length
+
+
 def set_cost(progress: Progress, recipe: Recipe) -> None:
-    """From `mixed` on writing costs more step by step while the answers are right, and less while they are not."""
-    if progress.stage == "curriculum" or recipe.paced or not progress.kinds:
+    """In long contexts writing costs more step by step while the answers are right, and less while they are not."""
+    if not costs_grow(progress, recipe) or recipe.paced or not progress.kinds:
         return
     stands = sum(progress.kinds.values()) / len(progress.kinds) >= recipe.cost_at
     grown = progress.cost * (recipe.cost_growth if stands else 1 / recipe.cost_growth)

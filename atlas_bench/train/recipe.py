@@ -6,9 +6,9 @@
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
 A context is read in segments and everything known so far is asked after each. Loss: cross-entropy of the
-answers, plus `write_cost` for every token written, which closes the gates on background, and from `mixed` on
-`screen_cost` for every token that a screen lets through. There both costs grow while the answers stay right. Where
-the lessons say which tokens state nothing, only those are paid for: what is written of a fact is free.
+answers, plus `write_cost` for every token written, which closes the gates on background, and from contexts of
+`cost_length` on `screen_cost` for every token that a screen lets through. From there both costs grow while the answers
+stay right. Where the lessons say which tokens state something, writing those is free.
 Matrices are trained by Muon, everything else by AdamW; the model is the average of the weights over the last steps.
 The data of a round depends on the seed, the round and the accuracy so far, all in the checkpoint, so a killed run
 resumes at its last checkpoint as if it had never stopped.
@@ -54,10 +54,11 @@ class Recipe:
     clip: float = 1.0
     average: float = 0.995  # share that the average of the weights keeps at a step
     write_cost: float = 8e-4  # loss for a costly token of a context that every head writes at full strength
-    screen_cost: float = 2e-4  # loss for a costly token of a context that the screen lets through, from `mixed` on
-    cost_growth: float = 1.02  # of both at every step from `mixed` on, while accuracy
-    cost_at: float = 0.9  # is that high, the mean over kinds of question; else they fall as fast
-    most_cost: float = 40.0  # so many times at most
+    screen_cost: float = 2e-4  # loss for a costly token of a context that the screen lets through,
+    cost_length: int = 256  # in contexts so long and longer. There
+    cost_growth: float = 1.02  # both are multiplied by this at every step while accuracy
+    cost_at: float = 0.9  # is that high, the mean over kinds of question, else divided by it,
+    most_cost: float = 400.0  # up to so many times
     gate_noise: float = 1.0  # on write gates' logits from `mixed` on: a gate must open and close with a margin
 
     def within(self, tokens: int) -> Recipe:

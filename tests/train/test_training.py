@@ -18,7 +18,17 @@ from atlas_bench.tasks.babilong_lessons import BabilongLessons
 from atlas_bench.tasks.lessons import Mixture
 from atlas_bench.tasks.mqar import MQAR
 from atlas_bench.train import command
-from atlas_bench.train.loop import advance, count_skipped, open_shares, plan_round, set_cost, set_rates, summed, train
+from atlas_bench.train.loop import (
+    advance,
+    costs_grow,
+    count_skipped,
+    open_shares,
+    plan_round,
+    set_cost,
+    set_rates,
+    summed,
+    train,
+)
 from atlas_bench.train.recipe import Progress, Recipe
 
 TINY = Recipe(
@@ -158,6 +168,7 @@ def test_a_length_is_left_when_the_weakest_kind_passes_or_its_time_is_over():
 def test_writing_costs_more_while_the_answers_stand():
     recipe, costs = replace(Recipe(), cost_growth=2.0, most_cost=5.0), []
     progress = Progress(stage="curriculum", kinds={"qa1": 1.0})
+    assert not costs_grow(Progress(length=128), recipe) and costs_grow(Progress(length=256), recipe)
     for stage, right in (("curriculum", 1.0), *[("mixed", 1.0)] * 3, *[("stream", 0.5)] * 4):
         progress.stage, progress.kinds = stage, {"qa1": right}
         set_cost(progress, recipe)
