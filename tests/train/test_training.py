@@ -1,10 +1,12 @@
 """The recipe on a tiny model: it learns, resumes exactly, and refuses another run's checkpoint."""
 
 import json
+import re
 from collections import Counter, deque
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,17 +17,19 @@ from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.babilong_lessons import BabilongLessons
-from atlas_bench.tasks.lessons import Mixture
+from atlas_bench.tasks.lessons import Ask, Mixture, Segment
 from atlas_bench.tasks.mqar import MQAR
 from atlas_bench.train import command
 from atlas_bench.train.loop import (
     advance,
     costs_grow,
     count_skipped,
+    make_optimizers,
     open_shares,
     plan_round,
     set_cost,
     set_rates,
+    step,
     summed,
     train,
 )
@@ -174,6 +178,38 @@ def test_writing_costs_more_while_the_answers_stand():
         set_cost(progress, recipe)
         costs.append(progress.cost)
     assert costs == [1, 2, 4, 5, 2.5, 1.25, 1, 1]
+
+
+def test_lessons_mark_what_states_something(lessons):
+    tokenizer, told = embedded(), []
+    for segment in lessons.seeded(3).stream(1024, 100):  # facts are cut by the ends of segments
+        assert len(segment.free) == len(segment.tokens)
+        told += segment.tokens[segment.free].tolist()
+    facts = tokenizer.decode(told)
+    assert re.fullmatch(r"( (Daniel|John|Mary|Sandra) [a-z ]+ the [a-z]+\.)+", facts)
+
+
+def test_only_tokens_that_are_not_free_are_paid_for():
+    """Everything is written at full strength, and nothing is asked but one question."""
+    model = Decoder(Config("gated-deltanet", vocab_size=64, d_model=32, n_heads=2, screen=2))
+    with torch.no_grad():
+        for gate in (*(block.memory.gate["write"] for block in model.blocks), model.screen.out):
+            gate.weight.zero_()
+            gate.bias.fill_(3)
+    tokens, ask = np.arange(10, dtype=np.int32), Ask((1, 2), (3,))
+    recipe = replace(Recipe(), write_cost=0.01, screen_cost=0.1, muon_lr=0.0, adam_lr=0.0)
+
+    def loss(free, length):
+        segments = [[Segment(tokens, (ask,), free)] * 2]
+        figures, _ = step(
+            model, make_optimizers(model, recipe), segments, None, recipe, Progress(length=length, cost=2)
+        )
+        return figures["loss"]
+
+    free = loss(np.ones(10, bool), 256)
+    assert loss(None, 64) - free == pytest.approx(2 * 0.01 * 10, rel=1e-3)
+    assert loss(None, 256) - free == pytest.approx(2 * 0.11 * 10, rel=1e-3)
+    assert loss(np.arange(10) < 4, 256) - free == pytest.approx(2 * 0.11 * 6, rel=1e-3)
 
 
 def test_rates_fall_with_the_length():
