@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -200,9 +201,12 @@ def clean(texts: Sequence[corpora.Corpus], length: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, int]:
-    """{"correct", "n"} of what is asked at the end of 16 contexts of each examination."""
-    right: list[bool] = []
+def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, Any]:
+    """{"correct", "n", "kinds": {kind: [correct, n]}} of what is asked at the end of 16 contexts of each examination.
+
+    Auxiliary questions are left out.
+    """
+    kinds: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     block = 4096
     for lessons in examinations:
         state = None
@@ -210,10 +214,12 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
             for segments in zip(*(lessons.stream(length, block) for _ in range(16)), strict=True):
                 tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments])).long()
                 _, state = model(tokens, state, output=False)
-            asks = [(row, ask) for row, segment in enumerate(segments) for ask in segment.asks]
-            if asks:
-                right += ask_all(model, state, asks)[1].tolist()
-    return {"correct": sum(right), "n": len(right)}
+            asks = [(row, ask) for row, segment in enumerate(segments) for ask in segment.asks if not ask.auxiliary]
+            for (_, ask), right in zip(asks, ask_all(model, state, asks)[1].tolist() if asks else (), strict=True):
+                kinds[ask.kind][0] += right
+                kinds[ask.kind][1] += 1
+    correct, n = (sum(tally[i] for tally in kinds.values()) for i in (0, 1))
+    return {"correct": correct, "n": n, "kinds": dict(kinds)}
 
 
 class Reporter:

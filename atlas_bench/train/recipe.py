@@ -57,8 +57,8 @@ class Recipe:
     screen_cost: float = 2e-4  # loss for a costly token of a context that the screen lets through,
     cost_length: int = 256  # in contexts so long and longer. There
     cost_growth: float = 1.02  # both are multiplied by this at every step while accuracy
-    cost_at: float = 0.9  # is that high, the mean over kinds of question, else divided by it,
-    most_cost: float = 400.0  # up to so many times
+    cost_at: float = 0.95  # is that high, the mean over kinds of question, else divided by it,
+    most_cost: float = 100.0  # up to so many times
     gate_noise: float = 1.0  # on write gates' logits from `mixed` on: a gate must open and close with a margin
 
     def within(self, tokens: int) -> Recipe:
