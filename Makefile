@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 LIBRARIES := tests/test_imports.py tests/test_cli.py tests/test_config.py tests/test_output.py tests/lmeval tests/models \
 	tests/results tests/tasks/test_corpora.py tests/tasks/test_prompts.py tests/tasks/test_recall.py tests/tasks/test_ruler.py
 
-.PHONY: install run test test-faults test-newest test-oldest lock lint bench clean
+.PHONY: install run test test-faults test-newest test-oldest lock lint bench clean reproduce-nano
 
 install: .venv/installed
 
@@ -58,3 +58,24 @@ bench: install
 
 clean:
 	rm -rf .venv .venv-newest .venv-oldest build dist *.egg-info
+
+# The embedded models for qa1 to qa5, from nothing; BOOKS is the folder of novels that docs/results.md names. All memories
+# go on from one backbone, with the same lessons in the same order, for as many tokens. Stopped, the same command goes on.
+NANO := nano
+TRAIN = OMP_NUM_THREADS=1 $(BIN)/atlas-bench train --task babilong:qa1,babilong:qa2,babilong:qa3,babilong:qa4,babilong:qa5 \
+	--background generated --background $(BOOKS) --hold-out pride_and_prejudice --threads 1
+MEMORIES := gated-deltanet omeganet titans atlas
+
+reproduce-nano: $(MEMORIES:%=$(NANO)/%-nano/card.json) $(NANO)/swa-nano/card.json $(NANO)/transformer-nano/card.json
+
+$(NANO)/backbone/card.json: | install
+	$(TRAIN) --memory gated-deltanet --layers 4 --screen 8 --seed 1 --tokens 16M --out $(@D)
+
+$(NANO)/%-nano/card.json: $(NANO)/backbone/card.json
+	$(TRAIN) --memory $* --layers 4 --screen 8 --seed 2 --init $(NANO)/backbone --tokens 8M --out $(@D)
+
+$(NANO)/swa-nano/card.json: | install
+	$(TRAIN) --memory none --layers 6 --seed 1 --tokens 24M --out $(@D)
+
+$(NANO)/transformer-nano/card.json: | install
+	$(TRAIN) --memory none --layers 6 --attention-window 0 --seed 1 --tokens 24M --out $(@D)

@@ -66,7 +66,7 @@ def _tokens(cell: Cell, model: Model) -> int:
 
 def contexts(cell: Cell) -> int:
     """Contexts of a cell, each of which is read once."""
-    return -(-cell.samples // registry.task(cell.task).rules(cell.subset).questions_per_context)
+    return -(-cell.samples // plan.rules(cell, registry.task(cell.task)).questions_per_context)
 
 
 def _what(cells: Sequence[Cell]) -> str:
@@ -106,7 +106,7 @@ def _pace(cell: Cell, model: Model, settings: runner.Settings) -> Pace | None:
     A state that grows with what is read slows reading down, so a few blocks tell nothing of it.
     """
     task = registry.task(cell.task)
-    rules = task.rules(cell.subset)
+    rules = plan.rules(cell, task)
     if hasattr(model, "peek") or _is_remote(model) or not rules.scorers:
         return None
     try:
@@ -117,7 +117,7 @@ def _pace(cell: Cell, model: Model, settings: runner.Settings) -> Pace | None:
 
 def _tried(sample: Sample, asked_of: int, rules: Rules, model: Model, settings: runner.Settings) -> Pace | None:
     streams = settings.streams(asked_of, sample.length, model)
-    size = max(1, min(settings.tokens(streams), sample.reads))
+    size = max(1, min(settings.tokens(streams, model), sample.reads))
     first = np.tile(sample.context.read(0, size), (streams, 1))
     model.feed(model.start(streams), first)  # warms up what is lazy
     state, read, weights, began = model.start(streams), 0, [], time.perf_counter()

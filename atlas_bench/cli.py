@@ -293,6 +293,7 @@ def train(
     layers: opt.Layers = 2,
     placement: opt.Placement = "behind",
     persistent: opt.Persistent = 0,
+    screen: opt.Screen = 0,
     segment: opt.Segment = 16,
     paced: opt.Paced = False,
     threads: opt.Threads = None,
@@ -315,7 +316,7 @@ def train(
         memory=name, memory_options=options, out=out, init=init, tokens=parse_length(tokens) if tokens else None,
         tasks=task or ["babilong:qa1"], seed=seed, backgrounds=background or [], encoding=encoding,
         hold_out=hold_out or [], attention_window=attention_window, layers=layers, placement=placement,
-        persistent=persistent, segment=segment, paced=paced, threads=threads, examine=not no_examine,
+        persistent=persistent, segment=segment, screen=screen, paced=paced, threads=threads, examine=not no_examine,
         say=partial(typer.echo, err=as_json),
     )  # fmt: skip
     if as_json:

@@ -362,11 +362,11 @@ def _told(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[s
         size, state = f", {measured['parameters']:,} parameters", "grows with the text"
         if measured["state_bytes"] is not None:
             state = f"{format_bytes(measured['state_bytes'])} per stream, at any length"
-    right = []
+    opened, right = final.get("background_open"), []
     for at, found in final.items():
-        if at.startswith("accuracy at "):
+        _, is_accuracy, length = at.rpartition("accuracy at ")  # behind the task's name since recipe 2
+        if is_accuracy:
             low, high = wilson(found["correct"], found["n"])
-            length = at.removeprefix("accuracy at ")
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"
             right.append(f"{found['correct']} of {found['n']} right ({interval}) at {length} tokens")
     return {
@@ -378,6 +378,7 @@ def _told(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[s
         "texts": f"{', '.join(texts.get('corpora', ()))}{held_out}",
         "from": f"{origin['memory']}, trained on {origin['training_tokens']:,} tokens" if origin else "",
         "examined": "; ".join(right),
+        "background": f"{max(opened[1:]):.3%} of clean text opens a layer's write gates" if opened else "",
     }
 
 

@@ -217,7 +217,7 @@ def _measure(cell: Cell, model: Model, settings: runner.Settings) -> Row:
 def _weigh(cell: Cell, model: Model, settings: runner.Settings) -> int:
     """Bytes of one stream's state at its end."""
     context, state = next(plan.samples(cell, registry.task(cell.task), model)).context, model.start(1)
-    for tokens in streams.blocks([context], 0, context.length, settings.tokens(1)):
+    for tokens in streams.blocks([context], 0, context.length, settings.tokens(1, model)):
         state = model.feed(state, tokens)
     return model.state_bytes(state)
 

@@ -204,6 +204,9 @@ Layers = Annotated[int, _trained(metavar="N", min=1, help="Of attention, memory 
 Placement = Annotated[str, _trained(metavar="NAME", help="behind, lmm, mal, mag or mac: docs/placements.md.")]
 Persistent = Annotated[int, _trained(metavar="N", min=0, help="Learnt tokens of each layer, always in sight.")]
 Segment = Annotated[int, _trained(metavar="TOKENS", min=1, help="Tokens that attention spans in placement mac.")]
+Screen = Annotated[
+    int, _trained("--screen", metavar="N", min=0, help="Tokens that a gate before all write gates sees; 0: none.")
+]
 Paced = Annotated[bool, _trained("--paced", help="Lengths by tokens spent, not by what is learnt.")]
 NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 

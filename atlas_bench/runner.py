@@ -38,7 +38,7 @@ class Settings:
     """How a cell is read; none of it changes a result.
 
     batch               contexts fed side by side, at most; None: BATCH, on a CPU no more than TOGETHER tokens
-    block               tokens of each that are fed at once; None: 4096 over all of them
+    block               tokens of each that are fed at once; None: as many over all of them as suit the model
     checkpoint_tokens   tokens of a stream between two checkpoints
     timeout             seconds a cell may take over all its sittings, None for any
     debug               print the traceback of a model's failure
@@ -56,9 +56,12 @@ class Settings:
         usual = BATCH if on_gpu else min(BATCH, max(1, TOGETHER // max(1, length)))
         return min(self.batch or usual, contexts)
 
-    def tokens(self, streams: int) -> int:
-        """Tokens to feed each of the streams at once: fewer leave the second core idle, more leave the cache."""
-        return self.block or max(256, 4096 // streams)
+    def tokens(self, streams: int, model: Model) -> int:
+        """Tokens to feed each of the streams at once: `model.block` over all of them, or 4096.
+
+        Fewer tokens leave the second core idle, more leave the cache.
+        """
+        return self.block or max(256, getattr(model, "block", 4096) // streams)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -190,7 +193,7 @@ class _Sitting:
         self.before, _ = plan.around(self.rules, model)
         self.length = plan.prompt_length(cell, self.rules, model)
         self.batch = settings.streams(cell.samples, cell.length, model)
-        self.block = settings.tokens(self.batch)
+        self.block = settings.tokens(self.batch, model)
         self.title = title_of(cell.title, cell.length, cell.model)
         self.began, self.resumed = time.perf_counter(), False
         self.saved = 0  # position of the last checkpoint, or of the last try to save one

@@ -1,12 +1,15 @@
 """How fast the embedded models read one stream, beside what this machine's matrix products reach in the same run.
 
     python -m benchmarks.stream [--model atlas-nano ..] [--tokens 1M] [--block 4096] [--batch 16] [--threads N]
+    python -m benchmarks.stream --model MODEL --background FOLDER              # novels instead of generated prose
     python -m benchmarks.stream --model 170M:gated-deltanet --tokens 64K       # a size, untrained: every gate half open
 
-First a gate: the state after one block of 4096 tokens must equal the state after the same tokens read 64 at
-a time, or no speed is printed. Then float32 matrix products and reading take turns, and medians are compared, since
-a shared machine drifts. Operations are counted by atlas_bench/models/cost.py: what is executed, no more. Where
-projections are made in bf16 (`products`), the share is still that of the float32 rate, and may pass 100 %.
+First a gate: the state after one block of 4096 tokens must equal the state after the same tokens read 64 at a time, or
+no speed is printed. A model with a screen is timed twice, reading by events and densely; it reads so short a block
+densely, so the gate compares the two as well. Then float32 matrix products and reading take turns, and medians are
+compared, since a shared machine drifts. Making the tokens counts. Operations are counted by atlas_bench/models/cost.py:
+what is executed, no more. Where projections are made in bf16 (`products`), the share is still that of the float32 rate,
+and may pass 100 %.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append")
     parser.add_argument("--tokens", type=parse_length, default=1_000_000)
-    parser.add_argument("--block", type=parse_length, default=4096)
+    parser.add_argument("--block", type=parse_length, help="tokens; default: what suits the model")
+    parser.add_argument("--background", default="generated")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=["cpu", "cuda"])
@@ -45,24 +49,32 @@ def main() -> int:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     precision = options.products or best_products(device)[0]
     where = torch.cuda.get_device_name() if device == "cuda" else f"{options.threads} CPU threads"
-    print(f"{where}, products in {precision}, batch {options.batch}, blocks of {options.block} tokens")
-    print(f"{'model':<22}{'tokens/s':>10}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state")
+    print(f"{where}, products in {precision}, batch {options.batch}, {options.background} background")
+    columns = f"{'tokens/s':>10}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state"
+    print(f"{'model':<28}{'block':>7}{columns}")
     failed = False
     for name in names:
         model = load(name, options)
-        worst = gate(model)
+        worst = gate(model, options.background)
         if worst > 1e-3:
-            print(f"{name:<22}no speed: blocks of 64 and of 4096 tokens differ by {worst:.2g} in the state")
+            print(f"{name:<28}no speed: blocks of 64 and of 4096 tokens differ by {worst:.2g} in the state")
             failed = True
             continue
-        gemm, rate, state_bytes = measure(model, options.tokens, options.block, options.batch)
-        flops = cost.feed_flops(model.model.config, 1)
-        print(
-            f"{name:<22}{rate:>10,.0f}{1e7 / rate:>8.0f}s{flops / 1e6:>13.3f}{rate * flops / 1e9:>9.1f}"
-            f"{gemm / 1e9:>8.1f}{rate * flops / gemm:>7.0%}  {format_bytes(state_bytes)}",
-            flush=True,
-        )
+        if model.events:
+            show(f"{name}, by events", model, options, dense=False)
+            model.events, model.block = None, 4096
+        show(name, model, options, dense=True)
     return int(failed)
+
+
+def show(title: str, model, options: argparse.Namespace, *, dense: bool) -> None:
+    """One line; by events most operations of dense reading are not executed, and none are counted."""
+    block = options.block or max(256, model.block // options.batch)
+    gemm, rate, state_bytes = measure(model, options, block)
+    flops = cost.feed_flops(model.model.config, 1)
+    counted = f"{flops / 1e6:>13.3f}{rate * flops / 1e9:>9.1f}{gemm / 1e9:>8.1f}{rate * flops / gemm:>7.0%}"
+    counted = counted if dense else f"{'':>22}{gemm / 1e9:>8.1f}{'':>7}"
+    print(f"{title:<28}{block:>7}{rate:>10,.0f}{1e7 / rate:>8.0f}s{counted}  {format_bytes(state_bytes)}", flush=True)
 
 
 def load(name: str, options: argparse.Namespace):
@@ -77,14 +89,14 @@ def load(name: str, options: argparse.Namespace):
     return LanguageModel(name, decoder, embedded(), {}, device=device, products=options.products)
 
 
-def context(model, tokens: int):
-    """A BABILong context of that many tokens over generated background."""
-    return next(BABILONG.samples("qa1", tokens, 1, 0, model.tokenizer, TaskOptions())).context
+def context(model, tokens: int, background: str):
+    """A BABILong context of that many tokens."""
+    return next(BABILONG.samples("qa1", tokens, 1, 0, model.tokenizer, TaskOptions(background=background))).context
 
 
-def gate(model) -> float:
+def gate(model, background: str) -> float:
     """The greatest relative difference between two splits of one block, over the tensors of the state."""
-    tokens = context(model, 5000).read(0, 4096)[None]
+    tokens = context(model, 5000, background).read(0, 4096)[None]
     whole = model.pack(model.feed(model.start(1), tokens))
     state = model.start(1)
     for start in range(0, 4096, 64):
@@ -93,9 +105,9 @@ def gate(model) -> float:
     return max(float(np.abs(whole[k] - pieces[k]).max() / (1e-6 + np.abs(whole[k]).max())) for k in whole)
 
 
-def measure(model, tokens: int, block: int, batch: int) -> tuple[float, float, int]:
+def measure(model, options: argparse.Namespace, block: int) -> tuple[float, float, int]:
     """Median rates over turns: fp32 GEMM operations/s, tokens/s; and the bytes of the state."""
-    text, size = context(model, tokens), 1024
+    text, size, batch = context(model, options.tokens, options.background), 1024, options.batch
     a, b = torch.randn(size, size, device=model.device), torch.randn(size, size, device=model.device)
     state, gemm, rate = model.start(batch), [], []
     turn = max(block, min(64 * block, text.length // 8) // block * block)

@@ -311,11 +311,13 @@ def test_what_goes_wrong_in_a_model_is_a_status_and_its_checkpoint_stays(tmp_pat
     assert not (tmp_path / "out" / ".checkpoints").exists()
 
 
-def test_the_block_is_4096_tokens_over_all_streams_unless_given():
-    usual, model = runner.Settings(), Hasher()
+def test_the_block_is_what_suits_the_model_over_all_streams_unless_given():
+    usual, model, reader = runner.Settings(), Hasher(), Hasher()
+    reader.block = 1 << 18
     assert [usual.streams(n, 1000, model) for n in (100, 2)] == [8, 2]
-    assert [usual.tokens(streams) for streams in (8, 2, 64)] == [512, 2048, 256]
-    assert runner.Settings(block=7).tokens(2) == 7
+    assert [usual.tokens(streams, model) for streams in (8, 2, 64)] == [512, 2048, 256]
+    assert [usual.tokens(streams, reader) for streams in (8, 2)] == [32_768, 131_072]
+    assert runner.Settings(block=7).tokens(2, model) == runner.Settings(block=7).tokens(2, reader) == 7
 
 
 def test_long_contexts_are_read_few_at_a_time_so_that_an_answer_comes_soon():

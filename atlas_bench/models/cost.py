@@ -6,6 +6,7 @@ import torch
 
 from atlas_bench import registry
 from atlas_bench.models.decoder import Config
+from atlas_bench.models.screen import WIDTH
 
 
 def feed_flops(config: Config, length: int) -> int:
@@ -15,7 +16,7 @@ def feed_flops(config: Config, length: int) -> int:
     needs (no MLP, no read but what attention's state or the next write is made of), keys and values of closed tokens
     are never formed, and events, being one token in thousands, are left out, as is what runs once a block (keys of
     persistent tokens, the last window's). Norms, softmax and activations are not counted. In placement "mac", segments
-    fed whole.
+    fed whole. With a screen it is what dense reading executes; by events nearly nothing of it is.
     """
     d, window, segment = config.d_model, config.attention_window, config.segment
     project = 2 * d * d
@@ -41,7 +42,8 @@ def feed_flops(config: Config, length: int) -> int:
         "mac": (read + attention + gates + read, read + attention + gates),
     }[config.placement]
     mlp = 2 * 2 * d * config.mlp_ratio * d
-    return int(length * ((config.n_layers - 1) * (mixers + mlp) + last))
+    screen = 2 * WIDTH * (d * config.screen + 1) if config.screen else 0
+    return int(length * ((config.n_layers - 1) * (mixers + mlp) + last + screen))
 
 
 def cache_bytes(config: Config, length: int) -> int:

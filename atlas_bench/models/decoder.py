@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from atlas_bench.errors import UserError, clip, unknown
 from atlas_bench.models.placement import PLACEMENTS, LayerState, norm
+from atlas_bench.models.screen import Screen
 
 State = list[LayerState]  # one per layer
 RANGES = {  # field of Config -> least, most: far beyond any model, so that no file can ask for a machine's memory
@@ -27,6 +28,7 @@ RANGES = {  # field of Config -> least, most: far beyond any model, so that no f
     "mlp_ratio": (1, 1024),
     "n_persistent": (0, 2**20),
     "segment": (1, 2**20),
+    "screen": (0, 1024),
 }
 
 
@@ -40,6 +42,7 @@ class Config:
     placement         how attention and memory are joined: a name of placement.PLACEMENTS
     n_persistent      learnt tokens per layer that are always in sight; 0 for none
     segment           tokens that attention spans in placement "mac"
+    screen            newest tokens that a gate before all write gates sees, screen.py; 0 for no such gate
     """
 
     memory: str = "none"
@@ -53,6 +56,7 @@ class Config:
     placement: str = "behind"
     n_persistent: int = 0
     segment: int = 16
+    screen: int = 0
 
     def __post_init__(self):
         for name, (least, most) in RANGES.items():
@@ -66,6 +70,11 @@ class Config:
             raise UserError(
                 f"placement '{self.placement}' needs a memory, and memory is 'none'. "
                 f"Choose one of `atlas-bench list memories`, or placement 'behind'."
+            )
+        if self.screen and self.memory == "none":
+            raise UserError(
+                f"screen {self.screen} is a number of tokens before which a memory's write gates are screened, and "
+                f"memory is '{self.memory}'. Give 0, or a memory and 1 or more tokens."
             )
         if not self.attention_window and (
             self.placement in ("mal", "mag") or (self.full_attention and self.n_persistent)
@@ -93,23 +102,36 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
         self.blocks = nn.ModuleList(PLACEMENTS[config.placement](config) for _ in range(config.n_layers))
+        self.screen = Screen(config.d_model, config.screen) if config.screen else None
+        if self.screen is not None and self.blocks[0].memory.chunk_size > 1:
+            raise UserError(
+                f"a screen needs a memory that ends every chunk with its token, and chunk_size is "
+                f"{self.blocks[0].memory.chunk_size}. Give chunk_size 1, or screen 0."
+            )
 
     def start(self, batch: int) -> State:
         """State at the beginning of `batch` streams."""
-        return [block.start(batch) for block in self.blocks]
+        state = [block.start(batch) for block in self.blocks]
+        if self.screen is not None:
+            state[0]["screen"] = self.screen.start(batch)
+        return state
 
     def forward(
         self, tokens: Tensor, state: State | None = None, *, output: bool = True
     ) -> tuple[Tensor | None, State]:
         """Hidden states [B, T, D] after the last norm (None without output) and the new state; tokens [B, T]."""
         state = self.start(tokens.shape[0]) if state is None else state
-        x = norm(self.embedding(tokens))
+        x, screen = norm(self.embedding(tokens)), None
         if not tokens.shape[1]:  # an empty segment leaves the state as it was
             return (x if output else None), list(state)
+        if self.screen is not None:
+            screen, past = self.screen(x, state[0]["screen"])
         new = []
         for i, (block, layer) in enumerate(zip(self.blocks, state, strict=True)):
-            x, layer = block(x, layer, output=output or i + 1 < len(self.blocks))
+            x, layer = block(x, layer, output=output or i + 1 < len(self.blocks), screen=screen)
             new.append(layer)
+        if self.screen is not None:
+            new[0]["screen"] = past
         return (norm(x) if output else None), new
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -117,12 +139,18 @@ class Decoder(nn.Module):
         return F.linear(hidden, self.embedding.weight)
 
     def set_gate_noise(self, deviation: float) -> None:
-        """Noise on the logits of all write gates from now on; 0 ends it."""
+        """Noise on the logits of all write gates and the screen from now on; 0 ends it."""
+        if self.screen is not None:
+            self.screen.noise = deviation
         for block in self.blocks:
             if block.memory is not None:
                 block.memory.gate_noise = deviation
 
+    def written(self) -> Tensor:
+        """Write gate of every token of the last call [B, T], mean over layers and heads; 0 without memories."""
+        gates = [block.memory.written for block in self.blocks if block.memory is not None]
+        return torch.stack(gates).mean(0) if gates else torch.zeros(1, 1)
+
     def write_rate(self) -> Tensor:
         """Mean write gate of the last call, over layers; 0 without memories."""
-        rates = [block.memory.write_rate for block in self.blocks if block.memory is not None]
-        return torch.stack(rates).mean() if rates else torch.zeros(())
+        return self.written().mean()

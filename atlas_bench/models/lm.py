@@ -13,12 +13,14 @@ from atlas_bench.kernels import dispatch, processor
 from atlas_bench.kernels.processor import best_products, keep_freed_memory
 from atlas_bench.models import cost, loading
 from atlas_bench.models.decoder import Decoder, State
+from atlas_bench.models.events import EventReader
 from atlas_bench.models.tokenizer import Tokenizer
 from atlas_bench.units import format_bytes, format_length
 
 ASSUMED_FLOPS = 1e11  # for the hours named in an `unsupported`: the order of a laptop's matrix products
 MAX_HOURS = 24
 END = 0  # <|end|>, which tokenizer.train() puts first
+EVENT_BLOCK = 1 << 18  # tokens, where most of them are looked up in tables alone
 LOGITS = 1 << 26  # bytes of logits that logprobs() makes at once
 
 
@@ -31,6 +33,8 @@ class LanguageModel:
     ):  # fmt: skip
         self.name, self.tokenizer, self.card, self.device = name, tokenizer, card, device
         self.model = model.to(device).eval().requires_grad_(False)
+        self.events = EventReader(self.model) if EventReader.can_read(self.model) else None  # None: reads densely
+        self.block = EVENT_BLOCK if self.events else 4096  # tokens that are best fed at once
         self.newline = tokenizer.encode("\n")[0]
         self.products = products or best_products(device)[0]
         keep_freed_memory()
@@ -63,9 +67,9 @@ class LanguageModel:
 
     @torch.inference_mode()
     def feed(self, state: State, tokens: np.ndarray) -> State:
+        ids = torch.from_numpy(tokens).long().to(self.device)
         with processor.products(self.products):
-            _, state = self.model(torch.from_numpy(tokens).long().to(self.device), state, output=False)
-        return state
+            return self.events.feed(state, ids) if self.events else self.model(ids, state, output=False)[1]
 
     def row(self, state: State, index: int) -> State:
         return [
@@ -153,13 +157,14 @@ class LanguageModel:
     def facts(self) -> dict[str, Any]:
         config, memory = self.model.config, self.model.blocks[0].memory
         form, why = self._ran()
+        kernel = "attention" if memory is None else memory.kernel
         return {
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "memory": config.memory,
             "training_tokens": training_tokens(self.card),
             "learnt": loading.learnt(self.card),
             "weights_hash": self.card.get("weights_hash"),
-            "kernel": f"{'attention' if memory is None else memory.kernel} ({form})",
+            "kernel": f"{'screen, ' if self.events else ''}{kernel} ({form})",
             "kernel_why": why,
             "chunk_size": None if memory is None else memory.chunk_size,
             "feed_flops_per_token": cost.feed_flops(config, 1),

@@ -79,13 +79,18 @@ class Block(nn.Module):
         prefix = {} if self.persistent is None else {"prefix": self.persistent}
         return self.attention(x, state["attention"], output=output, **prefix)
 
-    def mix(self, x: Tensor, state: LayerState, *, output: bool) -> tuple[Tensor, LayerState]:
+    def mix(self, x: Tensor, state: LayerState, *, output: bool, screen: Tensor | None) -> tuple[Tensor, LayerState]:
         """x after attention and memory, and the new state; output=False: the state alone is wanted."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, state: LayerState, *, output: bool = True) -> tuple[Tensor, LayerState]:
-        """[B, T, D] -> ([B, T, D], state); output=False computes only what the next state needs."""
-        x, new = self.mix(x, state, output=output)
+    def forward(
+        self, x: Tensor, state: LayerState, *, output: bool = True, screen: Tensor | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """[B, T, D] -> ([B, T, D], state); output=False computes only what the next state needs.
+
+        screen  [B, T], a factor of the memory's write gates
+        """
+        x, new = self.mix(x, state, output=output, screen=screen)
         if not output:
             return x, new
         h = F.relu(self.up(norm(x)), inplace=True)
@@ -95,12 +100,12 @@ class Block(nn.Module):
 class Behind(Block):
     """Attention, then memory; either with its residual. The only placement that can do without a memory."""
 
-    def mix(self, x, state, *, output):
+    def mix(self, x, state, *, output, screen=None):
         y, attention = self.attend(norm(x), state, output=output or self.memory is not None)
         if self.memory is None:
             return (x + y if output else x), {"attention": attention}
         x = x + y
-        y, memory = self.memory(norm(x), state["memory"], output=output)
+        y, memory = self.memory(norm(x), state["memory"], output=output, screen=screen)
         return (x + y if output else x), {"attention": attention, "memory": memory}
 
 
@@ -110,16 +115,16 @@ class MemoryAlone(Block):
     def make_attention(self, config):
         return None
 
-    def mix(self, x, state, *, output):
-        y, memory = self.memory(norm(x), state["memory"], output=output)
+    def mix(self, x, state, *, output, screen=None):
+        y, memory = self.memory(norm(x), state["memory"], output=output, screen=screen)
         return (x + y if output else x), {"memory": memory}
 
 
 class MemoryAsLayer(Block):
     """Memory, then attention over a sliding window; each with its residual."""
 
-    def mix(self, x, state, *, output):
-        y, memory = self.memory(norm(x), state["memory"])  # attention's keys come of what is read
+    def mix(self, x, state, *, output, screen=None):
+        y, memory = self.memory(norm(x), state["memory"], screen=screen)  # attention's keys come of what is read
         x = x + y
         y, attention = self.attend(norm(x), state, output=output)
         return (x + y if output else x), {"attention": attention, "memory": memory}
@@ -145,10 +150,10 @@ class Gated(Block):
 class MemoryAsGate(Gated):
     """Attention over a sliding window and memory side by side on the same input."""
 
-    def mix(self, x, state, *, output):
+    def mix(self, x, state, *, output, screen=None):
         u = norm(x)
         y, attention = self.attend(u, state, output=output)
-        m, memory = self.memory(u, state["memory"], output=output)
+        m, memory = self.memory(u, state["memory"], output=output, screen=screen)
         return (x + self.gate(y, m) if output else x), {"attention": attention, "memory": memory}
 
 
@@ -180,25 +185,26 @@ class MemoryAsContext(Gated):
         state = super().start(batch)
         return {**state, "memory_before": state["memory"]}  # as it stood at the segment's start
 
-    def mix(self, x, state, *, output):
+    def mix(self, x, state, *, output, screen=None):
         attention, memory, before = state["attention"], state["memory"], state["memory_before"]
         held = int(attention["count"][0])  # tokens of the open segment, the same in all rows
         u = norm(x)
         length, segment = u.shape[1], self.attention.segment
-        outputs, written, start = [], 0.0, 0
+        outputs, written, start = [], [], 0
         while start < length:
             stop = min(start + segment - held, length)
             here = u[:, start:stop]
             y, attention = self.attention(here, self.memory.retrieve(here, before), attention, prefix=self.persistent)
-            m, memory = self.memory(norm(y), memory, output=output)
-            written = written + self.memory.write_rate * (stop - start)
+            part = None if screen is None else screen[:, start:stop]
+            m, memory = self.memory(norm(y), memory, output=output, screen=part)
+            written.append(self.memory.written)
             if output:
                 outputs.append(self.gate(y, m))
             held = (held + stop - start) % segment
             if not held:
                 before = memory
             start = stop
-        self.memory.write_rate = written / length
+        self.memory.written = torch.cat(written, 1)
         new = {"attention": attention, "memory": memory, "memory_before": before}
         return (x + torch.cat(outputs, 1) if output else x), new
 

@@ -1,19 +1,23 @@
 """Training examples for BABILong: long contexts in segments, with several questions after each segment.
 
 A lesson is a context like an evaluation's, and harder in two ways. *Salt*: words of the background are
-replaced by the story's own names, since every real book has a Mary and a garden. *Counterfeits*: facts with
-one word changed, which state nothing. And after each segment everything that can be asked is asked
-(`Where is Mary?`, `Where is John?`, ..), four questions for the price of one context.
+replaced by the story's own names, since every real book has a Mary and a garden. *Counterfeits*: facts of any of
+the tasks with one word changed, which state nothing. And after each segment everything that the story answers by then
+can be asked (babi/asking.py): a sample of each kind, and of the auxiliary kinds that the hard ones build on.
+
+Stories are drawn by need: what is answered badly can be asked more often.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from atlas_bench.tasks import babi
+from atlas_bench.tasks.babi.asking import KINDS, Query, queries
 from atlas_bench.tasks.corpora import Corpus
 from atlas_bench.tasks.haystack import background, intersperse
 from atlas_bench.tasks.lessons import Ask, Segment
@@ -21,6 +25,10 @@ from atlas_bench.types import Tokenizer
 
 TRAINING_SHARDS = 1_000_000  # generated background: shards from this number on are never evaluated
 TRAINING_POOL = 16  # that many shards of about a million tokens
+ASKED, AUXILIARY = 4, 2  # questions of a kind after a segment, at most
+NEED = 0.08  # weight of a kind of question that is always answered right; one that never is has 1 more
+ATTEMPTS = 8  # stories drawn, at most, until one can be asked a question of the wanted kind
+FALSE_STORIES = 20  # of each task, whose facts are counterfeited
 
 
 class BabilongLessons:
@@ -50,12 +58,21 @@ class BabilongLessons:
         self._is_word = np.array([len(w) > 2 and w[0] == " " and w[1:].isalpha() for w in words])
         self._names = {s: [self._encode(" " + name) for name in babi.NAMES[s]] for s in subsets}
         self._one_token = {s: np.array([n[0] for n in ids if len(n) == 1]) for s, ids in self._names.items()}
+        rng = random.Random("counterfeits")
+        stories = [babi.simulate(subset, rng) for subset in subsets for _ in range(FALSE_STORIES)]
+        self._counterfeited = [[self._encode(" " + fact) for fact in story.facts] for story in stories]
+        self._of_facts = np.unique([i for story in self._counterfeited for fact in story for i in fact])
 
     def seeded(self, seed: int) -> BabilongLessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """These lessons, begun anew: what follows depends on the seed and what weigh() says after this."""
         self.rng = random.Random(f"lessons {seed}")
+        self.weights = dict.fromkeys(((s, kind) for s in self.subsets for kind in KINDS.get(s, (s,))), 1.0)
         self.numpy_rng = np.random.default_rng(seed)
         return self
+
+    def weigh(self, accuracy: Mapping[str, float]) -> None:
+        """Draw stories by need from now on, for each kind of question by NEED + 1 - its accuracy, if known."""
+        self.weights = {(s, kind): NEED + 1 - accuracy.get(kind, 0.5) for s, kind in self.weights}
 
     def examinations(self) -> list[BabilongLessons]:
         """Lessons of each corpus without salt and counterfeits, from shards that training never reads."""
@@ -68,18 +85,10 @@ class BabilongLessons:
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
         """One context of `length` tokens in segments, each followed by what can be asked by then."""
         rng = self.rng
-        subset = rng.choice(self.subsets)
+        subset, kind = rng.choices(list(self.weights), list(self.weights.values()))[0]
         corpus = rng.choice(self.corpora)
-        story = babi.simulate(subset, rng)
-        facts, questions = list(story.facts), story.questions
+        facts, questions = self._story(subset, kind, length)
         encoded = [self._encode(" " + fact) for fact in facts]
-        # A short context holds as many facts as leave it some background.
-        room, kept = int(0.8 * length), 0
-        while kept < len(facts) and room >= len(encoded[kept]):
-            room -= len(encoded[kept])
-            kept += 1
-        kept = rng.randint(min(2, kept), kept)
-        facts, encoded = facts[:kept], encoded[:kept]
         first = self.first_shard if corpus.n_documents is None else 0
         spans = background(corpus, length - sum(map(len, encoded)), rng, first_document=first, pool=TRAINING_POOL)
         context, at = intersperse(encoded, spans, corpus, rng)
@@ -87,39 +96,60 @@ class BabilongLessons:
         for start in range(0, length, segment):
             stop = min(start + segment, length)
             tokens = context.read(start, stop)
-            self._season(tokens, subset, facts, [(a - start, e - start) for a, e in zip(at, ends, strict=True)])
+            told = np.zeros(len(tokens), bool)
+            for first, end in zip(at, ends, strict=True):
+                told[max(first - start, 0) : max(end - start, 0)] = True
+            self._season(tokens, subset, ~told)
             known = sum(end <= stop for end in ends)
-            yield Segment(tokens, tuple(self._asks(subset, facts[:known], questions)))
+            yield Segment(tokens, tuple(self._asks(subset, facts[:known], questions)), told)
+
+    def _story(self, subset: str, kind: str, length: int) -> tuple[list[str], Sequence[babi.Question]]:
+        """The first facts of a story, as many as leave a context of `length` some background, and its questions.
+
+        A story is drawn again, ATTEMPTS times at most, where no question of the kind can be asked.
+        """
+        for _ in range(ATTEMPTS):
+            story = babi.simulate(subset, self.rng)
+            room, fitting = int(0.8 * length), 0
+            for fact in story.facts:
+                room -= len(self._encode(" " + fact))
+                if room < 0:
+                    break
+                fitting += 1
+            kept = self.rng.randint(min(2, fitting), fitting)
+            facts = list(story.facts[:kept])
+            if any(query.kind == kind for query in self._queries(subset, facts, story.questions)):
+                break
+        return facts, story.questions
+
+    def _queries(self, subset: str, facts: list[str], questions: Sequence[babi.Question]) -> list[Query]:
+        """All that can be asked after these facts; of a task that is not read by asking.py, what the story asks."""
+        told = [Query(subset, q.text, q.answer) for q in questions if q.after == len(facts)]
+        return queries(subset, facts) or told
 
     def _asks(self, subset: str, facts: list[str], questions: Sequence[babi.Question]) -> Iterator[Ask]:
-        if subset == "qa1":
-            places = {words[0]: words[-1].rstrip(".") for words in (fact.split() for fact in facts)}
-            for person, place in places.items():
-                yield self._ask(f"Where is {person}?", place)
-        else:
-            for question in questions:
-                if question.after == len(facts):
-                    yield self._ask(question.text, question.answer)
+        kinds = defaultdict(list)
+        for query in self._queries(subset, facts, questions):
+            kinds[query.kind].append(query)
+        for kind, asked in kinds.items():
+            auxiliary = kind not in KINDS.get(subset, kind)
+            for query in self.rng.sample(asked, min(len(asked), AUXILIARY if auxiliary else ASKED)):
+                yield Ask(self._encode(f" {query.text}"), self._encode(f" {query.answer}\n"), kind, auxiliary)
 
-    def _ask(self, question: str, answer: str) -> Ask:
-        return Ask(self._encode(f" {question}"), self._encode(f" {answer}\n"))
-
-    def _season(self, tokens: np.ndarray, subset: str, facts: list[str], taken: list[tuple[int, int]]) -> None:
-        """Puts salt and counterfeits into the background of a segment, in place."""
+    def _season(self, tokens: np.ndarray, subset: str, free: np.ndarray) -> None:
+        """Puts salt and counterfeits into the background of a segment, where it is free, in place."""
         rng = self.numpy_rng
-        free = np.ones(len(tokens), bool)
-        for start, stop in taken:
-            free[max(start, 0) : max(stop, 0)] = False
         words = np.flatnonzero(self._is_word[tokens] & free)
         if len(words) == 0:
             return
         salted = words[rng.random(len(words)) < self.salt * len(tokens) / len(words)]
-        spare = tokens[words]
+        spare = np.setdiff1d(tokens[words], self._of_facts)
         tokens[salted] = rng.choice(self._one_token[subset], len(salted))
         for _ in range(rng.poisson(self.counterfeits * len(tokens))):
-            false = list(self._encode(" " + facts[int(rng.integers(len(facts)))])) if facts else []
+            story = self._counterfeited[int(rng.integers(len(self._counterfeited)))]
+            false = list(story[int(rng.integers(len(story)))])
             slots = [i for i, token in enumerate(false) if self._is_word[token]]
-            if not slots:
+            if not slots or not len(spare):
                 return
             false[slots[int(rng.integers(len(slots)))]] = int(spare[int(rng.integers(len(spare)))])
             start = int(rng.integers(max(1, len(tokens) - len(false))))

@@ -7,7 +7,7 @@ a method `examinations()`: lessons that training never draws, to examine a train
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,16 +16,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ask:
-    """A question that follows a segment, and its answer; token ids."""
+    """A question that follows a segment, and its answer; token ids.
+
+    kind  of difficulty, for figures and for drawing by need; an auxiliary kind decides nothing
+    """
 
     question: tuple[int, ...]
     answer: tuple[int, ...]
+    kind: str = ""
+    auxiliary: bool = False
 
 
 @dataclass(frozen=True)
 class Segment:
+    """Tokens of a context, and what is asked after them.
+
+    free  bool, tokens that cost nothing when they are written, since they state something; None: none is known to
+    """
+
     tokens: np.ndarray  # int32
     asks: tuple[Ask, ...]
+    free: np.ndarray | None = None
 
 
 class Lessons(Protocol):
@@ -38,6 +49,12 @@ class Lessons(Protocol):
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
         """One context of `length` tokens in segments, each followed by what can be asked by then."""
         ...
+
+
+def weigh(lessons: Lessons, accuracy: Mapping[str, float]) -> None:
+    """Say how well each kind is answered; lessons that have `weigh` then draw more of what is answered badly."""
+    if hasattr(lessons, "weigh"):
+        lessons.weigh(accuracy)
 
 
 class Mixture:
@@ -53,6 +70,11 @@ class Mixture:
         for kind in self.kinds:
             kind.seeded(seed)
         return self
+
+    def weigh(self, accuracy: Mapping[str, float]) -> None:
+        """Passed on to each of the kinds."""
+        for kind in self.kinds:
+            weigh(kind, accuracy)
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
         """One context of one of the kinds."""

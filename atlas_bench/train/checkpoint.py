@@ -23,13 +23,15 @@ _PROGRESS = TypeAdapter(Progress)
 def save(
     out: Path,
     model: Decoder,
+    average: Decoder,
     optimizers: Sequence[torch.optim.Optimizer],
     config: Config,
     recipe: Recipe,
     progress: Progress,
 ) -> None:
-    """Replace the file by weights, optimiser state and progress; raises whatever keeps it from being written."""
+    """Replace the file by weights, their average, optimiser state and progress; raises what keeps it from that."""
     tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
+    tensors |= {f"average.{name}": x for name, x in average.state_dict().items()}
     for i, optimizer in enumerate(optimizers):
         for j, entry in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{j}.{name}": torch.as_tensor(x) for name, x in entry.items()}
@@ -38,9 +40,14 @@ def save(
 
 
 def restore(
-    out: Path, model: Decoder, optimizers: Sequence[torch.optim.Optimizer], config: Config, recipe: Recipe
+    out: Path,
+    model: Decoder,
+    average: Decoder,
+    optimizers: Sequence[torch.optim.Optimizer],
+    config: Config,
+    recipe: Recipe,
 ) -> Progress:
-    """Load what save() wrote into model and optimisers; returns the progress.
+    """Load what save() wrote into model, average and optimisers; returns the progress.
 
     Raises Damaged for a file that is not as it was saved, before anything is loaded; UserError for one of another run.
     """
@@ -60,11 +67,12 @@ def restore(
     except ValidationError as error:
         raise Damaged(f"its progress is wrong: {error.errors()[0]['msg']}") from None
     tensors = {name: torch.tensor(x) for name, x in arrays.items()}
-    weights = {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
-    own = model.state_dict()
-    if {name: x.shape for name, x in weights.items()} != {name: x.shape for name, x in own.items()}:
-        raise Damaged("its weights are none of this model")
-    model.load_state_dict(weights)
+    for part, module in (("model.", model), ("average.", average)):
+        weights = {name.removeprefix(part): x for name, x in tensors.items() if name.startswith(part)}
+        own = module.state_dict()
+        if {name: x.shape for name, x in weights.items()} != {name: x.shape for name, x in own.items()}:
+            raise Damaged("its weights are none of this model")
+        module.load_state_dict(weights)
     for i, optimizer in enumerate(optimizers):
         entries: dict[int, dict[str, torch.Tensor]] = {}
         for name, x in tensors.items():

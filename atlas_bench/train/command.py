@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import random
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -19,12 +21,14 @@ from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results import store
 from atlas_bench.results.record import clip
-from atlas_bench.tasks import corpora
+from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
-from atlas_bench.train.loop import ask_all, train
+from atlas_bench.train.loop import ask_all, open_shares, train
 from atlas_bench.train.recipe import Progress, Recipe
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model
+CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted in training
+EXAMINED_BACKGROUND = 131_072  # and at its end
 EXAMINED = (4096, 16_384)  # lengths of the final check
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
@@ -46,6 +50,7 @@ def main(
     placement: str = "behind",
     persistent: int = 0,
     segment: int = 16,
+    screen: int = 0,
     paced: bool = False,
     threads: int | None = None,
     examine: bool = True,
@@ -67,6 +72,7 @@ def main(
     placement         how attention and memory are joined, models/placement.py
     persistent        learnt tokens of each layer, always in sight
     segment           tokens that attention spans in placement "mac"
+    screen            newest tokens that a gate before all write gates sees, models/screen.py; 0: no such gate
     paced             the same lessons whatever is learnt from them, recipe.py
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
@@ -95,6 +101,7 @@ def main(
         placement=placement,
         n_persistent=persistent,
         segment=segment,
+        screen=screen,
     )
     named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
     recipe = replace(Recipe(), seed=seed, tasks=named, paced=paced)
@@ -119,13 +126,16 @@ def main(
 
     with locks.held(out / ".lock", f"training into '{out}'", wait=True, say=warn):
         model, progress = train(
-            config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say), warn=warn
-        )
+            config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say), warn=warn,
+            background=clean(texts, CLEAN_TOKENS) if texts else None,
+        )  # fmt: skip
         figures = {
             f"{name} accuracy at {length}": accuracy(model, kind.examinations(), length)
             for name, kind in kinds.items()
             for length in (EXAMINED if examine else ())
         }
+        if texts and examine:
+            figures["background_open"] = open_shares(model, clean(texts, EXAMINED_BACKGROUND))
         loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures))
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
@@ -192,9 +202,21 @@ def describe_run(
     }
 
 
-def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, int]:
-    """{"correct", "n"} of what is asked at the end of 16 contexts of each examination."""
-    right: list[bool] = []
+def clean(texts: Sequence[corpora.Corpus], length: int) -> np.ndarray:
+    """[corpora, length] tokens of background that states nothing; of a generated corpus, what training never reads."""
+    rows = []
+    for corpus in dict.fromkeys(texts):
+        spans = haystack.background(corpus, length, random.Random("clean background"))
+        rows.append(haystack.Pieces(corpus, spans).read(0, length))
+    return np.stack(rows)
+
+
+def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, Any]:
+    """{"correct", "n", "kinds": {kind: [correct, n]}} of what is asked at the end of 16 contexts of each examination.
+
+    Auxiliary questions are left out.
+    """
+    kinds: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     block = 4096
     for lessons in examinations:
         state = None
@@ -202,10 +224,12 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
             for segments in zip(*(lessons.stream(length, block) for _ in range(16)), strict=True):
                 tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments])).long()
                 _, state = model(tokens, state, output=False)
-            asks = [(row, ask) for row, segment in enumerate(segments) for ask in segment.asks]
-            if asks:
-                right += ask_all(model, state, asks)[1].tolist()
-    return {"correct": sum(right), "n": len(right)}
+            asks = [(row, ask) for row, segment in enumerate(segments) for ask in segment.asks if not ask.auxiliary]
+            for (_, ask), right in zip(asks, ask_all(model, state, asks)[1].tolist() if asks else (), strict=True):
+                kinds[ask.kind][0] += right
+                kinds[ask.kind][1] += 1
+    correct, n = (sum(tally[i] for tally in kinds.values()) for i in (0, 1))
+    return {"correct": correct, "n": n, "kinds": dict(kinds)}
 
 
 class Reporter:
@@ -225,4 +249,8 @@ class Reporter:
             f"{rate / 1e3:5.1f}k/s  accuracy {last['accuracy']:.3f}  loss {last['loss']:.3f}  "
             f"gates {last['write_rate']:.4f}"
         )
+        if len(progress.kinds) > 1 or progress.open:
+            kinds = "  ".join(f"{kind} {right:.2f}" for kind, right in sorted(progress.kinds.items()))
+            shares = " ".join(f"{share:.2%}" for share in progress.open)
+            self.say(f"           {kinds}  cost x{progress.cost:.1f}  background open {shares}")
         self.seconds, self.tokens = progress.seconds, progress.tokens

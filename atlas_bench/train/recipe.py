@@ -1,14 +1,17 @@
 """The one fixed recipe by which every memory is trained, so that only the memory differs.
 
-    curriculum  contexts of 64, 128, .. tokens, doubled when accuracy over the last steps passes `promote_at`; for a
-                comparison `paced`, by tokens alone
+    curriculum  contexts of 64, 128, .. tokens, doubled when over the last steps even the kind of question that is
+                answered worst passes `promote_at`, or after `stay_tokens`; for a comparison `paced`, by tokens alone
     mixed       contexts of random length up to `longest`, while the learning rates fall
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
 A context is read in segments and everything known so far is asked after each. Loss: cross-entropy of the
-answers, plus `write_cost` for every token written, which closes the gates on background. Matrices are
-trained by Muon, everything else by AdamW. The data of a round depends on the seed and the round alone, so a
-killed run resumes at its last checkpoint as if it had never stopped.
+answers, plus `write_cost` for every token written, which closes the gates on background, and from contexts of
+`cost_length` on `screen_cost` for every token that a screen lets through. From there both costs grow while the answers
+stay right. Where the lessons say which tokens state something, writing those is free.
+Matrices are trained by Muon, everything else by AdamW; the model is the average of the weights over the last steps.
+The data of a round depends on the seed, the round and the accuracy so far, all in the checkpoint, so a killed run
+resumes at its last checkpoint as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ STAGES = ("curriculum", "mixed", "stream")
 class Recipe:
     """Everything that decides a training run but the architecture; saved in the model's card."""
 
-    version: str = "2"
+    version: str = "3"
     tasks: tuple[str, ...] = ("babilong:qa1",)
     seed: int = 0
     first_length: int = 64
@@ -36,20 +39,26 @@ class Recipe:
     most_tokens: int = 16_384  # and at most so many
     promote_at: float = 0.9
     promote_steps: int = 40
+    stay_tokens: int = 2_000_000  # at one length, at most
     paced: bool = False  # double lengths by tokens spent, so that the lessons are the same whatever is learnt from them
     patience: float = 0.6  # share of the curriculum's tokens that a paced run spends on its first length
     curriculum_tokens: int = 12_000_000  # at most; the stage ends when `longest` is reached
     mixed_tokens: int = 6_000_000
     stream_tokens: int = 2_000_000
     stream_length: int = 65_536
-    muon_lr: float = 0.01
-    adam_lr: float = 6e-3
-    long_rate: float = 0.3  # share of the rates from contexts of 512 tokens on
+    muon_lr: float = 0.006
+    adam_lr: float = 3e-3
+    long_rate: float = 0.3  # share of the rates from contexts of 512 tokens on; shorter ones by their root
     stream_rate: float = 0.05  # share of the rates at the end of `mixed`, and for all of `stream`
     warmup_steps: int = 50
     clip: float = 1.0
-    write_cost: float = 8e-4  # loss for a token of a context that every head writes at full strength
-
+    average: float = 0.995  # share that the average of the weights keeps at a step
+    write_cost: float = 8e-4  # loss for a costly token of a context that every head writes at full strength
+    screen_cost: float = 2e-4  # loss for a costly token of a context that the screen lets through,
+    cost_length: int = 256  # in contexts so long and longer. There
+    cost_growth: float = 1.02  # both are multiplied by this at every step while accuracy
+    cost_at: float = 0.95  # is that high, the mean over kinds of question, else divided by it,
+    most_cost: float = 100.0  # up to so many times
     gate_noise: float = 1.0  # on write gates' logits from `mixed` on: a gate must open and close with a margin
 
     def within(self, tokens: int) -> Recipe:
@@ -57,12 +66,13 @@ class Recipe:
         stages = {f"{stage}_tokens": getattr(self, f"{stage}_tokens") for stage in STAGES}
         total = sum(stages.values())
         budgets = {name: int(own * (tokens / total)) for name, own in stages.items()}
+        stay = int(self.stay_tokens * (tokens / total))
         if not all(budgets.values()):
             raise UserError(
                 f"a training budget of {tokens} tokens leaves one of the stages {', '.join(STAGES)} without a token. "
                 f"Give {-(-total // min(stages.values()))} or more."
             )
-        return replace(self, **budgets)
+        return replace(self, **budgets, stay_tokens=stay)
 
 
 @dataclass
@@ -78,6 +88,10 @@ class Progress:
     skipped: int = 0  # steps left out because the loss or a gradient was not finite,
     skipped_in_a_row: int = 0  # and how many of them since the last step that was taken
     seconds: float = 0.0
-    recent: list[float] = field(default_factory=list)  # accuracy of the last steps
+    length_tokens: int = 0  # read at this length
+    cost: float = 1.0  # factor of the write and the screen cost
+    recent: list[dict[str, list[int]]] = field(default_factory=list)  # of the last steps, kind -> [right, asked]
+    kinds: dict[str, float] = field(default_factory=dict)  # accuracy over them by kind, auxiliary ones left out
+    open: list[float] = field(default_factory=list)  # share of clean background that opens the screen, each layer
     last: dict[str, float] = field(default_factory=dict)  # figures of the last step
     history: list[dict[str, Any]] = field(default_factory=list)

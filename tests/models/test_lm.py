@@ -19,6 +19,7 @@ CONFIGS = {
     **{name: Config(memory=name, d_model=32, n_heads=2) for name in registry.MEMORIES},
     "full attention": Config(attention_window=0, d_model=32, n_heads=2),
     "wide window": Config(attention_window=64, d_model=32, n_heads=2),
+    "screen": Config(memory="gated-deltanet", d_model=32, n_heads=2, screen=5),
     **{name: Config(memory="titans", placement=name, n_persistent=3, d_model=32, n_heads=2) for name in PLACEMENTS},
 }
 
@@ -213,6 +214,7 @@ def test_a_record_names_the_kernels_of_its_own_cell_alone(tmp_path, monkeypatch)
         (CONFIGS["none"], "attention (torch)", None),
         (CONFIGS["surprise-omeganet"], "events (torch)", 1),
         (CONFIGS["gated-deltanet"], "events, omega (torch)", 1),
+        (CONFIGS["screen"], "screen, events, omega (torch)", 1),
         (Config(memory="titans", memory_options={"chunk_size": 16}, d_model=32, n_heads=2), "anchored (torch)", 16),
     ],
 )

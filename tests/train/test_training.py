@@ -1,11 +1,14 @@
 """The recipe on a tiny model: it learns, resumes exactly, and refuses another run's checkpoint."""
 
 import json
+import re
 import threading
 import time
+from collections import Counter, deque
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -13,14 +16,26 @@ from safetensors import SafetensorError
 from atlas_bench import locks, registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
-from atlas_bench.models.decoder import Config
+from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.babilong_lessons import BabilongLessons
-from atlas_bench.tasks.lessons import Mixture
+from atlas_bench.tasks.lessons import Ask, Mixture, Segment
 from atlas_bench.tasks.mqar import MQAR
 from atlas_bench.train import checkpoint, command
-from atlas_bench.train.loop import count_skipped, plan_round, train
+from atlas_bench.train.loop import (
+    advance,
+    costs_grow,
+    count_skipped,
+    make_optimizers,
+    open_shares,
+    plan_round,
+    set_cost,
+    set_rates,
+    step,
+    summed,
+    train,
+)
 from atlas_bench.train.recipe import Progress, Recipe
 
 TINY = Recipe(
@@ -122,6 +137,105 @@ def test_mqar_goes_by_the_same_recipe(tmp_path):
     assert sum(seen[-10:]) / 10 < sum(seen[:10]) / 10 - 1
 
 
+def test_stories_are_drawn_by_need_and_every_kind_is_asked():
+    corpus = corpora.generated(embedded(), shard_tokens=20_000)
+    lessons = BabilongLessons(("qa1", "qa2"), [corpus], embedded(), 0)
+
+    def asked(accuracy):
+        kinds = Counter()
+        for seed in range(60):
+            lessons.seeded(seed).weigh(accuracy)
+            kinds.update(
+                {ask.kind for segment in lessons.stream(512, 512) for ask in segment.asks if not ask.auxiliary}
+            )
+        return kinds
+
+    even = asked({"qa1": 0.5, "qa2 held": 0.5, "qa2 dropped": 0.5})
+    needy = asked({"qa1": 1.0, "qa2 held": 1.0, "qa2 dropped": 0.0})
+    assert set(even) == {"qa1", "qa2 held", "qa2 dropped"}
+    assert needy["qa2 dropped"] > 45 > even["qa2 dropped"] and needy["qa1"] < 10 < even["qa1"]
+
+
+def test_a_length_is_left_when_the_weakest_kind_passes_or_its_time_is_over():
+    recipe = replace(Recipe(), promote_steps=2, stay_tokens=1000)
+
+    def length_after(kinds, tokens=500):
+        window = deque([kinds, kinds], maxlen=2)
+        progress = Progress(length_tokens=tokens, last={"accuracy": 0.95})
+        progress.kinds, _ = summed(window)
+        advance(progress, recipe, window)
+        return progress.length
+
+    assert length_after({"qa1": [50, 50], "qa3": [49, 50], "~person": [0, 50]}) == 128
+    assert length_after({"qa1": [50, 50], "qa3": [40, 50]}) == 64
+    assert length_after({"qa1": [50, 50], "qa3": [0, 5]}) == 128  # too few to count
+    assert length_after({"qa1": [50, 50], "qa3": [40, 50]}, tokens=1000) == 128
+
+
+def test_writing_costs_more_while_the_answers_stand():
+    recipe, costs = replace(Recipe(), cost_growth=2.0, most_cost=5.0), []
+    progress = Progress(stage="curriculum", kinds={"qa1": 1.0})
+    assert not costs_grow(Progress(length=128), recipe) and costs_grow(Progress(length=256), recipe)
+    for stage, right in (("curriculum", 1.0), *[("mixed", 1.0)] * 3, *[("stream", 0.5)] * 4):
+        progress.stage, progress.kinds = stage, {"qa1": right}
+        set_cost(progress, recipe)
+        costs.append(progress.cost)
+    assert costs == [1, 2, 4, 5, 2.5, 1.25, 1, 1]
+
+
+def test_lessons_mark_what_states_something(lessons):
+    tokenizer, told = embedded(), []
+    for segment in lessons.seeded(3).stream(1024, 100):  # facts are cut by the ends of segments
+        assert len(segment.free) == len(segment.tokens)
+        told += segment.tokens[segment.free].tolist()
+    facts = tokenizer.decode(told)
+    assert re.fullmatch(r"( (Daniel|John|Mary|Sandra) [a-z ]+ the [a-z]+\.)+", facts)
+
+
+def test_only_tokens_that_are_not_free_are_paid_for():
+    """Everything is written at full strength, and nothing is asked but one question."""
+    model = Decoder(Config("gated-deltanet", vocab_size=64, d_model=32, n_heads=2, screen=2))
+    with torch.no_grad():
+        for gate in (*(block.memory.gate["write"] for block in model.blocks), model.screen.out):
+            gate.weight.zero_()
+            gate.bias.fill_(3)
+    tokens, ask = np.arange(10, dtype=np.int32), Ask((1, 2), (3,))
+    recipe = replace(Recipe(), write_cost=0.01, screen_cost=0.1, muon_lr=0.0, adam_lr=0.0)
+
+    def loss(free, length):
+        segments = [[Segment(tokens, (ask,), free)] * 2]
+        figures, _ = step(
+            model, make_optimizers(model, recipe), segments, None, recipe, Progress(length=length, cost=2)
+        )
+        return figures["loss"]
+
+    free = loss(np.ones(10, bool), 256)
+    assert loss(None, 64) - free == pytest.approx(2 * 0.01 * 10, rel=1e-3)
+    assert loss(None, 256) - free == pytest.approx(2 * 0.11 * 10, rel=1e-3)
+    assert loss(np.arange(10) < 4, 256) - free == pytest.approx(2 * 0.11 * 6, rel=1e-3)
+
+
+def test_rates_fall_with_the_length():
+    recipe = replace(Recipe(), warmup_steps=1, long_rate=0.3)
+    (optimizer,) = made = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.0)]
+    rates = []
+    for length in (64, 256, 1024, 8192):
+        set_rates([*made, *made], recipe, Progress(length=length))
+        rates.append(optimizer.param_groups[0]["lr"] / recipe.adam_lr)
+    assert rates == pytest.approx([1, 0.5, 0.3, 0.3])
+
+
+def test_open_gates_on_background_are_counted():
+    model = Decoder(Config("gated-deltanet", vocab_size=64, d_model=32, n_heads=2, screen=2))
+    tokens = torch.randint(64, (2, 500)).numpy()
+    with torch.no_grad():
+        model.blocks[1].memory.gate["write"].bias.fill_(-100)
+    assert open_shares(model, tokens, block=200) == pytest.approx([1, 1, 0])
+    with torch.no_grad():
+        model.screen.out.bias.fill_(-100)
+    assert open_shares(model, tokens, block=200) == [0, 0, 0]
+
+
 def test_a_round_holds_the_tokens_the_recipe_says():
     recipe = Recipe()
     assert plan_round(recipe, Progress(length=64)) == (64, 32)
@@ -202,6 +316,7 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
     (tmp_path / "books" / "kept.txt").write_text(prose.replace("ships", "boats"))
     monkeypatch.setattr(command, "Recipe", lambda: TINY)
     monkeypatch.setattr(command, "EXAMINED", (1024,))
+    monkeypatch.setattr(command, "EXAMINED_BACKGROUND", 2048)
     lines = []
     out = command.main(
         memory="omeganet",
@@ -215,6 +330,8 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
         card["training_tokens"] > 0 and card["data"]["held_out"] == ["kept"] and card["config"]["memory"] == "omeganet"
     )
     assert card["final"]["babilong accuracy at 1024"]["n"] > 0
+    screen, first, second = card["final"]["background_open"]
+    assert screen == 1 and 0 <= first <= 1 and 0 <= second <= 1
     assert card["recipe"]["tasks"] == ["babilong:qa1"]
     model = loading.load(str(out))
     assert model.facts()["training_tokens"] == card["training_tokens"]
@@ -226,6 +343,7 @@ def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatc
     (tmp_path / "books" / "one.txt").write_text("The ships of the northern fleet went home before the storms. " * 300)
     monkeypatch.setattr(command, "Recipe", lambda: replace(TINY, curriculum_tokens=1024))
     monkeypatch.setattr(command, "EXAMINED", (512,))
+    monkeypatch.setattr(command, "EXAMINED_BACKGROUND", 2048)
     both = command.main(
         memory="omeganet",
         memory_options={"degree": 1},

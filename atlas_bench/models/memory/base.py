@@ -79,7 +79,8 @@ class Memory(nn.Module):
         self.out = nn.Linear(inner, d_model, bias=False)
         nn.init.zeros_(self.out.weight)
         self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set
-        self.write_rate = torch.zeros(())  # mean write gate of the last call: what the write cost is paid on
+        self.written = torch.zeros(1, 1)  # [B, T], mean write gate of the last call's tokens: what is paid for writing
+        self.open_rate = torch.zeros(())  # share of its tokens that any head wrote, where no gradient is wanted
 
     # What a variant states ------------------------------------------------------------------------
 
@@ -133,31 +134,44 @@ class Memory(nn.Module):
             return super().__call__(x, state, **options)
         return x, self.start(x.shape[0]) if state is None else dict(state)
 
-    def forward(self, x: Tensor, state: State | None = None, *, output: bool = True) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State | None = None, *, output: bool = True, screen: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """Reads and writes T tokens: [B, T, D] -> ([B, T, D], state). Any split of T gives the same.
 
         output  False skips the reads, where only the state is wanted
+        screen  [B, T] in [0, 1], a factor of all write gates
         """
         state = dict(self.start(x.shape[0]) if state is None else state)
         halo = state.pop("halo", None)
         seen = x if halo is None else torch.cat([halo.to(x.dtype), x], 1)
-        gates = self._gates(x)
-        self.write_rate = gates["write"].mean()
+        gates = self._gates(x, screen)
+        self.written = gates["write"].mean(-1)
         q = self._address(self.query(x)) if output else None
         y, state = self._sparse(state, seen, q, gates)
         if halo is not None:
             state["halo"] = seen[:, -halo.shape[1] :].clone()  # a view would keep the whole block alive
         return (self.out(y.flatten(2)) if output else x), state
 
+    @property
+    def write_rate(self) -> Tensor:
+        """Mean write gate of the last call."""
+        return self.written.mean()
+
     def retrieve(self, x: Tensor, state: State) -> Tensor:
         """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]."""
         return self.out(self._read(state, self._address(self.query(x))).flatten(2))
 
-    def _gates(self, x: Tensor) -> dict[str, Tensor]:
+    def _gates(self, x: Tensor, screen: Tensor | None = None) -> dict[str, Tensor]:
         logits = dict(zip(self.gate, project(x, *self.gate.values()).chunk(len(self.gate), -1), strict=True))
         if self.gate_noise:
             logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
-        return {name: F.hardsigmoid(logit) for name, logit in logits.items()}
+        gates = {name: F.hardsigmoid(logit) for name, logit in logits.items()}
+        if screen is not None:
+            gates["write"] = gates["write"] * screen[..., None]
+        if not torch.is_grad_enabled():
+            self.open_rate = (gates["write"] > 0).any(-1).float().mean()
+        return gates
 
     def _address(self, x: Tensor) -> Tensor:
         return self.features(F.normalize(x.unflatten(-1, (self.n_heads, self.head_dim)), dim=-1, eps=1e-6))

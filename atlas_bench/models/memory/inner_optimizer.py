@@ -226,16 +226,20 @@ class InnerOptimizer(Memory):
             "open": torch.zeros(batch, dtype=torch.int64, device=self.query.weight.device),
         }
 
-    def forward(self, x: Tensor, state: State | None = None, *, output: bool = True) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State | None = None, *, output: bool = True, screen: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         if self.chunk_size == 1:
-            return super().forward(x, state, output=output)
+            return super().forward(x, state, output=output, screen=screen)
+        if screen is not None:  # decoder.Config says so to a user
+            raise ValueError("an open chunk is read again, and what its tokens were screened with is not kept")
         state = dict(self.start(x.shape[0]) if state is None else state)
         tail, is_open = state.pop("tail"), state.pop("open")
         pending = int(is_open[0])  # tokens of the open chunk: read again, from their anchor
         halo = self.omega_window - 1
         seen = torch.cat([tail[:, tail.shape[1] - halo - pending :].to(x.dtype), x], 1)
         gates = self._gates(seen[:, halo:])
-        self.write_rate = gates["write"][:, pending:].mean()
+        self.written = gates["write"][:, pending:].mean(-1)
         q = self._address(self.query(seen[:, halo:])) if output else None
         y, state = self._chunks(state, seen, q, gates)
         state["tail"] = torch.cat([tail.to(x.dtype), x], 1)[:, -tail.shape[1] :].clone()  # lets the block go
