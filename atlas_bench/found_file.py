@@ -19,7 +19,18 @@ from atlas_bench import registry
 _AMOUNTS_AND_CHOICES = {
     *("len", "samples", "seed", "prompt", "num-fewshot", "dry-run", "json", "batch", "block", "checkpoint-every"),
     *("timeout", "threads", "device", "products", "quiet", "debug", "format", "threshold", "no-published", "train"),
-    *("jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment", "paced", "no-examine"),
+    *(
+        "jobs",
+        "tokens",
+        "attention-window",
+        "layers",
+        "placement",
+        "persistent",
+        "segment",
+        "screen",
+        "paced",
+        "no-examine",
+    ),
     *("to", "kind", "encoding", "canary"),
 }
 

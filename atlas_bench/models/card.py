@@ -37,6 +37,7 @@ class _Architecture(_Part):
     placement: str = "behind"
     n_persistent: int = 0
     segment: int = 16
+    screen: int = 0
 
 
 class _Recipe(_Part):
