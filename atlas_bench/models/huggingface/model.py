@@ -174,7 +174,8 @@ class HuggingFaceModel:
         Returns (state, nats [B, T] float32, greedy [B, T] bool).
         """
         ids = self._ids(tokens)
-        cache, nats, greedy, read = hf_cache.fork(state.cache), [], [], 0
+        cache, read = hf_cache.fork(state.cache), 0
+        nats, greedy = [np.zeros((len(ids), 0), np.float32)], [np.zeros((len(ids), 0), bool)]
         for part in self._parts(ids[:, :-1], state.tokens, every=True):
             logits, cache = self._forward(part, cache, every=True)
             wanted = ids[:, read + 1 : read + 1 + part.shape[1]]

@@ -95,6 +95,15 @@ def test_any_split_and_any_part(folder, kind, cuts, part):
     assert np.abs(mine - expected(folder(kind), tokens)[0]).max() < 1e-4
 
 
+@every()
+def test_an_empty_block_changes_nothing(model, tokens):
+    state = model.feed(model.start(2), tokens[:, :30])
+    fed = model.feed(state, tokens[:, 30:30])
+    told, nats, greedy = model.logprobs(state, tokens[:, 30:31])
+    assert same(model.pack(state), model.pack(fed)) and same(model.pack(state), model.pack(told))
+    assert nats.shape == greedy.shape == (2, 0)
+
+
 @every(*FEW)
 def test_logits_are_made_in_slices(model, tokens, monkeypatch):
     _, nats, greedy = read(model, tokens, [69])
