@@ -64,7 +64,7 @@ def run(
     ctx: typer.Context,
     task: opt.RunTask,
     length: opt.FirstLength = None,
-    model: opt.RunModels = ["atlas-nano"],  # noqa: B006
+    model: opt.RunModels = ["gated-deltanet-nano"],  # noqa: B006
     samples: opt.RunSamples = None,
     seed: opt.Seeds = [0],  # noqa: B006
     data: opt.Data = "generated",

@@ -29,10 +29,10 @@ NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --bac
 LM_EVAL = "lm-eval:"  # what a task of lm-eval's begins with
 ALL = "all"  # behind a task's colon: every subset, where the bare name stands for the usual ones
 
-# What `run` asks where nothing else is said; docs/tasks.md shows the same table. A cell then reads up to 20M tokens:
-# two minutes on two cores with the default model.
+# What `run` asks where nothing else is said; docs/tasks.md shows the same table. A cell of 10M then reads
+# 200M tokens: two minutes on two cores with the default model, which reads by events.
 FIRST_LENGTHS, FIRST_SAMPLES = (1000, 16_000), 20  # without --len: a first look, done in less than a minute
-SAMPLES = ((16_384, 100), (131_072, 50), (1 << 20, 10), (10 << 20, 2))  # (lengths up to, questions in each cell)
+SAMPLES = ((131_072, 100), (1 << 20, 50), (10 << 20, 20), (100 << 20, 2))  # (lengths up to, questions in each cell)
 
 
 @dataclass(frozen=True)

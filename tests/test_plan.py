@@ -24,7 +24,7 @@ def test_a_task_s_bare_name_is_its_usual_subsets_and_all_is_every_one():
 
 def test_samples_depend_on_the_length():
     lengths = [0, 16_000, 16_384, 128_000, 131_072, 1_000_000, 10_000_000, 100_000_000]
-    wanted = [100, 100, 100, 50, 50, 10, 2, 1]
+    wanted = [100, 100, 100, 100, 100, 50, 20, 2]
     assert [plan.default_samples(length) for length in lengths] == wanted
     cells = plan.make([("mqar", "8")], lengths=lengths, models=["m"])
     assert [cell.samples for cell in cells] == wanted

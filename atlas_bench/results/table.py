@@ -69,7 +69,7 @@ def _ordered(records: Iterable[Record]) -> list[Record]:
 
 
 def _table(cells: Sequence[Record], width: int, ascii_only: bool) -> Iterator[str]:
-    """The rows under their heads; a name that is too long for its column stands on a line of its own above its row."""
+    """The rows under their heads; a name that is too long for its column stands once above its rows."""
     rows = [row for record, tag in zip(cells, _tags(cells), strict=True) for row in _rows(record, tag)]
     rows = [[printable(cell, ascii_only) for cell in row] for row in rows]
     sizes = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
@@ -79,9 +79,13 @@ def _table(cells: Sequence[Record], width: int, ascii_only: bool) -> Iterator[st
     sizes[2] = max(min(model, room - sizes[0]), len("model"))
     yield _line(_HEAD, sizes)
     yield "-" * (sum(sizes) + len(sizes) - 1)
+    above = ""
     for row in rows:
         long = [i for i in _WORDS if len(row[i]) > sizes[i]]
-        yield from textwrap.wrap(" ".join(row[i] for i in long), width - 1)
+        names = " ".join(row[i] for i in long)
+        if names != above:
+            yield from textwrap.wrap(names, width - 1)
+        above = names if row[0] else above  # a further scorer's row belongs to the one before
         yield _line(["" if i in long else cell for i, cell in enumerate(row)], sizes)
 
 

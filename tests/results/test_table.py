@@ -62,6 +62,15 @@ def test_a_url_stands_on_one_line_and_takes_no_room_from_the_numbers(make):
     assert lines[lines.index(name) + 1].split()[:3] == ["babilong:qa1", "10M", "100.0"]
 
 
+def test_a_long_name_stands_once_above_its_rows(make):
+    long, same = "a-model-with-a-very-long-name-" * 2, {"correct": 1, "n": 2}
+    scores = {"babilong/official": same, "babilong/word": {"correct": 2, "n": 2}}
+    rows = [make(model=long, length=n, scores=scores) for n in (1000, 2000)]
+    lines = shown([*rows, make(model="short", length=3000), make(model=long, length=4000)]).splitlines()
+    assert [line for line in lines if line == long] == [long] * 2
+    assert lines[lines.index(long) + 1].split()[1] == "1K" and lines[lines.index(long) + 3].split()[1] == "2K"
+
+
 def test_a_note_is_marked_and_told_once(make):
     text = " ".join(shown([make(note="never trained for it"), make(length=1000, note="never trained for it")]).split())
     assert text.count("babilong:qa1 # ") == 2 and text.count("# babilong:qa1 atlas: never trained for it.") == 1
