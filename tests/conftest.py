@@ -5,7 +5,11 @@ tokenise is kept from run to run, apart from the user's own cache.
 """
 
 import os
+import signal
 from pathlib import Path
+
+# A job in the background begins with Ctrl-C ignored, and so do its children: those that tests interrupt would not end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
