@@ -302,15 +302,19 @@ def test_the_blocks_of_embedded_models_are_attention_memory_mlp_bit_for_bit(name
 
     with torch.inference_mode():
         hidden, state = model(tokens)
-        x, old = norm(model.embedding(tokens)), []
+        x, old, screen = norm(model.embedding(tokens)), [], None
+        if model.screen is not None:
+            screen, past = model.screen(x, model.screen.start(2))
         for block in model.blocks:
             y, attention = block.attention(norm(x), block.attention.start(2))
             x, layer = x + y, {"attention": attention}
             if block.memory is not None:
-                y, layer["memory"] = block.memory(norm(x), block.memory.start(2))
+                y, layer["memory"] = block.memory(norm(x), block.memory.start(2), screen=screen)
                 x = x + y
             x = x + block.down(F.relu(block.up(norm(x))).square())
             old.append(layer)
+    if screen is not None:
+        old[0]["screen"] = past
     assert torch.equal(hidden, norm(x)) and same(state, old, 0)
 
 

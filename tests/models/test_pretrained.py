@@ -1,5 +1,8 @@
 """The embedded models: small, complete cards, and they remember what their cards say."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from atlas_bench import plan, registry, runner
@@ -7,6 +10,7 @@ from atlas_bench.models import loading, specs
 from atlas_bench.progress import Progress
 from atlas_bench.types import TaskOptions
 
+RESULTS = Path(__file__).parents[2] / "results"
 EMBEDDED = [name for name in specs.names() if name not in registry.MODELS]
 
 
@@ -48,6 +52,21 @@ def test_memories_answer_at_8k_through_the_runner(name, least, tmp_path):
     models = {name: loading.load(name)}
     (record,) = runner.run(cells, models, tmp_path, runner.Settings(block=128), Progress(quiet=True))
     assert record.scores["babilong/official"]["correct"] >= least
+
+
+@pytest.mark.parametrize("subset", ["qa1", "qa2", "qa3", "qa4", "qa5"])
+def test_the_committed_answers_come_again(subset, tmp_path):
+    """The first two of 64K tokens: the seed makes the samples, and reading by events in any batch the answers."""
+    records = map(json.loads, (RESULTS / "five.jsonl").read_text().splitlines())
+    (committed,) = (
+        r for r in records if (r["subset"], r["length"], r["options"]["data"]) == (subset, 64_000, "generated")
+    )
+    name = committed["model"]
+    cell = plan.Cell("babilong", subset, 64_000, name, samples=2)
+    (record,) = runner.run([cell], {name: loading.load(name)}, tmp_path, runner.Settings(batch=2), Progress(quiet=True))
+    assert record.weights_hash == committed["weights_hash"] and record.kernel.startswith("screen, ")
+    for answer, before in zip(record.answers, committed["answers"][:2], strict=True):
+        assert (answer["question"], answer["answer"]) == (before["question"], before["answer"])
 
 
 def test_full_attention_refuses_ten_million_tokens():
