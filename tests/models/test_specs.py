@@ -50,7 +50,7 @@ def test_a_folder_with_an_equals_sign_or_a_comma_in_its_name_is_a_folder(tmp_pat
     monkeypatch.chdir(tmp_path)
     for name in ("lr=0.1", "a,b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "card.json").touch()
+        (tmp_path / name / "card.json").write_text('{"config": {"memory": "none"}}')
         assert specs.typed([name]) == {name: name}
 
 
