@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 
 from atlas_bench import __version__, checkpoint_file
 from atlas_bench.checkpoint_file import Damaged
-from atlas_bench.files import draft
+from atlas_bench.files import discard_draft
 from atlas_bench.types import Model
 
 _Share = bool | Annotated[float, Field(ge=0, le=1)]
@@ -192,8 +192,9 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the files, and their folder with the last one; what was put aside stays."""
-        for leftover in (self.path, draft(self.path), self.answers):
+        for leftover in (self.path, self.answers):
             leftover.unlink(missing_ok=True)
+        discard_draft(self.path)
         with suppress(OSError):
             self.path.parent.rmdir()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,20 +13,25 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write a new file at; it then replaces `path`, and is deleted where anything fails.
 
-    One process at a time: the draft of a process that was killed is overwritten by the next.
+    The draft has a folder of its own, since libraries put temporary files beside what they write (safetensors does),
+    which a kill leaves there. One process at a time: the next clears away what a killed one has left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = draft(path)
+    discard_draft(path)
+    _drafts(path).mkdir(parents=True)
+    temporary = _drafts(path) / path.name
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # the name must never outlive the bytes
         os.replace(temporary, path)
-    except BaseException:  # Ctrl-C too: half a file would fill a disk that is full already
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:  # after Ctrl-C too: half a file would fill a disk that is full already
+        discard_draft(path)
 
 
-def draft(path: Path) -> Path:
-    """Where replacing() writes."""
+def discard_draft(path: Path) -> None:
+    """Delete what replacing() has left of a file, if anything."""
+    shutil.rmtree(_drafts(path), ignore_errors=True)
+
+
+def _drafts(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")

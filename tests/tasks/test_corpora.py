@@ -186,6 +186,13 @@ def test_open_corpus_says_what_is_wrong(tmp_path: Path) -> None:
         corpora.pg19(Letters(), "tset")
 
 
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's clients may ask, whatever the environment says, and the hub is there."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("atlas_bench.hub._unreachable", lambda: None)
+
+
 class FakeHub:
     """Stands in for the datasets library: three short books, counting how often it is streamed."""
 
@@ -198,10 +205,10 @@ class FakeHub:
         return [{"text": f"This is the book of number {i}. It ends after this."} for i in range(3)]
 
 
+@pytest.mark.usefixtures("online")
 def test_pg19_streams_the_hub_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub, letters = FakeHub(), Letters()
     monkeypatch.setitem(sys.modules, "datasets", hub)
-    monkeypatch.setattr("atlas_bench.hub._unreachable", lambda: None)  # the stand-in is always there
     corpus = corpora.pg19(letters, cache=tmp_path)
     assert sentences_of(corpus, letters, 2)[0] == " This is the book of number 2."
     streams = hub.streams
@@ -209,6 +216,7 @@ def test_pg19_streams_the_hub_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert hub.streams == streams == 1  # books passed on the way are cached
 
 
+@pytest.mark.usefixtures("online")
 def test_pg19_without_library_or_hub_gives_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match="pip install datasets"):
@@ -219,7 +227,6 @@ def test_pg19_without_library_or_hub_gives_advice(tmp_path: Path, monkeypatch: p
             raise ConnectionError("no route to host")
 
     monkeypatch.setitem(sys.modules, "datasets", Unreachable())
-    monkeypatch.setattr("atlas_bench.hub._unreachable", lambda: None)  # the hub answers, the data set does not
     with pytest.raises(UserError, match=r"no route to host.*folder of \.txt files"):
         corpora.pg19(Letters(), cache=tmp_path).document(0)
     assert not list(tmp_path.rglob("*.part"))
