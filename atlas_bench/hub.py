@@ -35,7 +35,13 @@ def reach(model: str) -> bool:
 
 
 def rows(*name: str, split: str, advice: str) -> Iterator[Mapping[str, Any]]:
-    """The rows of a data set of the hub, streamed: (repository, configuration), ended by UserError where that fails."""
+    """Stream the rows of one split of a data set on the hub.
+
+    name    repository and, where it has several, configuration
+    advice  what the user can do without the hub, in a sentence
+
+    Raises UserError where the datasets library is missing or the hub cannot be read.
+    """
     with needs("datasets", extra="hub", to=f"read '{name[0]}' from the Hugging Face hub", advice=advice):
         import datasets
     from huggingface_hub import constants

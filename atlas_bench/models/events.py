@@ -86,7 +86,7 @@ class EventReader:
         return torch.cat(gates, 1), {"past": newest[:, 1 - taps :].clone()}
 
     def _needed(self, is_open: Tensor) -> Tensor:
-        """[B, T]: by how many layers a token is computed, from the first on."""
+        """How many layers compute each token, counted from the first layer: [B, T]."""
         needed = torch.zeros_like(is_open, dtype=torch.uint8)
         rows, places = is_open.nonzero(as_tuple=True)
         for layer, reach in enumerate(self.reaches):  # the deeper, the nearer to an open token

@@ -128,7 +128,7 @@ def code(text: str, limit: int = 100) -> str:
 
 
 def _shards(records: Iterable[Record], facts: _Facts) -> Iterator[list[Line]]:
-    """(number, key, line, spreads) of each record, as many at a time as one set of files holds."""
+    """Batches of (number, key, line, spreads), one tuple per record; a batch fills one set of files."""
     shard: list[Line] = []
     size = 0
     for number, record in enumerate(records):

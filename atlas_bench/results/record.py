@@ -145,7 +145,7 @@ class Record:
 
 
 def as_dict(record: Record) -> dict[str, Any]:
-    """The record's fields in the order they are written, `extra` last and flat; later ones where they say something."""
+    """The record's fields in the order of writing: `extra` last and flat, later fields left out where empty."""
     row = {name: value for name, value in asdict(record).items() if value is not None or name not in _LATER}
     return row | {name: value for name, value in row.pop("extra").items() if name not in row}
 
