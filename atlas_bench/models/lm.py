@@ -36,7 +36,8 @@ class LanguageModel:
         self.events = EventReader(self.model) if EventReader.can_read(self.model) else None  # None: reads densely
         self.block = EVENT_BLOCK if self.events else 4096  # tokens that are best fed at once
         self.newline = tokenizer.encode("\n")[0]
-        self.products = products or best_products(device)[0]
+        # by events few products are made: rounding them would save nothing, and answers would differ between machines
+        self.products = products or ("fp32" if self.events else best_products(device)[0])
         keep_freed_memory()
 
     def supports(self, length: int) -> str | None:

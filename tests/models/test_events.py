@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from atlas_bench.errors import UserError
+from atlas_bench.models import lm
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.events import EventReader
+from atlas_bench.models.tokenizer import embedded
 
 RARE = (7, 8, 9)  # tokens that open the screen
 
@@ -99,3 +101,13 @@ def test_a_screen_needs_a_memory_whose_chunks_end_with_each_token():
         Config(screen=4)
     with pytest.raises(UserError, match=r"chunk_size is 16\. Give chunk_size 1, or screen 0"):
         Decoder(Config("titans", memory_options={"chunk_size": 16}, screen=4))
+
+
+def test_reading_by_events_is_in_float32_on_any_processor(monkeypatch):
+    """A third party's machine with bf16 units must give the committed answers; they would buy no speed."""
+    monkeypatch.setattr(lm, "best_products", lambda device: ("bf16", "as on a processor with AMX"))
+    products = {
+        screen: lm.LanguageModel("any", Decoder(Config("gated-deltanet", screen=screen)), embedded(), {}).products
+        for screen in (0, 4)
+    }
+    assert products == {0: "bf16", 4: "fp32"}
