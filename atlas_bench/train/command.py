@@ -26,7 +26,8 @@ from atlas_bench.tasks.lessons import Lessons, Mixture
 from atlas_bench.train.loop import ask_all, open_shares, train
 from atlas_bench.train.recipe import Progress, Recipe
 
-WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model
+WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model,
+WARM_RATE = 1.0  # and its share of the rates there: a memory put in anew learns to bind half as fast at the recipe's
 CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted in training
 EXAMINED_BACKGROUND = 131_072  # and at its end
 EXAMINED = (4096, 16_384)  # lengths of the final check
@@ -103,14 +104,8 @@ def main(
         segment=segment,
         screen=screen,
     )
-    named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
-    recipe = replace(Recipe(), seed=seed, tasks=named, paced=paced)
-    if tokens is not None:
-        recipe = recipe.within(tokens)
     origin = origin_of(init) if init else None
-    known = loading.taught(origin) if origin else set()
-    if set(wanted) <= known:  # what has learnt to bind need not begin with a sentence or two
-        recipe = replace(recipe, first_length=WARM_LENGTH)
+    recipe = recipe_of(wanted, seed=seed, tokens=tokens, paced=paced, origin=origin)
     if config.full_attention:  # a cache that grows is not passed on: those tokens are spent on whole contexts
         recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
     tokenizer = embedded()
@@ -139,6 +134,25 @@ def main(
         loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures))
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
+
+
+def recipe_of(
+    wanted: Mapping[str, Sequence[str]],
+    *,
+    seed: int,
+    tokens: int | None,
+    paced: bool,
+    origin: dict[str, Any] | None,
+) -> Recipe:
+    """The recipe for those tasks' subsets on a budget of tokens, from nothing or from a model that knows them."""
+    named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
+    recipe = replace(Recipe(), seed=seed, tasks=named, paced=paced)
+    if tokens is not None:
+        recipe = recipe.within(tokens)
+    known = loading.taught(origin) if origin else set()
+    if set(wanted) <= known:  # what binds need not begin with a sentence or two
+        recipe = replace(recipe, first_length=WARM_LENGTH, long_rate=WARM_RATE)
+    return recipe
 
 
 def check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:

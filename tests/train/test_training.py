@@ -397,6 +397,16 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_what_begins_from_a_model_that_knows_the_task_begins_long_and_at_full_rates():
+    def recipe(init):
+        origin = command.origin_of(init) if init else None
+        return command.recipe_of({"babilong": ["qa1"]}, seed=3, tokens=200, paced=False, origin=origin)
+
+    new, warm, other = map(recipe, (None, "omeganet-nano", "omeganet-retention-nano"))
+    assert (new.first_length, new.seed, new.curriculum_tokens, new.tasks) == (64, 3, 120, ("babilong:qa1",))
+    assert new == other and warm == replace(new, first_length=command.WARM_LENGTH, long_rate=command.WARM_RATE)
+
+
 def test_cards_of_the_first_recipe_still_load():
     """The embedded models were trained when a recipe had `subsets` and no `tasks`."""
     for name in ("atlas-nano", "swa-nano"):
