@@ -63,7 +63,7 @@ def restore(
                 f" Train into an empty folder, or give the same options to go on."
             )
     try:
-        progress = _PROGRESS.validate_python(values["progress"], strict=True)
+        progress = _PROGRESS.validate_json(json.dumps(values["progress"]), strict=True)
     except ValidationError as error:
         raise Damaged(f"its progress is wrong: {error.errors()[0]['msg']}") from None
     tensors = {name: torch.tensor(x) for name, x in arrays.items()}

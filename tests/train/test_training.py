@@ -81,7 +81,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(lessons, tmp_path, memor
 
     with pytest.raises(Stop):
         train(config, TINY, lessons.seeded, tmp_path / "cut", report=stop, checkpoint_seconds=0)
-    cut, again = train(config, TINY, lessons.seeded, tmp_path / "cut")
+    rounds, said = [], []
+    cut, again = train(
+        config, TINY, lessons.seeded, tmp_path / "cut", report=lambda p: rounds.append(p.round), warn=said.append
+    )
+    assert not said and rounds[0] == 5  # one that began again would end in the same weights
     assert again.tokens == progress.tokens and again.round == progress.round
     for name, x in weights(whole).items():
         assert torch.equal(x, weights(cut)[name]), name
