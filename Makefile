@@ -60,11 +60,14 @@ clean:
 	rm -rf .venv .venv-newest .venv-oldest build dist *.egg-info
 
 # The embedded models for qa1 to qa5, from nothing; BOOKS is the folder of novels that docs/results.md names. All memories
-# go on from one backbone, with the same lessons in the same order, for as many tokens. Stopped, the same command goes on.
+# go on from one backbone, with the same lessons and budget. Stopped, the same command goes on.
 NANO := nano
 TRAIN = OMP_NUM_THREADS=1 $(BIN)/atlas-bench train --task babilong:qa1,babilong:qa2,babilong:qa3,babilong:qa4,babilong:qa5 \
 	--background generated --background $(BOOKS) --hold-out pride_and_prejudice --threads 1
 MEMORIES := gated-deltanet omeganet titans atlas
+# Those that may be a matrix or an MLP are a matrix here, as the other two are.
+MEMORY_titans := titans:map=matrix
+MEMORY_atlas := atlas:map=matrix
 
 reproduce-nano: $(MEMORIES:%=$(NANO)/%-nano/card.json) $(NANO)/swa-nano/card.json $(NANO)/transformer-nano/card.json
 
@@ -72,7 +75,7 @@ $(NANO)/backbone/card.json: | install
 	$(TRAIN) --memory gated-deltanet --layers 4 --screen 8 --seed 1 --tokens 16M --out $(@D)
 
 $(NANO)/%-nano/card.json: $(NANO)/backbone/card.json
-	$(TRAIN) --memory $* --layers 4 --screen 8 --seed 2 --init $(NANO)/backbone --tokens 8M --out $(@D)
+	$(TRAIN) --memory $(or $(MEMORY_$*),$*) --layers 4 --screen 8 --seed 2 --init $(NANO)/backbone --tokens 6M --out $(@D)
 
 $(NANO)/swa-nano/card.json: | install
 	$(TRAIN) --memory none --layers 6 --seed 1 --tokens 24M --out $(@D)

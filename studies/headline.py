@@ -32,13 +32,17 @@ def main() -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A line for each model, data, length and task: right and asked, all seeds together."""
+    """A line for each model, data, length and task: right and asked, all seeds together.
+
+    A cell that was asked again with more questions of the same seed counts once, with all of them.
+    """
     rows = [
         {
             "data": GENERATED if record.options["data"] == GENERATED else "real stories, held-out novel",
             "model": record.model,
             "length": record.length,
             "task": record.subset,
+            "seed": record.seed,
             "right": record.scores[SCORER]["correct"],
             "asked": record.scores[SCORER]["n"],
         }
@@ -46,7 +50,8 @@ def read(path: Path) -> pd.DataFrame:
         if record.status == "ok" and record.subset in TASKS
     ]
     keys = ["data", "model", "length", "task"]
-    return pd.DataFrame(rows).groupby(keys, sort=False, as_index=False).sum()
+    largest = pd.DataFrame(rows).sort_values("asked").drop_duplicates([*keys, "seed"], keep="last").sort_index()
+    return largest.drop(columns="seed").groupby(keys, sort=False, as_index=False).sum()
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:

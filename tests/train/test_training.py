@@ -412,13 +412,12 @@ def test_what_begins_from_a_model_that_knows_the_task_begins_long_and_at_full_ra
 
 
 def test_cards_of_the_first_recipe_still_load():
-    """The embedded models were trained when a recipe had `subsets` and no `tasks`."""
-    for name in ("atlas-nano", "swa-nano"):
-        card = loading.card(name)
-        assert card["recipe"]["version"] == "1" and card["recipe"]["subsets"] == ["qa1"]
-        before = card["initialised_from"]["training_tokens"]  # whose tokens the weights have seen too
-        assert loading.load(name).facts()["training_tokens"] == card["training_tokens"] + before > before
-        assert command.origin_of(name)["recipe"] == card["recipe"]
+    """Some embedded models were trained when a recipe had `subsets` and no `tasks`."""
+    card = loading.card("swa-nano")
+    assert card["recipe"]["version"] == "1" and card["recipe"]["subsets"] == ["qa1"]
+    before = card["initialised_from"]["training_tokens"]  # whose tokens the weights have seen too
+    assert loading.load("swa-nano").facts()["training_tokens"] == card["training_tokens"] + before > before
+    assert command.origin_of("swa-nano")["recipe"] == card["recipe"]
 
 
 def test_a_checkpoint_that_cannot_be_used_is_put_aside_and_training_begins_again(lessons, tmp_path):

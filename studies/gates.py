@@ -1,0 +1,151 @@
+"""What a memory writes of background, against the length at which it forgets.
+
+    python -m studies.gates run [--model NAME] [--samples 10]   asks; goes on where it was stopped
+    python -m studies.gates show                                the table, and docs/gates.svg, from the records
+
+One trained model is asked the same questions with its screen's bias moved by SHIFTS, and with nothing else changed. A
+higher bias lets more background through, and what is written of it displaces facts; a lower one lets less through, and
+begins to miss facts. What is written is counted on COUNTED tokens of the evaluation's own generator that state nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from atlas_bench.results import stats, store
+from atlas_bench.units import format_length
+
+SHIFTS = (
+    -2.0,
+    -1.0,
+    -0.5,
+    0.0,
+    0.5,
+    1.0,
+    2.0,
+    3.0,
+)  # of the logit of the screen, a hard sigmoid: 0 below -3, 1 above 3
+LENGTHS = (16_000, 64_000, 256_000, 1_000_000, 10_000_000)
+TASKS = "babilong:qa1,babilong:qa2,babilong:qa3,babilong:qa4,babilong:qa5"
+COUNTED = 500_000  # tokens
+RECORDS, SHARES = Path("results/gates"), Path("results/gates/shares.json")
+PICTURE = Path("docs/gates.svg")
+SCORER = "babilong/official"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["run", "show"])
+    parser.add_argument("--model", default="gated-deltanet-nano")
+    parser.add_argument("--samples", type=int, default=10)
+    options = parser.parse_args()
+    if options.what == "run":
+        run(options.model, options.samples)
+    else:
+        show()
+
+
+def name_of(model: str, shift: float) -> str:
+    """Of a model whose screen's bias is moved."""
+    return f"{model}{shift:+g}"
+
+
+def run(model: str, samples: int) -> None:
+    """The same questions to the model with each shift, shortest first; and the share of background that is written."""
+    import torch
+
+    from atlas_bench import plan, runner
+    from atlas_bench.models import events, loading
+    from atlas_bench.models.tokenizer import embedded
+    from atlas_bench.progress import Progress
+    from atlas_bench.tasks import corpora
+    from atlas_bench.train import command, loop
+
+    torch.set_num_threads(1)
+    background = command.clean([corpora.open_corpus("generated", embedded())], COUNTED)
+    shares = json.loads(SHARES.read_text()) if SHARES.exists() else {}
+    for shift in SHIFTS:
+        name, shifted = name_of(model, shift), loading.load(model)
+        shifted.name = name
+        with torch.no_grad():
+            shifted.model.screen.out.bias += shift
+        shifted.events = events.EventReader(shifted.model)
+        if name not in shares:
+            screen, *layers = loop.open_shares(shifted.model, background)
+            shares[name] = {"model": model, "shift": shift, "screen": screen, "written": max(layers)}
+            SHARES.parent.mkdir(parents=True, exist_ok=True)
+            SHARES.write_text(json.dumps(shares, indent=1) + "\n")
+        cells = plan.make(plan.parse_tasks(TASKS), lengths=LENGTHS, models=[name], samples=samples)
+        runner.run(cells, {name: shifted}, RECORDS, runner.Settings(), Progress(quiet=True))
+
+
+def read() -> pd.DataFrame:
+    """A line for each shift and length: right and asked over qa1 to qa5, and what is written."""
+    shares = json.loads(SHARES.read_text())
+    rows = [
+        {"name": record.model, "length": record.length}
+        | {"right": record.scores[SCORER]["correct"], "asked": record.scores[SCORER]["n"]}
+        for record in store.latest(store.read_all([RECORDS])[0])
+        if record.status == "ok" and record.model in shares
+    ]
+    scores = pd.DataFrame(rows).groupby(["name", "length"], as_index=False).sum()
+    return scores.merge(pd.DataFrame(shares).T.rename_axis("name").reset_index(), on="name")
+
+
+def show() -> None:
+    """Prints the table and draws the picture."""
+    scores = read()
+    for model, rows in scores.groupby("model"):
+        print(f"\n{model}\n")
+        rows = rows.assign(score=[_score(row.right, row.asked) for row in rows.itertuples()])
+        wide = (
+            rows.pivot(index=["shift", "screen", "written"], columns="length", values="score")
+            .sort_index()
+            .reset_index()
+        )
+        for share in ("screen", "written"):
+            wide[share] = [f"{100 * value:.4f} %" for value in wide[share]]
+        wide.columns = [column if isinstance(column, str) else format_length(column) for column in wide.columns]
+        print(wide.to_markdown(index=False))
+    draw(scores)
+
+
+def _score(right: float, asked: float) -> str:
+    low, high = stats.wilson(right, asked)
+    return f"{100 * right / asked:.0f} ({100 * low:.0f}-{100 * high:.0f})"
+
+
+def draw(scores: pd.DataFrame) -> None:
+    """Per cent right against the background tokens that were written, a line for each length."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "gates"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
+    for i, (length, rows) in enumerate(scores.groupby("length")):
+        rows = rows.sort_values("written")
+        written = [max(share * length, 0.1) for share in rows.written]
+        ends = [stats.wilson(row.right, row.asked) for row in rows.itertuples()]
+        share = list(100 * rows.right / rows.asked)
+        bars = [[s - 100 * low for s, (low, _) in zip(share, ends, strict=True)]]
+        bars += [[100 * high - s for s, (_, high) in zip(share, ends, strict=True)]]
+        axes.errorbar(
+            written, share, yerr=bars, marker="o", markersize=4, capsize=2, color=f"C{i}",
+            label=f"{format_length(length)} tokens",
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_ylim(0, 102)
+    axes.set_xlabel("background tokens that the layer which writes most writes, in the whole context")
+    axes.set_ylabel("BABILong qa1 to qa5, mean: right, %")
+    axes.legend(fontsize=8, loc="lower left")
+    figure.savefig(PICTURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
