@@ -1,0 +1,98 @@
+"""`atlas-bench probe`: what the parts of a trained model contribute to its score, each taken away after training.
+
+The model as it is and every altered one read the same contexts and are asked the same questions. They are the models
+of one plan: their records are kept like any run's, and what is compared is the answers, question by question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atlas_bench import plan, registry, runner
+from atlas_bench.errors import UserError
+from atlas_bench.models import loading, specs
+from atlas_bench.progress import Progress
+from atlas_bench.results import store
+from atlas_bench.results.compare import Comparison, compare
+from atlas_bench.types import Model, TaskOptions
+from atlas_bench.units import format_length
+
+NEAREST = 4  # without --reset the memory forgets all but the last quarter of the shortest context
+
+
+def main(
+    word: str, *, task: str, lengths: Sequence[int], out: Path, reset: Sequence[int] | None = None, samples: int = 100,
+    seed: int = 0, data: str = "generated", background: str = "generated", encoding: str | None = None,
+    code: Sequence[Path] = (), progress: Progress, **machine: Any,
+) -> tuple[Comparison, bool]:  # fmt: skip
+    """(the altered models compared with the whole one, whether nothing failed); records go to out/*.jsonl.
+
+    word     a trained model: an embedded one or a folder, NAME=FOLDER to show it under another name
+    reset    tokens before the question from which on the model remembers; a row for each
+    machine  threads, device and products, as loading.load() takes them
+
+    The comparison has, beside what results.compare.compare() states, "alterations" (name -> effect) and "notes" of the
+    records. Raises UserError for every mistake before anything is written, KeyboardInterrupt on Ctrl-C.
+    """
+    shown, spec = specs.shown(word)
+    check(spec)
+    distances = _distances(reset, lengths)
+    for file in code:
+        registry.name_file(file)
+    wanted = plan.parse_tasks(task)
+    store.check_writable(out)
+    models, effects = altered_models(shown, spec, distances, **machine)
+    cells = plan.make(
+        wanted, lengths=lengths, models=list(models), seeds=[seed], samples=samples,
+        options=TaskOptions(data, background, encoding=encoding),
+    )  # fmt: skip
+    store.check_names(out, models)
+    plan.check(cells, models)
+    records = runner.run(cells, models, out, runner.Settings(), progress)
+    notes = list(dict.fromkeys(record.note for record in records if record.note))
+    comparison = compare(records, list(models)) | {"alterations": effects, "notes": notes}
+    return comparison, all(record.status not in store.AGAIN for record in records)
+
+
+def check(spec: str) -> None:
+    """Raise UserError for what is no model, and for one that has no parts which could be taken away here."""
+    can = "An embedded model can be probed, and a folder that `atlas-bench train` wrote; see `atlas-bench list models`."
+    if specs.is_elsewhere(spec):
+        runs = f"`atlas-bench run babilong:qa1 --len 1K,4K,16K --model {spec}` shows how far it remembers"
+        raise UserError(f"'{spec}' cannot be probed: its layers are not atlas-bench's own. {can} {runs}.")
+    if spec in registry.MODELS:
+        raise UserError(f"'{spec}' cannot be probed: it is a control, without weights or memory. {can}")
+    specs.check(spec)
+
+
+def altered_models(
+    shown: str, spec: str, distances: Sequence[int], **machine: Any
+) -> tuple[dict[str, Model], dict[str, str]]:
+    """({name: model}, the whole one first, {what is behind ';' in the others' names: its effect})."""
+    whole = loading.named(shown, spec, **machine)
+    from atlas_bench.models.alterations import Recent, alterations, altered  # torch, which load() has imported
+
+    found = {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
+    for tokens in distances:
+        effect = f"everything but the last {tokens:,} tokens before a question is forgotten"
+        found[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
+    models = {shown: whole} | {f"{shown};{name}": model for name, (model, _) in found.items()}
+    if shown != spec:
+        for name, (model, _) in found.items():
+            model.spec = f"{spec};{name}"
+    return models, {name: effect for name, (_, effect) in found.items()}
+
+
+def _distances(reset: Sequence[int] | None, lengths: Sequence[int]) -> list[int]:
+    """Tokens before the question that are remembered, one number for each row; none for contexts of facts alone."""
+    if reset is None:
+        return [quarter] if (quarter := min(lengths) // NEAREST) else []
+    for tokens in reset:
+        if not 0 < tokens < max(lengths):
+            raise UserError(
+                f"--reset {format_length(tokens)} would {'leave nothing to read' if not tokens else 'forget nothing'}: "
+                f"the longest context has {format_length(max(lengths))} tokens. Give 1 or more, and fewer than that."
+            )
+    return list(reset)
