@@ -76,7 +76,7 @@ def altered_models(
 
     found = {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
     for tokens in distances:
-        effect = f"everything but the last {tokens:,} tokens before a question is forgotten"
+        effect = f"all that is older than {tokens:,} tokens is forgotten"
         found[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
     models = {shown: whole} | {f"{shown};{name}": model for name, (model, _) in found.items()}
     if shown != spec:

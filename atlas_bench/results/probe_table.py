@@ -29,7 +29,7 @@ def render(probe: Comparison, console: Console) -> None:
 
     for task, at, rows in cells(probe):
         table = Table(
-            title=Text(f"{task}, {at}", style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
+            title=Text(f"{task}, {at}", style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=0,
             show_edge=False, pad_edge=False,
         )  # fmt: skip
         for name in COLUMNS:
