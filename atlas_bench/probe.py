@@ -19,7 +19,7 @@ from atlas_bench.results.compare import Comparison, compare
 from atlas_bench.types import Model, TaskOptions
 from atlas_bench.units import format_length
 
-NEAREST = 4  # without --reset the memory forgets all but the last quarter of the shortest context
+QUARTER = 4  # without --reset all but the last quarter of the shortest context is forgotten
 
 
 def main(
@@ -30,7 +30,7 @@ def main(
     """(the altered models compared with the whole one, whether nothing failed); records go to out/*.jsonl.
 
     word     a trained model: an embedded one or a folder, NAME=FOLDER to show it under another name
-    reset    tokens before the question from which on the model remembers; a row for each
+    reset    tokens before a question that are remembered while all older ones are forgotten; a row for each
     machine  threads, device and products, as loading.load() takes them
 
     The comparison has, beside what results.compare.compare() states, "alterations" (name -> effect) and "notes" of the
@@ -43,7 +43,9 @@ def main(
         registry.name_file(file)
     wanted = plan.parse_tasks(task)
     store.check_writable(out)
-    models, effects = altered_models(shown, spec, distances, **machine)
+    whole = loading.named(shown, spec, **machine)
+    parts = take_apart(whole, distances)
+    models = {shown: whole} | {f"{shown};{name}": model for name, (model, _) in parts.items()}
     cells = plan.make(
         wanted, lengths=lengths, models=list(models), seeds=[seed], samples=samples,
         options=TaskOptions(data, background, encoding=encoding),
@@ -52,6 +54,7 @@ def main(
     plan.check(cells, models)
     records = runner.run(cells, models, out, runner.Settings(), progress)
     notes = list(dict.fromkeys(record.note for record in records if record.note))
+    effects = {name: effect for name, (_, effect) in parts.items()}
     comparison = compare(records, list(models)) | {"alterations": effects, "notes": notes}
     return comparison, all(record.status not in store.AGAIN for record in records)
 
@@ -67,28 +70,24 @@ def check(spec: str) -> None:
     specs.check(spec)
 
 
-def altered_models(
-    shown: str, spec: str, distances: Sequence[int], **machine: Any
-) -> tuple[dict[str, Model], dict[str, str]]:
-    """({name: model}, the whole one first, {what is behind ';' in the others' names: its effect})."""
-    whole = loading.named(shown, spec, **machine)
+def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, str]]:
+    """Name -> (altered model, effect): each alteration that a LanguageModel has, and a reset at each distance."""
     from atlas_bench.models.alterations import Recent, alterations, altered  # torch, which load() has imported
 
     found = {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
     for tokens in distances:
         effect = f"all that is older than {tokens:,} tokens is forgotten"
         found[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
-    models = {shown: whole} | {f"{shown};{name}": model for name, (model, _) in found.items()}
-    if shown != spec:
+    if hasattr(whole, "spec"):  # the user gave it another name to be shown
         for name, (model, _) in found.items():
-            model.spec = f"{spec};{name}"
-    return models, {name: effect for name, (_, effect) in found.items()}
+            model.spec = f"{whole.spec};{name}"
+    return found
 
 
 def _distances(reset: Sequence[int] | None, lengths: Sequence[int]) -> list[int]:
     """Tokens before the question that are remembered, one number for each row; none for contexts of facts alone."""
     if reset is None:
-        return [quarter] if (quarter := min(lengths) // NEAREST) else []
+        return [last] if (last := min(lengths) // QUARTER) else []
     for tokens in reset:
         if not 0 < tokens < max(lengths):
             raise UserError(
