@@ -12,10 +12,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from atlas_bench import registry
+from atlas_bench import plan, registry, runner
 from atlas_bench.cli import app
 from atlas_bench.models import loading
+from atlas_bench.models.alterations import Recent
 from atlas_bench.models.decoder import Config, Decoder
+from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.compare import compare
 
@@ -89,6 +91,31 @@ def test_a_killed_probe_goes_on(here):
     result = call(*words)
     assert result.exit_code == 0 and result.stderr.count("not run again") == len(kept), result.output
     assert [record.model for record in store.read(file)[0]] == names
+
+
+def test_a_reset_model_goes_on_from_a_checkpoint(tmp_path):
+    class Stopped(Recent):
+        """Ctrl-C at the sixth block."""
+
+        fed = 0
+
+        def feed(self, state, tokens):
+            self.fed += 1
+            if self.fed == 6:
+                raise KeyboardInterrupt
+            return super().feed(state, tokens)
+
+    model, settings = loading.load("swa-nano"), runner.Settings(batch=2, block=100, checkpoint_tokens=200)
+    (cell,) = plan.make([("babilong", "qa1")], lengths=[1000], models=["recent"], samples=3)
+
+    def run(recent, folder):
+        return runner.run([cell], {"recent": recent}, folder, settings, Progress(quiet=True))[0]
+
+    with pytest.raises(runner.Interrupted, match="at token 1,000; saved in"):
+        run(Stopped(model, 300), tmp_path / "stopped")
+    resumed, whole = run(Recent(model, 300), tmp_path / "stopped"), run(Recent(model, 300), tmp_path / "whole")
+    assert resumed.resumed and not whole.resumed and whole.status == "ok"
+    assert resumed.answers == whole.answers and resumed.tokens_read == whole.tokens_read == 3000
 
 
 def test_a_users_memory_is_taken_apart_under_the_name_that_it_is_given(here):
