@@ -255,7 +255,7 @@ def compare(
     cls=config.Command,
     epilog=_examples(
         "probe atlas-nano",
-        "probe ./my-model --task babilong:qa1,mqar:8 --len 1K,16K --reset 500",
+        "probe ./my-model --task mqar:8 --len 1K,16K --reset 500",
     ),
 )
 def probe(
@@ -276,7 +276,7 @@ def probe(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Take a trained model apart: what does each part add to its score?
+    """Take a trained model apart: what does each part contribute?
 
     The model answers the same questions whole and with one part taken away after training: an ingredient of its
     memory's rule, the memory of a layer, all older than a distance, the screen, attention.
