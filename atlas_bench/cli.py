@@ -254,6 +254,61 @@ def compare(
 @app.command(
     cls=config.Command,
     epilog=_examples(
+        "probe atlas-nano",
+        "probe ./my-model --task mqar:8 --len 1K,16K --reset 500",
+    ),
+)
+def probe(
+    model: opt.ProbedModel,
+    task: opt.Task = "babilong:qa1",
+    length: opt.Length = "4K",
+    reset: opt.Reset = None,
+    samples: opt.Samples = 100,
+    seed: opt.QuestionSeed = 0,
+    data: opt.Data = "generated",
+    background: opt.Background = "generated",
+    encoding: opt.Encoding = None,
+    out: opt.RecordsFolder = Path("probe"),
+    threads: opt.Threads = None,
+    device: opt.Device = None,
+    products: opt.Products = None,
+    code: opt.Code = [],  # noqa: B006
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Take a trained model apart: what does each part contribute?
+
+    The model answers the same questions whole and with one part taken away after training: an ingredient of its
+    memory's rule, the memory of a layer, all older than a distance, the screen, attention.
+
+    The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
+    command, 130 after Ctrl-C.
+    """
+    output.quieten(quiet)
+    output.loading(quiet)
+    from atlas_bench import probe as command
+    from atlas_bench.progress import Progress
+    from atlas_bench.results import probe_table
+    from atlas_bench.units import parse_lengths
+
+    comparison, well = command.main(
+        model, task=task, lengths=parse_lengths(length), reset=parse_lengths(reset) if reset else None, out=out,
+        samples=samples, seed=seed, data=data, background=background, encoding=encoding, threads=threads,
+        device=device, products=products, code=code, progress=Progress(quiet=quiet),
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(comparison, indent=2, default=str))
+    else:
+        from rich.console import Console
+
+        probe_table.render(comparison, Console())
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command(
+    cls=config.Command,
+    epilog=_examples(
         "changes runs-before runs",
         "changes runs-before runs -o changes.html",
     ),

@@ -46,7 +46,7 @@ HEADS = (  # of a command's help
     "Other",
 )
 _NUMBERS = {"integer": "a whole number, such as 20", "number": "a number, such as 20 or 0.5"}
-_RESUMING = ("run", "compare", "train")
+_RESUMING = ("run", "compare", "probe", "train")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG)
 
 

@@ -31,7 +31,7 @@ _AMOUNTS_AND_CHOICES = {
         "paced",
         "no-examine",
     ),
-    *("to", "kind", "encoding", "canary"),
+    *("to", "kind", "encoding", "canary", "reset"),
 }
 
 

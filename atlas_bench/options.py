@@ -117,6 +117,9 @@ Name = Annotated[
         autocompletion=_names,
     ),
 ]
+ProbedModel = Annotated[
+    str, Argument(metavar="MODEL", help="An embedded model, or a folder that `train` wrote.", autocompletion=_models)
+]
 TrainedModel = Annotated[
     str, Argument(metavar="MODEL", help="Name or folder of a trained model.", autocompletion=_models)
 ]
@@ -145,11 +148,20 @@ RunModels = Annotated[
     ),
 ]
 Models = Annotated[list[str] | None, _asked(metavar="MODEL", help="Only these; repeatable.", autocompletion=_models)]
+Reset = Annotated[
+    str | None,
+    _asked(
+        metavar=_LENGTHS,
+        help="Forget all but so many tokens before a question [a quarter of the context].",
+        callback=_lengths,
+    ),
+]
 Samples = Annotated[int, _asked(metavar="N", min=1, help="Questions in each cell.")]
 RunSamples = Annotated[
     int | None, _asked(metavar="N", min=1, help="Questions in each cell [by length: docs/tasks.md].")
 ]
 Seeds = Annotated[list[int], _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides every sample; repeatable.")]
+QuestionSeed = Annotated[int, _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides the questions.")]
 CompareSeed = Annotated[int, _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides weights, lessons and questions.")]
 TrainSeed = Annotated[int, _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides weights and data.")]
 Data = Annotated[str, _asked(metavar="WHERE", help="generated, hub, or a folder: see `describe TASK`")]

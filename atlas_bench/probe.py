@@ -1,105 +1,97 @@
-"""What the contracts of verify.py are checked on: small memories, random streams, and the rule alone.
+"""`atlas-bench probe`: what the parts of a trained model contribute to its score, each taken away after training.
 
-build = builder(Titans)                                   # makes one Titans after another, all alike
-y, state = build()(tokens())                              # half of the tokens open
-y, state = build(write_bias=SPARSE)(sparse_tokens())      # few, and some blocks wholly closed
-y, state = token_by_token(build(), tokens())
+The model as it is and every altered one read the same contexts and are asked the same questions. They are the models
+of one plan: their records are kept like any run's, and what is compared is the answers, question by question.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from atlas_bench import plan, registry, runner
+from atlas_bench.errors import UserError
+from atlas_bench.models import loading, specs
+from atlas_bench.progress import Progress
+from atlas_bench.results import store
+from atlas_bench.results.compare import Comparison, compare
+from atlas_bench.types import Model, TaskOptions
+from atlas_bench.units import format_length
 
-from atlas_bench.kernels.anchored import naive
-from atlas_bench.models.memory.base import EVENT_BLOCK, Memory, State
-
-WIDTH, HEADS, HEAD = 32, 2, 16
-ROWS, LENGTH = 3, 300
-SPARSE = -6.0  # write bias that opens a gate on 3 % of random tokens
-QUIET = slice(64, 192)  # two blocks of a sparse stream that no gate lets in
-
-Build = Callable[..., Memory]
+QUARTER = 4  # without --reset all but the last quarter of the shortest context is forgotten
 
 
-def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Build:
-    """A function that makes equal memories of the variant, none of whose weights is zero.
+def main(
+    word: str, *, task: str, lengths: Sequence[int], out: Path, reset: Sequence[int] | None = None, samples: int = 100,
+    seed: int = 0, data: str = "generated", background: str = "generated", encoding: str | None = None,
+    code: Sequence[Path] = (), progress: Progress, **machine: Any,
+) -> tuple[Comparison, bool]:  # fmt: skip
+    """(the altered models compared with the whole one, whether nothing failed); records go to out/*.jsonl.
 
-    write_bias  of the write gate: -3 opens it on half of random tokens, by a tenth on average; 5 wholly on all
-    gate_std    of the weights of all other gates
+    word     a trained model: an embedded one or a folder, NAME=FOLDER to show it under another name
+    reset    tokens before a question that are remembered while all older ones are forgotten; a row for each
+    machine  threads, device and products, as loading.load() takes them
+
+    The comparison has, beside what results.compare.compare() states, "alterations" (name -> effect) and "notes" of the
+    records. Raises UserError for every mistake before anything is written, KeyboardInterrupt on Ctrl-C.
     """
-
-    def build(
-        *, write_bias: float = -3.0, gate_std: float = 0.3, dtype: torch.dtype = torch.float64,
-        width: int = WIDTH, head: int = HEAD, variant: type[Memory] = variant,
-    ) -> Memory:  # fmt: skip
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(0)
-            memory = variant(width, HEADS, head, **(options or {})).to(dtype)
-            for name, parameter in memory.named_parameters():
-                if parameter.dim() > 1 and not name.startswith("gate.") and not parameter.any():
-                    parameter.normal_(std=0.2)  # outputs and fast weights begin at zero
-            for name, linear in memory.gate.items():
-                linear.weight.normal_(std=0.3 if name == "write" else gate_std)
-            if "write" in memory.gate:
-                memory.gate["write"].bias.fill_(write_bias)
-        return memory
-
-    build.variant = variant
-    return build
-
-
-def tokens(rows: int = ROWS, length: int = LENGTH, width: int = WIDTH, seed: int = 1) -> Tensor:
-    """Random inputs of a memory, float64 [B, T, D]; the same for the same arguments."""
-    return torch.randn(rows, length, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    shown, spec = specs.shown(word)
+    check(spec)
+    distances = _distances(reset, lengths)
+    for file in code:
+        registry.name_file(file)
+    wanted = plan.parse_tasks(task)
+    store.check_writable(out)
+    whole = loading.named(shown, spec, **machine)
+    parts = take_apart(whole, distances)
+    models = {shown: whole} | {f"{shown};{name}": model for name, (model, _) in parts.items()}
+    cells = plan.make(
+        wanted, lengths=lengths, models=list(models), seeds=[seed], samples=samples,
+        options=TaskOptions(data, background, encoding=encoding),
+    )  # fmt: skip
+    store.check_names(out, models)
+    plan.check(cells, models)
+    records = runner.run(cells, models, out, runner.Settings(), progress)
+    notes = list(dict.fromkeys(record.note for record in records if record.note))
+    effects = {name: effect for name, (_, effect) in parts.items()}
+    comparison = compare(records, list(models)) | {"alterations": effects, "notes": notes}
+    return comparison, all(record.status not in store.AGAIN for record in records)
 
 
-def sparse_tokens() -> Tensor:
-    """tokens() of which no gate lets QUIET in, and few of the others where its bias is SPARSE; [B, T, D]."""
-    x = tokens()
-    x[:, QUIET] *= 0.01  # next to nothing is added to the bias
-    return x
+def check(spec: str) -> None:
+    """Raise UserError for what is no model, and for one that has no parts which could be taken away here."""
+    can = "An embedded model can be probed, and a folder that `atlas-bench train` wrote; see `atlas-bench list models`."
+    if specs.is_elsewhere(spec):
+        runs = f"`atlas-bench run babilong:qa1 --len 1K,4K,16K --model {spec}` shows how far it remembers"
+        raise UserError(f"'{spec}' cannot be probed: its layers are not atlas-bench's own. {can} {runs}.")
+    if spec in registry.MODELS:
+        raise UserError(f"'{spec}' cannot be probed: it is a control, without weights or memory. {can}")
+    specs.check(spec)
 
 
-def open_tokens(memory: Memory, x: Tensor) -> list[int]:
-    """Of each block of 64, the most tokens that any row and head lets in."""
-    is_open = memory._gates(x)["write"].detach() > 0
-    blocks = F.pad(is_open, (0, 0, 0, -x.shape[1] % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK))
-    return blocks.sum(2).amax((0, 2)).tolist()
+def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, str]]:
+    """Name -> (altered model, effect): each alteration that a LanguageModel has, and a reset at each distance."""
+    from atlas_bench.models.alterations import Recent, alterations, altered  # torch, which load() has imported
+
+    found = {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
+    for tokens in distances:
+        effect = f"all that is older than {tokens:,} tokens is forgotten"
+        found[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
+    if hasattr(whole, "spec"):  # the user gave it another name to be shown
+        for name, (model, _) in found.items():
+            model.spec = f"{whole.spec};{name}"
+    return found
 
 
-def token_by_token(memory: Memory, x: Tensor) -> tuple[Tensor, State]:
-    """Outputs and state of x [B, T, D] by the rule alone: no event loop, no closed form, no skipping.
-
-    write() and read(), or kernels/anchored/naive.py for a row of the family whose chunk_size is above 1.
-    """
-    window, size = memory.omega_window, memory.chunk_size
-    gates = memory._gates(x)
-    k, v = memory._pairs(F.pad(x, (0, 0, window - 1, 0)))
-    q, state = memory._address(memory.query(x)), memory.init_state(x.shape[0])
-    if size > 1:
-        y, _ = naive.anchored(memory.rule, q, k, v, memory.terms(gates), state)
-        whole = x.shape[1] // size * size  # the state is that of the last anchor
-        terms = memory.terms({name: gate[:, :whole] for name, gate in gates.items()})
-        _, state = naive.anchored(memory.rule, q[:, :whole], k, v, terms, state)
-        return memory.out(y.flatten(2)), state
-    outputs = []
-    for t in range(x.shape[1]):
-        here = slice(t, t + window)
-        at = {name: gate[:, t] for name, gate in gates.items()}
-        state = memory.write(state, k[:, here].transpose(1, 2), v[:, here].transpose(1, 2), at)
-        outputs.append(memory.read(state, q[:, t : t + 1].transpose(1, 2)).transpose(1, 2))
-    return memory.out(torch.cat(outputs, 1).flatten(2)), state
-
-
-def stream(memory: Memory, x: Tensor, splits: Sequence[int], **options: Any) -> tuple[Tensor, State]:
-    """Outputs and state after x [B, T, D] was fed in blocks of the lengths `splits`, which add up to T."""
-    state, outputs = None, []
-    for block in x.split(list(splits), 1):
-        y, state = memory(block, state, **options)
-        outputs.append(y)
-    return torch.cat(outputs, 1), state
+def _distances(reset: Sequence[int] | None, lengths: Sequence[int]) -> list[int]:
+    """Tokens before the question that are remembered, one number for each row; none for contexts of facts alone."""
+    if reset is None:
+        return [last] if (last := min(lengths) // QUARTER) else []
+    for tokens in reset:
+        if not 0 < tokens < max(lengths):
+            raise UserError(
+                f"--reset {format_length(tokens)} would {'leave nothing to read' if not tokens else 'forget nothing'}: "
+                f"the longest context has {format_length(max(lengths))} tokens. Give 1 or more, and fewer than that."
+            )
+    return list(reset)

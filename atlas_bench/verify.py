@@ -20,10 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atlas_bench.models.memory.base import EVENT_BLOCK, Memory, State
-from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
-from atlas_bench.models.memory.user_file import NO_WRITE_GATE, told
-from atlas_bench.probe import (
+from atlas_bench.fixtures import (
     HEAD,
     HEADS,
     LENGTH,
@@ -37,6 +34,9 @@ from atlas_bench.probe import (
     token_by_token,
     tokens,
 )
+from atlas_bench.models.memory.base import EVENT_BLOCK, Memory, State
+from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
+from atlas_bench.models.memory.user_file import NO_WRITE_GATE, told
 
 EXACT = 1e-9  # float64 sums in another order
 CLOSED = 1e-8  # a closed form against the rule token by token

@@ -18,7 +18,10 @@ from atlas_bench.config import FILE, Command, _key, line_of
 from atlas_bench.results import store
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / FILE
-COMMANDS = ("run", "report", "compare", "changes", "train", "verify", "list", "describe", "doctor", "push", "export")
+COMMANDS = (
+    *("run", "report", "compare", "probe", "changes", "train"),
+    *("verify", "list", "describe", "doctor", "push", "export"),
+)
 QUICK = ("run", "mqar:8", "--len", "1K", "--model", "oracle", "--quiet")
 
 

@@ -186,6 +186,7 @@ def test_what_needs_torch_says_so_in_one_message(tmp_path):
     commands = (
         f"run mqar:8 --len 1K --out {tmp_path}", "verify titans", f"train --memory titans --out {tmp_path / 'model'}",
         f"compare atlas-nano swa-nano --task mqar:8 --len 1K --out {tmp_path}", "describe 170M",
+        f"probe atlas-nano --out {tmp_path}",
     )  # fmt: skip
     for (code, said, _), command in zip(without_torch(*commands), commands, strict=True):
         assert code == "2" and said.startswith("error: torch is not installed"), (command, said)

@@ -38,6 +38,8 @@ MISTAKES = {  # what is typed -> what the message tells to type
     "run babilong --model openai:http://localhost:8000/v1": "openai:http://localhost:8000/v1#MODEL",
     "run babilong --model openai:localhost#qwen": "openai:http://localhost:8000/v1#MODEL",
     "run babilong --model a=oracle --model a=constant": "Give each its own.",
+    "probe hf:gpt2": "atlas-bench run babilong:qa1 --len 1K,4K,16K --model hf:gpt2",
+    "probe atlas-nan": "Did you mean 'atlas-nano'?",
     "train --memory titan --out m": "Did you mean 'titans'?",
     "compare ttt-mlp titans --task mqar:8 --len 1K": "--train 20M",
     "report nothere": "no results at 'nothere'",
@@ -73,7 +75,7 @@ def test_a_mistake_is_one_message_that_names_what_to_type(told, typed):
     code, out, error, torch = told[typed]
     assert code == 2 and not out and error.startswith("error: ") and error.count("\n") == 1, (code, out, error)
     assert MISTAKES[typed] in error, error
-    assert not torch or not typed.startswith("run ")
+    assert not torch or not typed.startswith(("run ", "probe "))
 
 
 def test_there_are_twenty_of_run_alone():
