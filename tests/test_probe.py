@@ -25,7 +25,8 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
 ATLAS = ["probe", "atlas-nano", "--len", "256", "--samples", "4"]
 ALTERED = [
     *("muon=off", "window=1", "momentum=off", "forgetting=off", "lr=1", "degree=1", "ingredients=off"),
-    *("layer1=closed", "layer2=closed", "memory=closed", "attention=self", "reset=64"),
+    *("layer1=closed", "layer2=closed", "layer3=closed", "layer4=closed", "memory=closed"),
+    *("screen=open", "attention=self", "reset=64"),
 ]
 
 
