@@ -54,13 +54,14 @@ def small(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """Made sentences in shards of 20K tokens."""
-    endless = corpora.endless
+    """Made sentences in shards of 20K tokens, for tasks of the test's own: the registry's would remember them."""
+    endless, task = corpora.endless, registry.task
 
     def smaller(*args: Any, **options: Any) -> corpora.Corpus:
         return endless(*args, **options | {"cache": cache, "shard_tokens": 20_000})
 
     monkeypatch.setattr(corpora, "endless", smaller)
+    monkeypatch.setattr(registry, "task", memoise(lambda name: type(task(name))()))
 
 
 @pytest.fixture
