@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # A job in the background begins with Ctrl-C ignored, and so do its children: those that tests interrupt would not end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,7 +26,18 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("ATLAS_BENCH_CACHE", str(Path(__file__).parents[1] / ".pytest_cache" / "atlas-bench"))
-READ = ("ATLAS_BENCH_", "HF_", "OMP_", "OPENAI_", "TRITON_")  # environment variables that the program and its tests read
+settings.register_profile("tests", deadline=None)  # another worker may have the processor meanwhile
+settings.load_profile("tests")
+
+READ = (
+    "ATLAS_BENCH_",
+    "HF_DATASETS_OFFLINE",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "OMP_",
+    "OPENAI_",
+    "TRITON_",
+)  # what is read
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from atlas_bench.results.stats import wilson
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.haystack import Pieces, Span
 from atlas_bench.types import Rules, Sample, TaskOptions
+from tests.marks import sweep
 from tests.tasks.test_recall import write_folder as write_recall
 from tests.tasks.test_ruler_documents import HOTPOTQA, SQUAD
 
@@ -40,7 +41,9 @@ NEVER_RIGHT = {("babilong/official", "none")}  # "one" is a part of "none": a kn
 LENGTHS = (1000, 4096, 16_001)
 TOKENIZER = embedded()
 GOLDEN = Path(__file__).with_name("samples.json")  # name:subset -> digest of three samples
-every_cell = pytest.mark.parametrize(("name", "subset"), CELLS, ids=[f"{name}-{subset}" for name, subset in CELLS])
+IDS = [f"{name}-{subset}" for name, subset in CELLS]
+every_cell = pytest.mark.parametrize(("name", "subset"), CELLS, ids=IDS)
+ONE_EACH = list({name: (name, subset) for name, subset in CELLS}.values())  # task -> the last of its subsets
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +260,7 @@ def test_a_length_that_does_not_fit_is_refused_with_one_that_does(small: None, n
         samples(name, subset, least - 1, 1)
 
 
-@every_cell
+@sweep("name, subset", CELLS, quick=ONE_EACH, ids=IDS)
 def test_ten_million_tokens_in_the_memory_of_a_block(bounded: None, name: str, subset: str) -> None:
     length, block = 10_000_000, 1 << 16
     samples(name, subset, 1_000_000, 1)  # makes the four documents

@@ -65,6 +65,7 @@ def test_lengths(length, chunk_size, window, monkeypatch):
     check(rule, case(rule, length, window, monkeypatch))
 
 
+@pytest.mark.slow
 def test_a_thousand_tokens(monkeypatch):
     rule = Rule(MAPS["mlp"], chunk_size=64)
     check(rule, case(rule, 1000, 1, monkeypatch), tolerance=(1e-4, 1e-3))

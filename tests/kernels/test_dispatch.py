@@ -1,5 +1,7 @@
 """Which form runs and why; in the interpreter the Triton forms stand in for themselves on a GPU."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import nn
@@ -10,10 +12,14 @@ from atlas_bench.kernels import check, dispatch, processor
 from atlas_bench.kernels.anchored import chunk as anchored_chunk
 from atlas_bench.kernels.omega import chunk as omega_chunk
 from atlas_bench.models import loading
+from tests.marks import sweep
 
 
-@pytest.mark.parametrize("op", dispatch.OPS)
-@pytest.mark.parametrize("form", ["chunk", "triton"])
+@sweep(
+    "form, op",
+    product(["chunk", "triton"], dispatch.OPS),
+    quick=[*product(["chunk"], dispatch.OPS), ("triton", "gates"), ("triton", "recurrence")],
+)
 def test_every_form_of_every_op_agrees_with_its_definition(op, form):
     assert check.error(op, form, "cpu") < 1e-4
 
@@ -53,8 +59,8 @@ def test_a_kernel_that_cannot_run_is_a_reason(gpu, monkeypatch):
         ("gated-deltanet", {}),
         ("omeganet", {"omega_window": 3}),
         ("titans", {"map": "matrix", "chunk_size": 16}),
-        ("titans", {"chunk_size": 16}),
-        ("atlas", {"chunk_size": 16, "muon_every": 16}),
+        pytest.param("titans", {"chunk_size": 16}, marks=pytest.mark.slow),
+        pytest.param("atlas", {"chunk_size": 16, "muon_every": 16}, marks=pytest.mark.slow),
     ],
 )
 def test_memories_are_the_same_of_either_form(memory, options, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from atlas_bench.kernels.gates import chunk
 from atlas_bench.kernels.gates import triton as kernels
 from tests.kernels.test_gates import BOUNDS, gates, run
+from tests.marks import sweep
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def test_half_precision_inside_the_backward():
     check(gates(40, 4, dtype=torch.float32), 0.9, 1e-2, compute=torch.float16)
 
 
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 1000])
+@sweep("length", (1, 63, 64, 65, 1000), quick=(1, 63, 64, 65))
 def test_any_length(length):
     """Chunks as a sequence is cut into them, the last one closed from where the sequence ends."""
     size = min(64, length)
