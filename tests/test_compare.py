@@ -162,6 +162,7 @@ def test_another_recipe_or_version_of_the_program_is_another_training(here, monk
             assert not set(folders()) & set(before)
 
 
+@pytest.mark.slow
 def test_a_file_edited_meanwhile_is_trained_as_it_was(here):
     contending = contenders.resolve(["titans", "./my_memory.py:most_caution=0.5"], train=True)
     _, mine = contenders.trainings(contending, {"mqar": ["8"]}, 1000, here / "models", seed=9)
