@@ -65,6 +65,7 @@ def test_a_file_is_trained_asked_and_compared_and_a_failure_stops_nobody(here):
     assert "Trained by one recipe from nothing: 1,000 tokens a model; seed 9." in second.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_trainings_and_says_how_to_go_on(here):
     words = ["compare", "titans", "./my_memory.py", "--task", "mqar:8", "--len", "256", "--train", "20M"]
     process = subprocess.Popen(

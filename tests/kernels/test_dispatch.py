@@ -53,15 +53,16 @@ def test_a_kernel_that_cannot_run_is_a_reason(gpu, monkeypatch):
     assert dispatch.why_not("gates", "cuda", size=64) == "it does not run here (RuntimeError: no C compiler)"
 
 
-@pytest.mark.parametrize(
-    ("memory", "options"),
+@sweep(
+    "memory, options",
     [
         ("gated-deltanet", {}),
         ("omeganet", {"omega_window": 3}),
         ("titans", {"map": "matrix", "chunk_size": 16}),
-        pytest.param("titans", {"chunk_size": 16}, marks=pytest.mark.slow),
-        pytest.param("atlas", {"chunk_size": 16, "muon_every": 16}, marks=pytest.mark.slow),
+        ("titans", {"chunk_size": 16}),
+        ("atlas", {"chunk_size": 16, "muon_every": 16}),
     ],
+    quick=[("gated-deltanet", {})],
 )
 def test_memories_are_the_same_of_either_form(memory, options, monkeypatch):
     """The interpreter's kernels in the places of the torch forms, composed as on a GPU."""

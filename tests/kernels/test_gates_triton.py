@@ -32,7 +32,7 @@ def check(inputs, bounded_at, tolerance, **options):
 
 @pytest.mark.parametrize("bounded_at", BOUNDS)
 @pytest.mark.parametrize("momentum", [True, False])
-@pytest.mark.parametrize("size, window", [(1, 4), (16, 1), (21, 2), (63, 8), (64, 1), (64, 4)])
+@sweep("size, window", [(1, 4), (16, 1), (21, 2), (63, 8), (64, 1), (64, 4)], quick=[(1, 4), (21, 2), (64, 1)])
 def test_equals_the_torch_form(size, window, momentum, bounded_at):
     check(gates(size, window, momentum=momentum, dtype=torch.float32, rows=1), bounded_at, 1e-5)
 

@@ -60,7 +60,7 @@ def close(a, b, tolerance=1e-8):
     return a.keys() == b.keys() and all(np.abs(a[k] - b[k]).max(initial=0) <= tolerance for k in a)
 
 
-@sweep("splits", SPLITS, quick=SPLITS[1:])
+@sweep("splits", SPLITS, quick=[SPLITS[1], *SPLITS[3:]])
 def test_any_split_gives_the_same_state_and_answer(model, tokens, splits):
     whole, pieces = feed(model, tokens, [333]), feed(model, tokens, splits)
     assert close(model.pack(whole), model.pack(pieces))
