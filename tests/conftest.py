@@ -29,15 +29,8 @@ os.environ.setdefault("ATLAS_BENCH_CACHE", str(Path(__file__).parents[1] / ".pyt
 settings.register_profile("tests", deadline=None)  # another worker may have the processor meanwhile
 settings.load_profile("tests")
 
-READ = (
-    "ATLAS_BENCH_",
-    "HF_DATASETS_OFFLINE",
-    "HF_HOME",
-    "HF_HUB_OFFLINE",
-    "OMP_",
-    "OPENAI_",
-    "TRITON_",
-)  # what is read
+# environment variables that the program and its tests read
+READ = ("ATLAS_BENCH_", "HF_DATASETS_OFFLINE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OPENAI_", "TRITON_")
 
 
 @pytest.fixture(autouse=True)
