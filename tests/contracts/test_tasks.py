@@ -261,7 +261,7 @@ def test_a_length_that_does_not_fit_is_refused_with_one_that_does(small: None, n
         samples(name, subset, least - 1, 1)
 
 
-@sweep("name, subset", CELLS, quick=LAST.items(), ids=IDS)
+@sweep("name, subset", CELLS, quick=FIRST.items(), ids=IDS)
 def test_ten_million_tokens_in_the_memory_of_a_block(bounded: None, name: str, subset: str) -> None:
     length, block = 10_000_000, 1 << 16
     samples(name, subset, 1_000_000, 1)  # makes the four documents
