@@ -8,7 +8,10 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 LIBRARIES := tests/test_imports.py tests/test_cli.py tests/test_config.py tests/test_output.py tests/lmeval tests/models \
 	tests/results tests/tasks/test_corpora.py tests/tasks/test_prompts.py tests/tasks/test_recall.py tests/tasks/test_ruler.py
 
-.PHONY: install run test test-faults test-newest test-oldest lock lint bench clean reproduce-nano
+# A worker for each processor, with one thread each (tests/conftest.py); a worker takes up to 2 GB of memory.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
+
+.PHONY: install run test test-all test-faults test-newest test-oldest lock lint bench clean reproduce-nano
 
 install: .venv/installed
 
@@ -22,7 +25,10 @@ run: install
 	$(BIN)/atlas-bench run babilong:qa1 --len 10M
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-all: install
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not faults'
 
 test-faults: install
 	$(BIN)/python -m pytest -m faults tests/faults
@@ -31,7 +37,7 @@ test-faults: install
 test-newest:
 	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python $(PIP) --upgrade --upgrade-strategy eager -e '.[dev]' $(TORCH)
-	.venv-newest/bin/python -m pytest $(LIBRARIES)
+	.venv-newest/bin/python -m pytest $(PARALLEL) -m 'not faults' $(LIBRARIES)
 
 test-oldest: install
 	$(BIN)/python $(PIP) uv
@@ -39,7 +45,7 @@ test-oldest: install
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --all-extras --no-header --python .venv-oldest/bin/python \
 		pyproject.toml --output-file .venv-oldest/constraints.txt
 	PIP_CONSTRAINT=$(CURDIR)/.venv-oldest/constraints.txt .venv-oldest/bin/python $(PIP) -e '.[dev]'
-	.venv-oldest/bin/python -m pytest $(LIBRARIES)
+	.venv-oldest/bin/python -m pytest $(PARALLEL) -m 'not faults' $(LIBRARIES)
 
 # Writes constraints.txt anew: the newest release of every dependency, direct and indirect, for Python 3.11 and later.
 lock:

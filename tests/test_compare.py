@@ -65,6 +65,7 @@ def test_a_file_is_trained_asked_and_compared_and_a_failure_stops_nobody(here):
     assert "Trained by one recipe from nothing: 1,000 tokens a model; seed 9." in second.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_trainings_and_says_how_to_go_on(here):
     words = ["compare", "titans", "./my_memory.py", "--task", "mqar:8", "--len", "256", "--train", "20M"]
     process = subprocess.Popen(
@@ -162,6 +163,7 @@ def test_another_recipe_or_version_of_the_program_is_another_training(here, monk
             assert not set(folders()) & set(before)
 
 
+@pytest.mark.slow
 def test_a_file_edited_meanwhile_is_trained_as_it_was(here):
     contending = contenders.resolve(["titans", "./my_memory.py:most_caution=0.5"], train=True)
     _, mine = contenders.trainings(contending, {"mqar": ["8"]}, 1000, here / "models", seed=9)

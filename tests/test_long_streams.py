@@ -11,6 +11,8 @@ from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.results.record import timeless
 from tests.test_runner import kill_and_resume, run_command
 
+pytestmark = pytest.mark.slow
+
 
 def command(model: str, length: str, out: Path, *options: str) -> list[str]:
     run = [sys.executable, "-m", "atlas_bench", "run", "babilong:qa1", "--len", length, "--model", model]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,14 +132,18 @@ def test_samples_that_were_not_answered_are_no_wrong_answers_and_are_asked_again
     assert not (tmp_path / "out" / ".checkpoints").exists()
 
 
-def test_time_that_runs_out_after_an_unanswered_sample_loses_none(tmp_path):
+def test_time_that_runs_out_after_an_unanswered_sample_loses_none(tmp_path, monkeypatch):
+    now = 0.0  # seconds; each block takes 2 ms, whatever else the machine does
+
     class Slow(Endpoint):
         def feed(self, state, tokens):
-            time.sleep(0.002)
+            nonlocal now
+            now += 0.002
             return super().feed(state, tokens)
 
     cell = replace(CELL, samples=30)
     plain = go(tmp_path / "plain", Endpoint(), cell)
+    monkeypatch.setattr("atlas_bench.runner.time", SimpleNamespace(perf_counter=lambda: now))
     first = go(tmp_path / "out", Slow(failing=[3]), cell, timeout=0.15)
     assert first.status in ("timeout", "failed") and 5 < len(first.answers) < 30
     for limit in (0.2, 0.3, 100):

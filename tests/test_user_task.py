@@ -46,6 +46,7 @@ def test_the_example_is_short_and_runs_by_its_path(here):
     assert "pass key" in call("describe", "./my_task.py").stdout
 
 
+@pytest.mark.slow
 def test_it_is_trained_on_and_compared(here):
     (here / "books").mkdir()
     story = "The old man of the sea went down to the harbour, and it was a long way to go. "

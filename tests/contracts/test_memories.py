@@ -49,5 +49,6 @@ def test_gradients_are_right(name):
     assert torch.autograd.gradcheck(lambda z: memory(z)[0], (x,), eps=1e-6, atol=1e-4, rtol=1e-3, fast_mode=True)
 
 
+@pytest.mark.slow
 def test_finite_on_a_million_tokens(name):
     assert verify.finite_on(builder(name), 1_000_000, write_bias=-6.7) is None

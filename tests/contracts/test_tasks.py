@@ -26,6 +26,8 @@ from atlas_bench.results.stats import wilson
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.haystack import Pieces, Span
 from atlas_bench.types import Rules, Sample, TaskOptions
+from tests.marks import sweep
+from tests.registered import own_tasks
 from tests.tasks.test_recall import write_folder as write_recall
 from tests.tasks.test_ruler_documents import HOTPOTQA, SQUAD
 
@@ -40,7 +42,9 @@ NEVER_RIGHT = {("babilong/official", "none")}  # "one" is a part of "none": a kn
 LENGTHS = (1000, 4096, 16_001)
 TOKENIZER = embedded()
 GOLDEN = Path(__file__).with_name("samples.json")  # name:subset -> digest of three samples
-every_cell = pytest.mark.parametrize(("name", "subset"), CELLS, ids=[f"{name}-{subset}" for name, subset in CELLS])
+FIRST, LAST = dict(reversed(CELLS)), dict(CELLS)  # task -> a subset
+IDS = [f"{name}-{subset}" for name, subset in CELLS]
+every_cell = sweep("name, subset", CELLS, quick=[*FIRST.items(), *LAST.items()], ids=IDS)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
         return endless(*args, **options | {"cache": cache, "shard_tokens": 20_000})
 
     monkeypatch.setattr(corpora, "endless", smaller)
+    own_tasks(monkeypatch)
 
 
 @pytest.fixture
@@ -169,7 +174,7 @@ def test_same_seed_same_tokens(small: None, name: str, subset: str) -> None:
     assert len({whole(sample).tobytes() for sample in one}) == 3
 
 
-@every_cell
+@pytest.mark.parametrize(("name", "subset"), CELLS, ids=IDS)
 def test_samples_stay_what_they_are(small: None, name: str, subset: str) -> None:
     """On every Python and machine: a changed digest makes every kept result another one's. A task's version says so."""
     kept = json.loads(GOLDEN.read_text()).get(f"{name}:{subset}")
@@ -256,7 +261,7 @@ def test_a_length_that_does_not_fit_is_refused_with_one_that_does(small: None, n
         samples(name, subset, least - 1, 1)
 
 
-@every_cell
+@sweep("name, subset", CELLS, quick=FIRST.items(), ids=IDS)
 def test_ten_million_tokens_in_the_memory_of_a_block(bounded: None, name: str, subset: str) -> None:
     length, block = 10_000_000, 1 << 16
     samples(name, subset, 1_000_000, 1)  # makes the four documents

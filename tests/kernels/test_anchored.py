@@ -7,6 +7,7 @@ from atlas_bench.kernels.anchored import chunk, naive
 from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
 from atlas_bench.kernels.newton_schulz.naive import newton_schulz
+from tests.marks import sweep
 
 B, H, P, V, HIDDEN = 2, 2, 7, 4, 5
 
@@ -72,7 +73,7 @@ def test_muon(kind, window, every):
 
 
 @pytest.mark.parametrize("kind", MAPS)
-@pytest.mark.parametrize("window", [1, 5, 16])
+@sweep("window", [1, 5, 16], quick=[1, 5])
 @pytest.mark.parametrize("bias", ["l2", "dot"])
 @pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("momentum", [True, False])

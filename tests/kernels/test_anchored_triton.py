@@ -10,6 +10,7 @@ from atlas_bench.kernels.newton_schulz.naive import newton_schulz
 from tests.kernels import test_anchored
 from tests.kernels.test_anchored import gap, leaves
 from tests.kernels.test_anchored_mlp import results
+from tests.marks import sweep
 
 triton = pytest.importorskip("atlas_bench.kernels.anchored.triton")
 
@@ -52,7 +53,7 @@ def check(rule, arguments, dtype=torch.float32, *, tolerance=(2e-5, 5e-5), **opt
 @pytest.mark.parametrize("bias", ["l2", "dot"])
 @pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("momentum", [True, False])
-@pytest.mark.parametrize("window", [1, 2])
+@sweep("window", [1, 2], quick=[2])
 def test_rules(bias, bounded, momentum, window, monkeypatch):
     rule = Rule(MAPS["mlp"], bias=bias, chunk_size=16, bounded=bounded)
     check(rule, case(rule, 35, window, monkeypatch, momentum=momentum))
@@ -65,6 +66,7 @@ def test_lengths(length, chunk_size, window, monkeypatch):
     check(rule, case(rule, length, window, monkeypatch))
 
 
+@pytest.mark.slow
 def test_a_thousand_tokens(monkeypatch):
     rule = Rule(MAPS["mlp"], chunk_size=64)
     check(rule, case(rule, 1000, 1, monkeypatch), tolerance=(1e-4, 1e-3))

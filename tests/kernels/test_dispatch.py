@@ -1,5 +1,7 @@
 """Which form runs and why; in the interpreter the Triton forms stand in for themselves on a GPU."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import nn
@@ -10,10 +12,14 @@ from atlas_bench.kernels import check, dispatch, processor
 from atlas_bench.kernels.anchored import chunk as anchored_chunk
 from atlas_bench.kernels.omega import chunk as omega_chunk
 from atlas_bench.models import loading
+from tests.marks import sweep
 
 
-@pytest.mark.parametrize("op", dispatch.OPS)
-@pytest.mark.parametrize("form", ["chunk", "triton"])
+@sweep(
+    "form, op",
+    product(["chunk", "triton"], dispatch.OPS),
+    quick=[*product(["chunk"], dispatch.OPS), ("triton", "gates"), ("triton", "recurrence")],
+)
 def test_every_form_of_every_op_agrees_with_its_definition(op, form):
     assert check.error(op, form, "cpu") < 1e-4
 
@@ -47,8 +53,8 @@ def test_a_kernel_that_cannot_run_is_a_reason(gpu, monkeypatch):
     assert dispatch.why_not("gates", "cuda", size=64) == "it does not run here (RuntimeError: no C compiler)"
 
 
-@pytest.mark.parametrize(
-    ("memory", "options"),
+@sweep(
+    "memory, options",
     [
         ("gated-deltanet", {}),
         ("omeganet", {"omega_window": 3}),
@@ -56,6 +62,7 @@ def test_a_kernel_that_cannot_run_is_a_reason(gpu, monkeypatch):
         ("titans", {"chunk_size": 16}),
         ("atlas", {"chunk_size": 16, "muon_every": 16}),
     ],
+    quick=[("gated-deltanet", {})],
 )
 def test_memories_are_the_same_of_either_form(memory, options, monkeypatch):
     """The interpreter's kernels in the places of the torch forms, composed as on a GPU."""

@@ -8,6 +8,7 @@ import torch
 from atlas_bench.kernels.gates import chunk
 from atlas_bench.kernels.gates import triton as kernels
 from tests.kernels.test_gates import BOUNDS, gates, run
+from tests.marks import sweep
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def check(inputs, bounded_at, tolerance, **options):
 
 @pytest.mark.parametrize("bounded_at", BOUNDS)
 @pytest.mark.parametrize("momentum", [True, False])
-@pytest.mark.parametrize("size, window", [(1, 4), (16, 1), (21, 2), (63, 8), (64, 1), (64, 4)])
+@sweep("size, window", [(1, 4), (16, 1), (21, 2), (63, 8), (64, 1), (64, 4)], quick=[(1, 4), (21, 2), (64, 1)])
 def test_equals_the_torch_form(size, window, momentum, bounded_at):
     check(gates(size, window, momentum=momentum, dtype=torch.float32, rows=1), bounded_at, 1e-5)
 
@@ -45,7 +46,7 @@ def test_half_precision_inside_the_backward():
     check(gates(40, 4, dtype=torch.float32), 0.9, 1e-2, compute=torch.float16)
 
 
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 1000])
+@sweep("length", (1, 63, 64, 65, 1000), quick=(1, 63, 64, 65))
 def test_any_length(length):
     """Chunks as a sequence is cut into them, the last one closed from where the sequence ends."""
     size = min(64, length)

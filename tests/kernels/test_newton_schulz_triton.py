@@ -10,6 +10,7 @@ import torch
 from atlas_bench.kernels.newton_schulz import chunk
 from atlas_bench.kernels.newton_schulz.naive import newton_schulz as naive
 from atlas_bench.models.memory.inner_optimizer import muon_step
+from tests.marks import sweep
 
 pytest.importorskip("triton")
 from atlas_bench.kernels.newton_schulz import triton as kernel
@@ -59,20 +60,21 @@ def test_torch_form_gradcheck(sized):
 
 
 @pytest.mark.parametrize("sized", (False, True))
-@pytest.mark.parametrize("shape", SHAPES[1:])
+@sweep("shape", SHAPES[1:], quick=SHAPES[1:3])
 def test_kernel(shape, sized):
     check(kernel.newton_schulz, torch.randn(2, *shape), 1e-5, sized=sized)
     check(kernel.newton_schulz, torch.randn(1, *shape), 2e-2, sized=sized, precision="fp16")
     check(kernel.newton_schulz, torch.randn(1, *shape).half(), 2e-2, sized=sized)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 64), (64, 256), (128, 128)])
 def test_kernel_on_its_largest_matrices(shape):
     """In the tiles of tf32; the interpreter multiplies in fp32 whatever is asked for."""
     check(kernel.newton_schulz, torch.randn(1, *shape), 1e-5, steps=2, precision="tf32")
 
 
-@pytest.mark.parametrize("batch", (1, 3, 63, 64, 65))
+@sweep("batch", (1, 3, 63, 64, 65), quick=(1, 3, 65))
 def test_every_matrix_of_a_batch(batch, monkeypatch):
     monkeypatch.setattr(kernel, "MOST_BUFFER", 1 << 17)  # the batch in several parts
     x = torch.randn(batch, 5, 7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import lm_eval
+import pytest
 import torch
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
@@ -16,6 +17,7 @@ from atlas_bench.models.lm import LanguageModel
 from atlas_bench.models.tokenizer import embedded
 
 
+@pytest.mark.slow
 def test_a_bundled_task_offline_gets_our_models_answers_and_accuracy(tmp_path, monkeypatch):
     """lm-eval's ruler_fwe makes its own data; the model alone gives the same answers and the same accuracy."""
     monkeypatch.setattr("nltk.download", lambda name: True)  # of sentences for other tasks of that folder

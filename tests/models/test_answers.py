@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +228,24 @@ def test_one_reply_that_was_cut_is_looked_at_again_and_no_more():
             assert answered == ["The garden is where she"] * 3
     assert len(stub.requests) == 7
     assert len(endpoint_says(rambles, ";endpoint=completions")[1]) == 1  # no template, no thoughts that it opens
+
+
+def test_a_question_that_comes_as_the_second_look_ends_pays_for_no_other(monkeypatch):
+    """It runs before the one that asked for the look wakes up and hears of it."""
+    with Stub(say("garden")) as stub:
+        asker = loading.load(f"openai:{stub.url}#tiny")._asker
+    thinks, looks, later = partial(asker._thinks, None, asking.Question(QUESTION, 9), 16, 9), [], []
+
+    async def post(session, body, reads):
+        looks.append(body)
+        later.append(asyncio.create_task(thinks()))
+        return True
+
+    async def both():
+        return await thinks(), await later[0]
+
+    monkeypatch.setattr(asker, "_post", post)
+    assert asyncio.run(both()) == (True, True) and len(looks) == 1
 
 
 @row("thoughts, opened by the template", "hf")

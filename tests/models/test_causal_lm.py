@@ -20,6 +20,7 @@ from atlas_bench.models import causal_lm, loading, specs
 from atlas_bench.models.causal_lm import AtlasBenchConfig, AtlasBenchForCausalLM, StateCache
 from atlas_bench.models.placement import PLACEMENTS
 from atlas_bench.models.tokenizer import embedded
+from tests.marks import sweep
 
 DOCS = Path(__file__).parents[2] / "docs" / "transformers.md"
 SMALL = {"d_model": 32, "n_heads": 2, "vocab_size": 64}
@@ -133,7 +134,7 @@ def logits_of_generate(model, tokens, n, **options):
     return torch.cat(said.logits), whole
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@sweep("name", ARCHITECTURES, quick=SOME)
 def test_every_generated_token_comes_from_all_that_was_read(name):
     """Logits, not texts: a model that loses its cache after the first new token often says the same word."""
     model, tokens = make(name), ids()

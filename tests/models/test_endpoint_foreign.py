@@ -93,6 +93,6 @@ def test_an_answer_has_no_marks_no_blanks_around_it_and_nothing_of_the_thoughts(
 
 @pytest.mark.parametrize("piece", ["<think>", "</think>", "<|channel|>final", "[THINK]x", "<", "</", "a:", "<|", " \n"])
 def test_a_long_reply_is_read_in_linear_time(piece):
-    began = time.perf_counter()
+    began = time.process_time()  # others may have the processor meanwhile
     answers.read(piece * (2_000_000 // len(piece)), stop=("\n",))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

@@ -14,7 +14,9 @@ from atlas_bench.models.lm import LanguageModel
 from atlas_bench.models.placement import PLACEMENTS
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.progress import Progress
+from tests.marks import sweep
 
+SPLITS = [[1] * 333, [63, 64, 65, 141], [16, 317], [332, 1], [0, 40, 0, 293, 0]]
 CONFIGS = {
     **{name: Config(memory=name, d_model=32, n_heads=2) for name in registry.MEMORIES},
     "full attention": Config(attention_window=0, d_model=32, n_heads=2),
@@ -58,7 +60,7 @@ def close(a, b, tolerance=1e-8):
     return a.keys() == b.keys() and all(np.abs(a[k] - b[k]).max(initial=0) <= tolerance for k in a)
 
 
-@pytest.mark.parametrize("splits", [[1] * 333, [63, 64, 65, 141], [16, 317], [332, 1], [0, 40, 0, 293, 0]])
+@sweep("splits", SPLITS, quick=[SPLITS[1], *SPLITS[3:]])
 def test_any_split_gives_the_same_state_and_answer(model, tokens, splits):
     whole, pieces = feed(model, tokens, [333]), feed(model, tokens, splits)
     assert close(model.pack(whole), model.pack(pieces))

@@ -20,6 +20,7 @@ from atlas_bench.progress import Progress
 from atlas_bench.tasks import babi, babilong_data, corpora, prompts
 from atlas_bench.tasks.babilong import COMMONEST, Babilong
 from atlas_bench.types import Sample, TaskOptions, Tokenizer
+from tests.registered import own_tasks
 from tests.tasks.test_corpora import Letters
 
 TOKENIZER = embedded()
@@ -47,6 +48,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(corpora, "generated", partial(corpora.generated, cache=cache, shard_tokens=20_000))
+    own_tasks(monkeypatch)
 
 
 @pytest.fixture

@@ -163,6 +163,7 @@ def test_every_paragraph_once_before_any_comes_again(size: int, draw: st.DataObj
     assert order[size : 2 * size] == order[2 * size :]
 
 
+@pytest.mark.slow
 def test_ten_million_tokens(folder: str) -> None:
     (sample,) = samples("qa_2", 10_000_000, 1, folder)
     parts = [sample.context.read(start, start + 65_536) for start in range(0, sample.context.length, 40 * 65_536)]

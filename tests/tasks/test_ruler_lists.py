@@ -303,6 +303,7 @@ def test_samples_differ_and_do_not_depend_on_each_other(subset: str) -> None:
     assert longer.meta["references"] == few[0].meta["references"]  # the same words at every length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", ["cwe", "fwe"])
 def test_ten_million_tokens_are_a_small_plan(subset: str) -> None:
     length, tokenizer = 10_000_000, Bytes()

@@ -37,6 +37,7 @@ from atlas_bench.train.loop import (
     train,
 )
 from atlas_bench.train.recipe import Progress, Recipe
+from tests.marks import sweep
 
 TINY = Recipe(
     longest=128, segment=64, contexts=2, least_tokens=256, curriculum_tokens=2048, mixed_tokens=1024,
@@ -67,7 +68,7 @@ def test_every_stage_runs_and_the_loss_falls(lessons, tmp_path):
     assert seen[-1][1] < seen[0][1] / 2
 
 
-@pytest.mark.parametrize("memory", ["gated-deltanet", "titans"])
+@sweep("memory", ["gated-deltanet", "titans"], quick=["gated-deltanet"])
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(lessons, tmp_path, memory):
     config = replace(CONFIG, memory=memory)
     whole, progress = train(config, TINY, lessons.seeded, tmp_path / "whole")

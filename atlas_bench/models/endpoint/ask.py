@@ -46,7 +46,7 @@ class Asker:
         self.served: set[str] = set()
         self._client, self._recount = client, recount
         self._prompt_tokens = self._completion_tokens = self._unmetered = 0
-        self._looking: asyncio.Task[bool] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._thinks_unmarked: bool | None = None
 
     async def ask(
@@ -90,12 +90,16 @@ class Asker:
         if self._thinks_unmarked is None:
             if self._looking is None or self._looking.done():
                 body = self._body(question.text, max_tokens + SECOND_LOOK, ())
-                self._looking = asyncio.create_task(self._post(session, body, self._shows_thoughts))
-            try:
-                self._thinks_unmarked = await self._looking
-            except ApiError:  # the server has no room for so many tokens
-                self._thinks_unmarked = False
+                self._looking = asyncio.create_task(self._look(session, body))
+            await self._looking
         return self._thinks_unmarked
+
+    async def _look(self, session: aiohttp.ClientSession, body: Body) -> None:
+        """Keep what the second look shows before its task is done: no question in between pays for another."""
+        try:
+            self._thinks_unmarked = await self._post(session, body, self._shows_thoughts)
+        except ApiError:  # the server has no room for so many tokens
+            self._thinks_unmarked = False
 
     def usage(self) -> dict[str, Any]:
         """Counts since the model was loaded; see Endpoint.facts()."""

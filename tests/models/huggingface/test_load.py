@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from atlas_bench.models import causal_lm, loading
 from atlas_bench.models.huggingface import load as hf
 from atlas_bench.progress import Progress
 from atlas_bench.results.record import timeless
+from tests.marks import sweep
 from tests.models.huggingface import tiny
 from tests.models.huggingface.test_tokenizer import CHAT, llama_like
 
@@ -212,8 +214,11 @@ def run(model, folder, task, subset, length, samples, **settings):
     return runner.run(cells, {model.name: model}, folder, runner.Settings(**settings), Progress(quiet=True))[0]
 
 
-@pytest.mark.parametrize("kind", ["llama", "mamba", "qwen3_next"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@sweep(
+    "dtype, kind",
+    product(["float32", "bfloat16"], ["llama", "mamba", "qwen3_next"]),
+    quick=[("float32", "llama"), ("float32", "mamba")],
+)
 def test_a_stopped_cell_goes_on_to_the_same_record(kind, dtype, tmp_path):
     tiny.save(tmp_path / "model", kind, max_position_embeddings=4096)
     model = hf.load(f"hf:{tmp_path / 'model'}:dtype={dtype}")
@@ -231,6 +236,7 @@ def test_beyond_the_context_limit_a_cell_is_unsupported(llama, tmp_path):
     assert record.status == "unsupported" and "context limit" in record.reason and record.tokens_read is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "sizes"),
     [
