@@ -55,13 +55,12 @@ def test_memories_answer_at_8k_through_the_runner(name, least, tmp_path):
 
 
 @pytest.mark.parametrize("subset", ["qa1", "qa2", "qa3", "qa4", "qa5"])
-def test_the_committed_answers_come_again(subset, tmp_path):
+@pytest.mark.parametrize("name", ["atlas-nano", "gated-deltanet-nano"])
+def test_the_committed_answers_come_again(name, subset, tmp_path):
     """The first two of 64K tokens: the seed makes the samples, and reading by events in any batch the answers."""
     records = map(json.loads, (RESULTS / "five.jsonl").read_text().splitlines())
-    (committed,) = (
-        r for r in records if (r["subset"], r["length"], r["options"]["data"]) == (subset, 64_000, "generated")
-    )
-    name = committed["model"]
+    wanted = name, subset, 64_000, "generated"
+    *_, committed = (r for r in records if (r["model"], r["subset"], r["length"], r["options"]["data"]) == wanted)
     cell = plan.Cell("babilong", subset, 64_000, name, samples=2)
     (record,) = runner.run([cell], {name: loading.load(name)}, tmp_path, runner.Settings(batch=2), Progress(quiet=True))
     assert record.weights_hash == committed["weights_hash"] and record.kernel.startswith("screen, ")
