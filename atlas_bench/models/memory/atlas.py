@@ -8,7 +8,7 @@ Atlas++ is the same with the gated map M(x) = x + W1 (silu(W2 phi(x)) * W3 phi(x
 
 The gradient is taken at M_{t-1} (chunk_size 1), or at the last chunk's end, ATLAS eq. (34) to (41). Where the
 paper is silent: the gates are hard sigmoids per head; each token's error is divided by the squared Jacobian
-norm (titans.py); Newton-Schulz keeps the size of the surprise (muon_step in inner_optimizer.py), muon=plain is
+norm (titans.py); Newton-Schulz keeps the size of the surprise (kernels/newton_schulz/step.py), muon=plain is
 (32) as printed, and muon=none with omega_window=1 and degree=1 is Titans. Where it is not: silu stands for its
 GELU, no layer norm follows a chunk, and the expansion is 1 by default, not 4.
 

@@ -36,6 +36,7 @@ from atlas_bench.kernels.anchored import chunk, mlp
 from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.online import online
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
+from atlas_bench.kernels.newton_schulz.step import Step
 from atlas_bench.kernels.omega.chunk import omega
 from atlas_bench.models.memory.base import DENSE, TOGETHER, Memory, State
 
@@ -56,7 +57,8 @@ class InnerOptimizer(Memory):
     omega_window   tokens W that one step descends
     window_counts  all; written, an older token of the window counts as much as its write gate lets it (chunk_size 1)
     chunk_size     tokens between two anchors
-    muon           none; plain, the step is NewtonSchulz-5(U) as printed; sized, muon_step() below
+    muon           none; plain, the step is NewtonSchulz-5(U) as printed; sized, which keeps the size of the surprise
+                   (kernels/newton_schulz/step.py)
     muon_every     every so many tokens; divides chunk_size
     bounded        False: gradients and sums of steps as printed, which diverge on an MLP (rule.py)
     most_momentum  upper bound of the momentum gate in [0, 1]; 0 leaves out the gate and its state
@@ -102,9 +104,9 @@ class InnerOptimizer(Memory):
             raise UserError(f"most_momentum is {most_momentum}. Give 0, for no momentum, to 1.")
         if window_counts == "written" and (omega_window == 1 or chunk_size > 1):
             raise UserError(
-                f"window_counts is 'written', with omega_window {omega_window} and chunk_size {chunk_size}: it weighs the "
-                f"older tokens of a window by write gates that an open chunk does not keep. Give omega_window 2 or more "
-                f"and chunk_size 1, or window_counts 'all'."
+                f"window_counts is 'written', with omega_window {omega_window} and chunk_size {chunk_size}: it weighs "
+                f"the older tokens of a window by write gates that an open chunk does not keep. Give omega_window 2 or "
+                f"more and chunk_size 1, or window_counts 'all'."
             )
         if muon_every > 1 and not most_momentum:
             raise UserError(
@@ -330,24 +332,4 @@ def window_weights(gates: dict[str, Tensor], omega_window: int) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
-def muon_step(surprise: Tensor) -> Tensor:
-    """Newton-Schulz with the size of the surprise kept: O <U, O> / <O, O>, O = NewtonSchulz-5(U).
-
-    Newton-Schulz forgets how large a surprise was, and a fact told twice would be written again at full size.
-    This is the steepest-descent step under the spectral norm, its length shared among the directions; for a
-    surprise of rank one it is U itself.
-    """
-    return _newton_schulz(surprise, sized=True)
-
-
-def plain_step(surprise: Tensor) -> Tensor:
-    """NewtonSchulz-5(U), as ATLAS eq. (32) prints it."""
-    return _newton_schulz(surprise, sized=False)
-
-
-def _newton_schulz(x: Tensor, *, sized: bool) -> Tensor:
-    n, m = x.shape[-2:]
-    return dispatch.form("newton_schulz", x, n=n, m=m).newton_schulz(x, sized=sized)
-
-
-MUON = {"none": None, "sized": muon_step, "plain": plain_step}
+MUON = {"none": None, "sized": Step(sized=True), "plain": Step()}
