@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--task", default="mqar:128,retention:end", help="a training of each variant for each of them")
     parser.add_argument("--tokens", type=int, default=200_000, help="of one training")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant")
-    parser.add_argument("--variant", action="append", help="this one alone, and others where it is given again")
+    parser.add_argument("--variant", action="append", choices=VARIANTS, help="these alone, in this order")
     parser.add_argument("--backbone-tokens", type=int, default=1_500_000, help="of a backbone's training")
     parser.add_argument("--init", help="a model to begin from")
     parser.add_argument("--show", action="store_true", help="train nothing")
@@ -76,13 +76,13 @@ def run(options: argparse.Namespace) -> None:
 
 def folder(out: Path, task: str, variant: str, seed: int) -> Path:
     """Where a model lies; variant_of() reads its name."""
-    return out / "models" / task.replace(":", "-") / f"{variant.replace(':', '+')}.seed{seed}".replace(",", "+")
+    return out / "models" / task.replace(":", "-") / f"{variant.replace(':', '+')}.seed{seed}"
 
 
 def variant_of(model: str) -> tuple[str, int]:
     """(variant, seed) of a model's folder."""
     variant, _, seed = Path(model).name.rpartition(".seed")
-    return variant.replace("+", ":", 1).replace("+", ","), int(seed)
+    return variant.replace("+", ":"), int(seed)
 
 
 def train(out: Path, variant: str, task: str, seed: int, tokens: int, *, init: str | None = None) -> None:

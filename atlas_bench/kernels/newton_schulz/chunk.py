@@ -4,8 +4,7 @@
     backward  S = D X^T + X D^T,  T = B S + C (G S + S G),  D <- A D + P D + T X
 
 Autograd would take the two factors of G, and of G^2, for different matrices: a third more products, twice as many
-small ones, and passes to add their gradients. No iterate is kept from forward to backward but the last; they are made
-again.
+small ones, and passes to add their gradients. No iterate is kept from forward to backward; they are made again.
 """
 
 from __future__ import annotations
