@@ -91,6 +91,9 @@ def token_by_token(memory: Memory, x: Tensor) -> tuple[Tensor, State]:
     for t in range(x.shape[1]):
         here = slice(t, t + window)
         at = {name: gate[:, t] for name, gate in gates.items()}
+        if memory.counts_written:
+            written = {f"lag{j}": gates["write"][:, t - j] if t >= j else 0.0 for j in range(1, window)}
+            at |= {name: at[name] * write for name, write in written.items()}
         state = memory.write(state, k[:, here].transpose(1, 2), v[:, here].transpose(1, 2), at)
         outputs.append(memory.read(state, q[:, t : t + 1].transpose(1, 2)).transpose(1, 2))
     return memory.out(torch.cat(outputs, 1).flatten(2)), state

@@ -1,12 +1,14 @@
-"""How fast a memory trains: optimiser steps of the fixed recipe, in turns with another checkout of this repository.
+"""How fast a memory trains: optimiser steps of the fixed recipe, in turns with another form of it.
 
-    python -m benchmarks.train [--memory atlas ..] [--length 64] [--init atlas-nano] [--against ../earlier]
+    python -m benchmarks.train [--memory atlas ..] [--length 64] [--init atlas-nano]     this tree alone
+    python -m benchmarks.train --against ../earlier            beside another checkout of this repository
+    python -m benchmarks.train --torch-muon [--without-bf16]   beside the same with torch.optim.Muon, always in bf16
 
-Both trees take the same steps on the same lessons from the same weights, each in a process of its own, one after the
-other, at the rates below, whatever the recipe of a tree. The gate: their losses must agree to three digits, or no
-speed is printed. Without --against the tree is timed alone. Without --init gates are wide open, the slow beginning of
-every training; with it as open as a trained model's. ONEDNN_MAX_CPU_ISA=AVX2 before the command times a CPU without
-bf16 units.
+Both sides take the same steps on the same lessons from the same weights, each in a process of its own, one after the
+other, at the rates below, whatever the recipe of a tree. The gate: their losses must agree to three digits (with
+--torch-muon to two: bf16 rounds), or no speed is printed. Without --init gates are wide open, the slow beginning of
+every training; with it as open as a trained model's. --without-bf16 takes the processor's bf16 units, and all that is
+wider than AVX2, away from torch: an ordinary laptop.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from statistics import median
 
 HERE = Path(__file__).parents[1]
 RATES = {"muon_lr": 0.01, "adam_lr": 6e-3}
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+Side = tuple[str, Path, list[str], float]  # what it is called, its tree, its flags, how near its losses must come
 
 
 def main() -> int:
@@ -33,41 +37,61 @@ def main() -> int:
     parser.add_argument("--task", default="babilong:qa1")
     parser.add_argument("--init", default="", help="a model whose weights are taken")
     parser.add_argument("--against", type=Path, help="folder of another checkout")
+    parser.add_argument("--torch-muon", action="store_true", help="beside torch.optim.Muon")
+    parser.add_argument("--without-bf16", action="store_true", help="as a CPU with AVX2 alone")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return work(options)
-    trees = [HERE, *([options.against] if options.against else [])]
+    sides: list[Side] = [("", HERE, [], 0.0)]
+    if options.against:
+        sides.append(("against", options.against, [], 1e-3))
+    if options.torch_muon:
+        sides.append(("torch's Muon", HERE, ["--torch-muon"], 1e-2))
     print(f"contexts of {options.length} tokens, {options.task}, {options.threads} threads, median of {options.turns}")
+    print(f"processor: {processor(options.without_bf16)}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     red = False
     for memory in options.memory or ["gated-deltanet", "omeganet", "titans", "atlas"]:
-        told = take_turns(memory, trees, options)
-        losses = [[step[1] for step in steps] for steps in told]
-        if any(abs(a - b) > 1e-3 * abs(a) for a, b in zip(losses[0], losses[-1], strict=True)):
-            print(f"{memory:<20}no speed: losses differ, {losses[0]} and {losses[-1]}")
-            red = True
-            continue
-        rates = [median(step[0] for step in steps) for steps in told]
-        peaks = [steps[-1][2] / 2**20 for steps in told]
-        line = f"{memory:<20}{rates[0]:>9,.0f} tok/s{peaks[0]:>8,.0f} MiB"
-        if options.against:
-            line += f"   against {rates[1]:>9,.0f} tok/s{peaks[1]:>8,.0f} MiB: {rates[0] / rates[1]:.2f}x"
-        print(line, flush=True)
+        steps = take_turns(memory, sides, options)
+        line, rate = "", 0.0
+        for (name, _, _, tolerance), taken in zip(sides, steps, strict=True):
+            losses = [[loss for _, loss, _ in each] for each in (steps[0], taken)]
+            if any(abs(a - b) > tolerance * abs(a) for a, b in zip(*losses, strict=True)):
+                line += f"   {name}: no speed, losses differ, {losses[0]} and {losses[1]}"
+                red = True
+                continue
+            own, peak = median(each[0] for each in taken), taken[-1][2] / 2**20
+            line += f"   {name}" * bool(name) + f"{own:>9,.0f} tok/s{peak:>8,.0f} MiB"
+            line += f": {rate / own:.2f}x" if rate else ""
+            rate = rate or own
+        print(f"{memory:<20}{line}", flush=True)
     return int(red)
 
 
-def take_turns(memory: str, trees: list[Path], options: argparse.Namespace) -> list[list[tuple[float, float, int]]]:
-    """(tokens/s, loss, peak bytes) of every step, for each tree."""
+def processor(without_bf16: bool) -> str:
+    """What of the processor torch may use for products in bf16."""
+    import torch
+
+    if without_bf16:
+        return "AVX2 alone, by " + " ".join(f"{name}={value}" for name, value in AVX2.items())
+    has = {"AMX": "_is_amx_tile_supported", "AVX512 with bf16 units": "_is_avx512_bf16_supported"}
+    found = [kind for kind, ask in has.items() if getattr(torch.cpu, ask, lambda: False)()]
+    return found[0] if found else f"no bf16 units, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def take_turns(memory: str, sides: list[Side], options: argparse.Namespace) -> list[list[tuple[float, float, int]]]:
+    """(tokens/s, loss, peak bytes) of every step, for each side."""
     words = [sys.executable, str(Path(__file__).resolve()), "--worker", "--memory", memory, "--task", options.task]
     words += ["--length", str(options.length), "--init", options.init, "--threads", str(options.threads)]
+    away = AVX2 if options.without_bf16 else {}
     workers = [
         subprocess.Popen(
-            words, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": str(tree.resolve()), "OMP_NUM_THREADS": str(options.threads)},
+            [*words, *flags], cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **away, "PYTHONPATH": str(tree.resolve()), "OMP_NUM_THREADS": str(options.threads)},
         )
-        for tree in trees
+        for _, tree, flags, _ in sides
     ]  # fmt: skip
     told = [[] for _ in workers]
     for turn in range(options.turns + 1):
@@ -93,6 +117,7 @@ def work(options: argparse.Namespace) -> int:
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
     from atlas_bench.train.loop import make_optimizers, set_rates, step, transplant
+    from atlas_bench.train.muon import MOMENTUM
     from atlas_bench.train.recipe import Progress, Recipe
 
     torch.set_num_threads(options.threads)
@@ -104,6 +129,9 @@ def work(options: argparse.Namespace) -> int:
         transplant(model, loading.read_weights(loading.folder_of(options.init) / loading.WEIGHTS))
         model.set_gate_noise(recipe.gate_noise)
     optimizers = make_optimizers(model, recipe)
+    if options.torch_muon:
+        matrices = optimizers[0].param_groups[0]["params"]
+        optimizers[0] = torch.optim.Muon(matrices, weight_decay=0.0, momentum=MOMENTUM, adjust_lr_fn="original")
     set_rates(optimizers, recipe, Progress(step=recipe.warmup_steps))
     tokenizer, (task, subset) = embedded(), options.task.split(":")
     texts = [corpora.open_corpus("generated", tokenizer)] if getattr(registry.task(task), "reads_text", True) else []

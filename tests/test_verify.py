@@ -193,6 +193,8 @@ def test_a_closed_token_beside_an_open_one_leaves_no_trace_but_in_a_window():
     for options, later in (({}, 1), ({"omega_window": 4}, 3)):
         said = verify.closed_gate(verify.builder(registry.memory("omeganet"), options))
         assert not verify.is_broken(said) and f"an open one, up to {later} later, has them in its window" in said
+    written = verify.builder(registry.memory("omeganet"), {"omega_window": 4, "window_counts": "written"})
+    assert verify.closed_gate(written) is None
     names: dict = {}
     exec(RIGHT + leaking, names)
     said = verify.closed_gate(verify.builder(names["Mine"]))

@@ -6,15 +6,22 @@ import torch
 from atlas_bench import registry, verify
 
 MEMORIES = [name for name in registry.MEMORIES if name != "none"]
+OPTIONS = [  # that change what a step or a state is
+    "atlas:features=sketch,most_momentum=1,window_counts=written,omega_window=3",
+    "atlas:most_momentum=0,forgetting=false",
+    "omeganet:features=monomials,window_counts=written",
+    "titans:most_momentum=1",
+]
 
 
-@pytest.fixture(params=MEMORIES)
+@pytest.fixture(params=[*MEMORIES, *OPTIONS])
 def name(request):
     return request.param
 
 
 def builder(name):
-    return verify.builder(registry.memory(name))
+    name, options = registry.typed_memory(name, feed=False)
+    return verify.builder(registry.memory(name), options)
 
 
 @pytest.mark.parametrize("contract", verify.CONTRACTS)
@@ -45,7 +52,7 @@ def test_a_sparse_stream_has_closed_blocks_and_blocks_of_few_open_tokens(name):
 def test_gradients_are_right(name):
     """Against finite differences, through the event loop and (70 tokens, many open) the closed form."""
     memory = builder(name)(write_bias=0.0, width=6, head=4)
-    x = verify.tokens(1, 70 if name in ("gated-deltanet", "omeganet") else 9, 6, seed=2).requires_grad_()
+    x = verify.tokens(1, 70 if name.startswith(("gated-deltanet", "omeganet")) else 9, 6, seed=2).requires_grad_()
     assert torch.autograd.gradcheck(lambda z: memory(z)[0], (x,), eps=1e-6, atol=1e-4, rtol=1e-3, fast_mode=True)
 
 

@@ -1,17 +1,15 @@
 """The online form with its backward by hand equals the token loop under autograd: versions, states and gradients."""
 
-from functools import partial
-
 import pytest
 import torch
 
 from atlas_bench.kernels.anchored import naive, online
 from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
-from atlas_bench.kernels.newton_schulz.chunk import newton_schulz
+from atlas_bench.kernels.newton_schulz.step import Step
 
 E, X, P, V, HIDDEN = 5, 3, 6, 6, 8
-MUON = {"none": None, "plain": newton_schulz, "sized": partial(newton_schulz, sized=True)}
+MUON = {"none": None, "plain": Step(), "sized": Step(sized=True)}
 
 
 def case(rule, window, *, momentum=True, dtype=torch.float64, seed=0):

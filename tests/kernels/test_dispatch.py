@@ -58,8 +58,10 @@ def test_a_kernel_that_cannot_run_is_a_reason(gpu, monkeypatch):
     [
         ("gated-deltanet", {}),
         ("omeganet", {"omega_window": 3}),
+        ("omeganet", {"omega_window": 3, "window_counts": "written"}),
         ("titans", {"map": "matrix", "chunk_size": 16}),
         ("titans", {"chunk_size": 16}),
+        ("titans", {"chunk_size": 16, "most_momentum": 1.0}),
         ("atlas", {"chunk_size": 16, "muon_every": 16}),
     ],
     quick=[("gated-deltanet", {})],

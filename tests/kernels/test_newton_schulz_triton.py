@@ -9,7 +9,7 @@ import torch
 
 from atlas_bench.kernels.newton_schulz import chunk
 from atlas_bench.kernels.newton_schulz.naive import newton_schulz as naive
-from atlas_bench.models.memory.inner_optimizer import muon_step
+from atlas_bench.kernels.newton_schulz.step import Step
 from tests.marks import sweep
 
 pytest.importorskip("triton")
@@ -29,7 +29,7 @@ def poison(monkeypatch):
 def truth(x, dy, sized, steps=5):
     """naive.py and autograd, in fp64."""
     x = x.detach().double().requires_grad_()
-    y = muon_step(x) if sized else naive(x, steps=steps)
+    y = Step(sized=True)(x) if sized else naive(x, steps=steps)
     return y.detach(), torch.autograd.grad(y, x, dy.double())[0]
 
 

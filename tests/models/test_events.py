@@ -53,7 +53,13 @@ def gap(one, other):
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize(
     ("memory", "options"),
-    [("gated-deltanet", {}), ("omeganet", {"omega_window": 3}), ("titans", {}), ("atlas", {})],
+    [
+        ("gated-deltanet", {}),
+        ("omeganet", {"omega_window": 3}),
+        ("titans", {}),
+        ("atlas", {}),
+        ("atlas", {"features": "monomials", "most_momentum": 1.0, "window_counts": "written", "omega_window": 3}),
+    ],
 )
 def test_the_state_is_that_of_dense_reading(memory, options, rows):
     model = rarely_open(memory, memory_options=options)

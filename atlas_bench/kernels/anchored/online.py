@@ -179,7 +179,9 @@ def _backward(rule: Rule, inputs: Some, versions, read: Some, found: Some, dM: l
             U, room = torch.bmm(x.mT, error, out=Us[i]), rooms[i]
             if momenta:
                 U.addcmul_(momenta[i], m)
-            direction, dU = _pull_direction(rule, U, torch.mul(dM[i], step, out=dUs[i]))
+            direction, dU = U, torch.mul(dM[i], step, out=dUs[i])
+            if rule.orthogonalise is not None:
+                direction, dU = rule.orthogonalise.pulled_back(U, dU)
             dstep += _inner(dM[i], direction, room)
             dkeep += _inner(dM[i], weights[i], room)
             dM[i] *= keep
@@ -191,16 +193,6 @@ def _backward(rule: Rule, inputs: Some, versions, read: Some, found: Some, dM: l
             dG.append(dU)
         for into, x in zip((dk, dv, dwindow), pull(dG, dM), strict=True):
             into.copy_(x)
-
-
-def _pull_direction(rule: Rule, U: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """The direction O of U, and what its gradient d is to U."""
-    if rule.orthogonalise is None:
-        return U, d
-    with torch.enable_grad():
-        U = U.detach().requires_grad_()
-        direction = rule.orthogonalise(U)
-    return direction.detach(), torch.autograd.grad(direction, U, d)[0]
 
 
 def _inner(x: Tensor, y: Tensor, room: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ class Rule:
     map            a class of maps.MAPS
     bias           the attentional bias l: "l2", |M(k) - v|^2 / 2, or "dot", -<M(k), v>
     chunk_size     tokens between two anchors
-    orthogonalise  None, or the Newton-Schulz step [.., I, O] -> [.., I, O] that makes O of U
+    orthogonalise  None, or what makes O of U, [.., I, O] -> [.., I, O]: a newton_schulz.step.Step (online.py calls its
+                   pullback), elsewhere any function
     every          orthogonalise every so many tokens r: O_t = NS(U_t) for r = 1, else NS(S) as of the last
                    multiple of r, which needs momentum; divides chunk_size
     bounded        divide each gradient by the squared norm of dM(k)/dW, so that a step of size l corrects the

@@ -4,8 +4,7 @@
     backward  S = D X^T + X D^T,  T = B S + C (G S + S G),  D <- A D + P D + T X
 
 Autograd would take the two factors of G, and of G^2, for different matrices: a third more products, twice as many
-small ones, and passes to add their gradients. No iterate is kept from forward to backward but the last; they are made
-again.
+small ones, and passes to add their gradients. No iterate is kept from forward to backward; they are made again.
 """
 
 from __future__ import annotations
@@ -27,43 +26,52 @@ def newton_schulz(x: Tensor, *, steps: int = 5, floor: float = 1e-4, sized: bool
     return _NewtonSchulz.apply(x.reshape(-1, *x.shape[-2:]), steps, floor, sized).view(x.shape)
 
 
+def pulled_back(
+    x: Tensor, d: Tensor, *, steps: int = 5, floor: float = 1e-4, sized: bool = False
+) -> tuple[Tensor, Tensor]:
+    """(newton_schulz(x), the gradient of <d, newton_schulz(x)>) of matrices [N, n, m], each iterate made once."""
+    size = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+    norm = size + floor
+    iterates, direction = _iterates(x / norm, steps)
+    out = direction
+    if sized:
+        along, squares = _inner(x, direction), _squares(direction)
+        share = along / squares
+        out = direction * share
+        to_x = _inner(d, direction) / squares
+        to_direction = 2 * to_x * share * (squares > _least(x))  # the least one is a constant
+        d = torch.addcmul(d * share, to_x, x).addcmul_(to_direction, direction, value=-1)
+    d = _unwind(iterates, d)
+    # <d, x> / size is what d says of the norm; where the norm is 0 so is x
+    to_norm = _inner(d, x) / (size * norm.square()).clamp_min(torch.finfo(x.dtype).tiny)
+    dx = (d / norm).addcmul_(to_norm, x, value=-1)
+    return out, dx.addcmul_(to_x, direction) if sized else dx
+
+
 class _NewtonSchulz(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, steps: int, floor: float, sized: bool) -> Tensor:
-        size = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
-        direction = x / (size + floor)
+        direction = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor)
         for _ in range(steps):
             direction = _advance(direction, _polynomial(_gram(direction, direction)))
-        ctx.save_for_backward(x, size, direction)
-        ctx.steps, ctx.floor, ctx.sized = steps, floor, sized
+        ctx.save_for_backward(x)
+        ctx.options = {"steps": steps, "floor": floor, "sized": sized}
         return direction * (_inner(x, direction) / _squares(direction)) if sized else direction
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d: Tensor):
-        x, size, direction = ctx.saved_tensors
-        norm = size + ctx.floor
-        if ctx.sized:
-            along, squares = _inner(x, direction), _squares(direction)
-            to_x = _inner(d, direction) / squares
-            to_direction = 2 * to_x * along / squares * (squares > _least(x))  # the least one is a constant
-            d = torch.addcmul(d * (along / squares), to_x, x).addcmul_(to_direction, direction, value=-1)
-        d = _unwind(_iterates(x / norm, ctx.steps), d)
-        # <d, x> / size is what d says of the norm; where the norm is 0 so is x
-        to_norm = _inner(d, x) / (size * norm.square()).clamp_min(torch.finfo(x.dtype).tiny)
-        dx = torch.addcmul(d / norm, to_norm, x, value=-1)
-        return dx.addcmul_(to_x, direction) if ctx.sized else dx, None, None, None
+        return pulled_back(*ctx.saved_tensors, d, **ctx.options)[1], None, None, None
 
 
-def _iterates(x: Tensor, steps: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """X_k, G and P of every step."""
+def _iterates(x: Tensor, steps: int) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
+    """X_k, G and P of every step, and the last step's result."""
     made = []
-    for k in range(steps):
-        if k:
-            x = _advance(x, made[-1][2])
+    for _ in range(steps):
         gram = _gram(x, x)
         made.append((x, gram, _polynomial(gram)))
-    return made
+        x = _advance(x, made[-1][2])
+    return made, x
 
 
 def _unwind(iterates: list[tuple[Tensor, Tensor, Tensor]], d: Tensor) -> Tensor:

@@ -8,15 +8,18 @@ Atlas++ is the same with the gated map M(x) = x + W1 (silu(W2 phi(x)) * W3 phi(x
 
 The gradient is taken at M_{t-1} (chunk_size 1), or at the last chunk's end, ATLAS eq. (34) to (41). Where the
 paper is silent: the gates are hard sigmoids per head; each token's error is divided by the squared Jacobian
-norm (titans.py); Newton-Schulz keeps the size of the surprise (muon_step in inner_optimizer.py), muon=plain is
+norm (titans.py); Newton-Schulz keeps the size of the surprise (kernels/newton_schulz/step.py), muon=plain is
 (32) as printed, and muon=none with omega_window=1 and degree=1 is Titans. Where it is not: silu stands for its
 GELU, no layer norm follows a chunk, and the expansion is 1 by default, not 4.
+
+What the paper's capacity claim rests on is an option, for it costs time or state: features=monomials (Prop. 2: capacity
+O(d_k^p)) or sketch, most_momentum=1, and window_counts=written (inner_optimizer.py).
 """
 
 from __future__ import annotations
 
 from atlas_bench.models.memory.features import features as phi
-from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
+from atlas_bench.models.memory.inner_optimizer import MOST_MOMENTUM, InnerOptimizer
 
 
 class Atlas(InnerOptimizer):
@@ -36,15 +39,19 @@ class Atlas(InnerOptimizer):
         features: str = "powers",
         sketch_width: int = 0,
         omega_window: int = 2,
+        window_counts: str = "all",
         chunk_size: int = 1,
         muon: str = "sized",
         muon_every: int = 1,
         bounded: bool = True,
+        most_momentum: float = MOST_MOMENTUM,
+        forgetting: bool = True,
     ):
         super().__init__(
             d_model, n_heads, head_dim, map=map, expansion=expansion, omega_window=omega_window,
-            features=phi(features, degree, head_dim, sketch_width=sketch_width),
-            chunk_size=chunk_size, muon=muon, muon_every=muon_every, bounded=bounded,
+            features=phi(features, degree, head_dim, sketch_width=sketch_width), window_counts=window_counts,
+            chunk_size=chunk_size, muon=muon, muon_every=muon_every, bounded=bounded, most_momentum=most_momentum,
+            forgetting=forgetting,
         )  # fmt: skip
 
 

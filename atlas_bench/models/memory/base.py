@@ -49,6 +49,7 @@ class Memory(nn.Module):
     # name -> initial bias of its hard sigmoid; 0 is half open, -3 shut, 3 fully open
     gates: Mapping[str, float] = {"write": -0.6}
     chunk_size = 1  # tokens between two anchors of the inner gradient; see inner_optimizer.py
+    counts_written = False  # whether an older token of a window weighs as much as its own write gate lets it
     dense = DENSE
     together = 1  # dense blocks in a row that write_chunk() takes at once, at most: more where it stores little
     kernel = "events"  # what computes it, as a record says

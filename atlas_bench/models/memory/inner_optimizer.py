@@ -6,8 +6,14 @@
 kernels/anchored/rule.py states it in full. A row names the map M, the bias l, the features of keys and
 queries, the window W, and which gates there are: `momentum` (m), `forget` (f), `lr` (l). Papers leave their
 parametrisation unstated; here each is a hard sigmoid of x_t per head. Window gates: the newest token counts 1,
-each older one a hard sigmoid of x_t, divided by their sum. Momentum is at most 1/2: a step and all its echoes,
-l / (1 - m), are then at most two steps; with m near 1 an MLP memory grows without limit on random input.
+each older one a hard sigmoid of x_t, divided by their sum. window_counts=written multiplies an older token's gate by
+its own write gate first: a closed token is then in no window, and every error that is descended is of a written token.
+
+Momentum is at most `most_momentum`, 1/2 by default: a gradient and all its echoes, 1 / (1 - m), are then at most two
+gradients. As printed, momentum near 1 adds up gradients without forgetting any: S grows with the number of steps, the
+memory overshoots, and an MLP grows without limit on random input within 4,000 tokens. Where m may pass 1/2, the
+gradient is therefore multiplied by min(1, 2 (1 - m)): S then never passes twice the largest gradient, whatever the
+sequence of m. bounded=False leaves this out too.
 
 `chunk_size` is where the gradient is taken. 1, the default of most rows: at the current memory, so facts keep
 their order; open tokens are few, and only they cost. C > 1: at the memory of every C-th token, the papers'
@@ -30,10 +36,12 @@ from atlas_bench.kernels.anchored import chunk, mlp
 from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.online import online
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
+from atlas_bench.kernels.newton_schulz.step import Step
 from atlas_bench.kernels.omega.chunk import omega
 from atlas_bench.models.memory.base import DENSE, TOGETHER, Memory, State
 
 MOST_MOMENTUM = 0.5
+COUNTS = ("all", "written")  # what `window_counts` can be
 LAG_BIAS = -2.5  # of the window gates: 0.08 open at first
 # Events in a block of 64 from which taking all its tokens in turn costs less than each row's own events (about: from
 # one reading of training on one core); with Newton-Schulz nothing is cheaper than leaving tokens out.
@@ -47,10 +55,14 @@ class InnerOptimizer(Memory):
     expansion      hidden width of an MLP over head_dim
     features       phi, None for the identity
     omega_window   tokens W that one step descends
+    window_counts  all; written, an older token of the window counts as much as its write gate lets it (chunk_size 1)
     chunk_size     tokens between two anchors
-    muon           none; plain, the step is NewtonSchulz-5(U) as printed; sized, muon_step() below
+    muon           none; plain, the step is NewtonSchulz-5(U) as printed; sized, which keeps the size of the surprise
+                   (kernels/newton_schulz/step.py)
     muon_every     every so many tokens; divides chunk_size
     bounded        False: gradients and sums of steps as printed, which diverge on an MLP (rule.py)
+    most_momentum  upper bound of the momentum gate in [0, 1]; 0 leaves out the gate and its state
+    forgetting     False leaves out the forget gate: everything is kept
 
     Raises UserError for options that do not go together.
     """
@@ -68,12 +80,15 @@ class InnerOptimizer(Memory):
         expansion: int = 1,
         features: nn.Module | None = None,
         omega_window: int = 1,
+        window_counts: str = "all",
         chunk_size: int = 1,
         muon: str = "none",
         muon_every: int = 1,
         bounded: bool = True,
+        most_momentum: float = MOST_MOMENTUM,
+        forgetting: bool = True,
     ):
-        for name, value, known in (("map", map, MAPS), ("muon", muon, MUON)):
+        for name, value, known in (("map", map, MAPS), ("muon", muon, MUON), ("window_counts", window_counts, COUNTS)):
             if value not in known:
                 raise unknown(name, value, known)
         sizes = {
@@ -85,6 +100,19 @@ class InnerOptimizer(Memory):
         for name, value in sizes.items():
             if value < 1:
                 raise UserError(f"{name} is {value}. Give 1 or more.")
+        if not 0 <= most_momentum <= 1:
+            raise UserError(f"most_momentum is {most_momentum}. Give 0, for no momentum, to 1.")
+        if window_counts == "written" and (omega_window == 1 or chunk_size > 1):
+            raise UserError(
+                f"window_counts is 'written', with omega_window {omega_window} and chunk_size {chunk_size}: it weighs "
+                f"the older tokens of a window by write gates that an open chunk does not keep. Give omega_window 2 or "
+                f"more and chunk_size 1, or window_counts 'all'."
+            )
+        if muon_every > 1 and not most_momentum:
+            raise UserError(
+                f"muon_every is {muon_every} and most_momentum 0: what is orthogonalised every so many tokens is the "
+                f"momentum. Give muon_every 1, or a most_momentum above 0."
+            )
         if chunk_size % muon_every or (muon_every > 1 and muon == "none"):
             raise UserError(
                 f"muon_every is {muon_every}, with chunk_size {chunk_size} and muon '{muon}': orthogonalising happens "
@@ -94,8 +122,12 @@ class InnerOptimizer(Memory):
         if chunk_size > 1 and (sums or type(self).step is not InnerOptimizer.step):
             why = "its gradient is the same wherever it is taken" if sums else "its step is not the family's"
             raise UserError(f"chunk_size is {chunk_size}, which this memory does not have: {why}. Leave it at 1.")
-        lags = {f"lag{j}": LAG_BIAS for j in range(1, omega_window)}
-        super().__init__(d_model, n_heads, head_dim, omega_window=omega_window, gates={**lags, **self.gates})
+        left_out = ({"momentum"} if not most_momentum else set()) | (set() if forgetting else {"forget"})
+        gates = {f"lag{j}": LAG_BIAS for j in range(1, omega_window)}
+        gates |= {name: bias for name, bias in self.gates.items() if name not in left_out}
+        super().__init__(d_model, n_heads, head_dim, omega_window=omega_window, gates=gates)
+        self.counts_written = window_counts == "written"
+        self.most_momentum = most_momentum
         if features is not None:
             self.features = features
         self.chunk_size = chunk_size
@@ -134,7 +166,9 @@ class InnerOptimizer(Memory):
         if self.lr_on == "gradient":
             window, lr = window * lr[..., None], one
         retention = 1 - gates["forget"] if "forget" in gates else one
-        momentum = gates["momentum"].clamp(max=MOST_MOMENTUM) if "momentum" in gates else None
+        momentum = gates["momentum"].clamp(max=self.most_momentum) if "momentum" in gates else None
+        if self.rule.bounded and self.most_momentum > MOST_MOMENTUM and momentum is not None:
+            window = window * (2 * (1 - momentum)).clamp(max=1)[..., None]
         return Gates(gates["write"], retention, lr, window, momentum)
 
     def step(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
@@ -214,11 +248,24 @@ class InnerOptimizer(Memory):
             return online(self.rule, k, v, self.terms(gates), state, active)
         return super()._write_events(state, k, v, gates, active)
 
-    # Streaming with an anchor ---------------------------------------------------------------------
+    # Streaming ------------------------------------------------------------------------------------
+
+    def _sparse(self, state, seen, q, gates):
+        if not self.counts_written:
+            return super()._sparse(state, seen, q, gates)
+        halo, length = self.omega_window - 1, gates["write"].shape[1]
+        write = torch.cat([state["halo_write"].to(seen.dtype), gates["write"]], 1)
+        counted = {f"lag{j}": gates[f"lag{j}"] * write[:, halo - j :][:, :length] for j in range(1, halo + 1)}
+        memory = {name: x for name, x in state.items() if name != "halo_write"}
+        y, memory = super()._sparse(memory, seen, q, {**gates, **counted})
+        return y, {**memory, "halo_write": write[:, -halo:].clone()}
 
     def start(self, batch: int) -> State:
         if self.chunk_size == 1:
-            return super().start(batch)
+            state = super().start(batch)
+            if self.counts_written:  # write gates of the window's older tokens, whose inputs are the halo
+                state["halo_write"] = self.query.weight.new_zeros(batch, self.omega_window - 1, self.n_heads)
+            return state
         kept = self.omega_window - 1 + self.chunk_size - 1  # the halo and the open chunk
         return {
             **self.init_state(batch),
@@ -277,7 +324,7 @@ class InnerOptimizer(Memory):
 
 
 def window_weights(gates: dict[str, Tensor], omega_window: int) -> Tensor:
-    """Normalised window gates [..., W], newest token first (lag 0), sum 1."""
+    """Normalised window gates [..., W], newest token first (lag 0), sum 1; gates "lag1", .. as they count."""
     newest = torch.ones_like(gates["write"])
     if omega_window == 1:
         return newest[..., None]
@@ -285,24 +332,4 @@ def window_weights(gates: dict[str, Tensor], omega_window: int) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
-def muon_step(surprise: Tensor) -> Tensor:
-    """Newton-Schulz with the size of the surprise kept: O <U, O> / <O, O>, O = NewtonSchulz-5(U).
-
-    Newton-Schulz forgets how large a surprise was, and a fact told twice would be written again at full size.
-    This is the steepest-descent step under the spectral norm, its length shared among the directions; for a
-    surprise of rank one it is U itself.
-    """
-    return _newton_schulz(surprise, sized=True)
-
-
-def plain_step(surprise: Tensor) -> Tensor:
-    """NewtonSchulz-5(U), as ATLAS eq. (32) prints it."""
-    return _newton_schulz(surprise, sized=False)
-
-
-def _newton_schulz(x: Tensor, *, sized: bool) -> Tensor:
-    n, m = x.shape[-2:]
-    return dispatch.form("newton_schulz", x, n=n, m=m).newton_schulz(x, sized=sized)
-
-
-MUON = {"none": None, "sized": muon_step, "plain": plain_step}
+MUON = {"none": None, "sized": Step(sized=True), "plain": Step()}

@@ -35,10 +35,12 @@ class OmegaNet(InnerOptimizer):
         features: str = "powers",
         sketch_width: int = 0,
         omega_window: int = 2,
+        window_counts: str = "all",
         chunk_size: int = 1,
         bounded: bool = True,
     ):
         super().__init__(
             d_model, n_heads, head_dim, map=map, expansion=expansion, omega_window=omega_window, chunk_size=chunk_size,
-            bounded=bounded,             features=phi(features, degree, head_dim, sketch_width=sketch_width),
+            bounded=bounded, window_counts=window_counts,
+            features=phi(features, degree, head_dim, sketch_width=sketch_width),
         )  # fmt: skip

@@ -12,7 +12,7 @@ steps on an MLP memory diverge within hundreds of tokens.
 
 from __future__ import annotations
 
-from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
+from atlas_bench.models.memory.inner_optimizer import MOST_MOMENTUM, InnerOptimizer
 
 
 class Titans(InnerOptimizer):
@@ -23,8 +23,9 @@ class Titans(InnerOptimizer):
 
     def __init__(
         self, d_model: int, n_heads: int, head_dim: int, *, map: str = "mlp", expansion: int = 2, chunk_size: int = 1,
-        bounded: bool = True,
+        bounded: bool = True, most_momentum: float = MOST_MOMENTUM,
     ):  # fmt: skip
         super().__init__(
-            d_model, n_heads, head_dim, map=map, expansion=expansion, chunk_size=chunk_size, bounded=bounded
-        )
+            d_model, n_heads, head_dim, map=map, expansion=expansion, chunk_size=chunk_size, bounded=bounded,
+            most_momentum=most_momentum,
+        )  # fmt: skip
