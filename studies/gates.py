@@ -2,6 +2,7 @@
 
     python -m studies.gates run [--model NAME] [--samples 5]   asks; goes on where it was stopped
     python -m studies.gates show                                the table, and docs/gates.svg, from the records
+    python -m studies.gates openings [--model NAME]             what of 20M tokens of background opens the screen
 
 One trained model is asked the same questions with its screen's bias moved by SHIFTS, and with nothing else changed. A
 higher bias lets more background through, and what is written of it displaces facts; a lower one lets less through, and
@@ -32,6 +33,7 @@ SHIFTS = (
 LENGTHS = (64_000, 1_000_000, 10_000_000)
 TASKS = "babilong:qa1,babilong:qa2,babilong:qa3,babilong:qa4,babilong:qa5"
 COUNTED = 500_000  # tokens
+SEARCHED, PIECE = 20_000_000, 1 << 18  # tokens
 RECORDS, SHARES = Path("results/gates"), Path("results/gates/shares.json")
 PICTURE = Path("docs/gates.svg")
 SCORER = "babilong/official"
@@ -39,12 +41,14 @@ SCORER = "babilong/official"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["run", "show"])
+    parser.add_argument("what", choices=["run", "show", "openings"])
     parser.add_argument("--model", default="gated-deltanet-nano")
     parser.add_argument("--samples", type=int, default=5)
     options = parser.parse_args()
     if options.what == "run":
         run(options.model, options.samples)
+    elif options.what == "openings":
+        openings(options.model)
     else:
         show()
 
@@ -81,6 +85,29 @@ def run(model: str, samples: int) -> None:
             SHARES.write_text(json.dumps(shares, indent=1) + "\n")
         cells = plan.make(plan.parse_tasks(TASKS), lengths=LENGTHS, models=[name], samples=samples)
         runner.run(cells, {name: shifted}, RECORDS, runner.Settings(), Progress(quiet=True))
+
+
+def openings(model: str) -> None:
+    """Prints how often clean background opens the screen, and the text before each of the first of them."""
+    import torch
+
+    from atlas_bench.models import loading
+    from atlas_bench.models.tokenizer import embedded
+    from atlas_bench.tasks import corpora
+    from atlas_bench.train import command
+
+    torch.set_num_threads(1)
+    tokenizer, reader = embedded(), loading.load(model)
+    background = command.clean([corpora.open_corpus("generated", tokenizer)], SEARCHED)[0]
+    state, found = reader.start(1), []
+    with torch.inference_mode():
+        for start in range(0, SEARCHED, PIECE):
+            tokens = torch.from_numpy(background[None, start : start + PIECE]).long()
+            screen, state[0]["screen"] = reader.events.screen(state, tokens)
+            found += [(start + i, float(screen[0, i])) for i in (screen[0] > 0).nonzero()[:, 0].tolist()]
+    print(f"{model}: {len(found)} of {format_length(SEARCHED)} tokens, {len(found) / SEARCHED:.6%}")
+    for place, gate in found[:40]:
+        print(f"{gate:5.2f}  {tokenizer.decode(background[max(0, place - 7) : place + 1].tolist())!r}")
 
 
 def read() -> pd.DataFrame:
