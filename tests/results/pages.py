@@ -1,17 +1,11 @@
-"""Boards for the tests of the page: the committed records of the embedded models, and records that mean harm.
-
-`python -m tests.results.pages` makes the README's picture, docs/leaderboard.png, from the first of them.
-"""
+"""Boards for the tests of the page: the committed records of the embedded models, and records that mean harm."""
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
-from atlas_bench.results import board, page, store
+from atlas_bench.results import board, store
 from atlas_bench.results.digest import digests
 from atlas_bench.results.record import Record, answer_row
 
@@ -57,24 +51,3 @@ def hostile(make: Callable[..., Record]) -> board.Board:
     records.append(make(model=NASTY, length=10_000, status="failed", scores={}, answers=[], **named))
     records.append(make(task=NASTY, model=NASTY, metrics={NASTY: 1.0}, scores={}, headline=None, answers=[], **named))
     return board_of(records)
-
-
-def picture(path: Path) -> None:
-    """The heat map of BABILong qa1 in generated background as a PNG, by Chromium."""
-    from tests.results.chromium import Browser, find
-
-    found = embedded()
-    panel = next(panel for panel in found.panels if panel.name == "babilong:qa1" and set(panel.lengths) > {16_000})
-    with tempfile.TemporaryDirectory() as folder, Browser(find()) as browser:
-        file = Path(folder, "page.html")
-        file.write_text(page.leaderboard(replace(found, panels=(panel,)), published=False), encoding="utf-8")
-        shown = browser.open(file, width=1000)
-        shown.evaluate("document.querySelectorAll('table.heat caption').forEach(each => each.remove())")
-        box = "(({x, y, width, height}) => JSON.stringify([x + scrollX, y + scrollY, width, height]))"
-        part = shown.evaluate(f"{box}(document.querySelector('table.heat').getBoundingClientRect())")
-        x, y, width, height = json.loads(part)
-        shown.clipped(path, x - 8, y - 8, width + 16, height + 16, scale=2)
-
-
-if __name__ == "__main__":
-    picture(ROOT / "docs" / "leaderboard.png")
