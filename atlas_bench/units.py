@@ -9,7 +9,7 @@ from atlas_bench.errors import UserError, clip
 
 LONGEST = 10**17  # tokens: more than anybody has written, and below what a record may state
 DIGITS = 40  # characters of a number
-_FACTOR = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_FACTOR = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 def parse_length(text: str, *, least: int = 1) -> int:
@@ -18,7 +18,7 @@ def parse_length(text: str, *, least: int = 1) -> int:
     factor = _FACTOR.get(match[2].upper()) if match else None
     if match is None or factor is None:
         raise UserError(
-            f"length '{clip(text)}' is not a number of tokens. Write 512, 16K (16 000), 4Ki (4 096), 1M or 10M."
+            f"length '{clip(text)}' is not a number of tokens. Write 512, 16K (16 000), 4Ki (4 096), 10M or 1B."
         )
     if len(text) > DIGITS or Fraction(match[1].replace("_", "")) * factor > LONGEST:
         raise UserError(f"length '{clip(text)}' is more than {LONGEST:,} tokens. Write 512, 4Ki or 10M.")
@@ -54,7 +54,7 @@ def _doubling(text: str) -> list[int]:
 
 def format_length(tokens: int) -> str:
     """10_000_000 -> '10M', 16_000 -> '16K', 4096 -> '4Ki', 1234 -> '1234'."""
-    for unit, factor in (("M", 10**6), ("Mi", 2**20), ("K", 10**3), ("Ki", 2**10)):
+    for unit, factor in (("B", 10**9), ("M", 10**6), ("Mi", 2**20), ("K", 10**3), ("Ki", 2**10)):
         if tokens >= factor and tokens % factor == 0:
             return f"{tokens // factor}{unit}"
     return str(tokens)

@@ -20,7 +20,7 @@ import pandas as pd
 from atlas_bench.results import stats, store
 from atlas_bench.units import format_length
 
-SHIFTS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # of a hard sigmoid's logit: 0 below -3, 1 above 3
+SHIFTS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 6.0, 12.0)  # of a hard sigmoid's logit: 0 below -3, 1 above 3
 LENGTHS = (64_000, 1_000_000, 10_000_000)
 TASKS = "babilong:qa1,babilong:qa2,babilong:qa3,babilong:qa4,babilong:qa5"
 COUNTED = 500_000  # tokens

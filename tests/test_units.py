@@ -25,6 +25,8 @@ from atlas_bench.units import format_bytes, format_count, format_length, parse_l
         ("0.5Ki", 512),
         ("1.1M", 1_100_000),
         ("10M", 10_000_000),
+        ("1B", 10**9),
+        ("1G", 10**9),
         ("1Mi", 2**20),
         ("1G", 10**9),
         (" 10 M ", 10_000_000),
@@ -68,7 +70,16 @@ def test_huge_lengths_are_exact():
 
 @pytest.mark.parametrize(
     ("tokens", "text"),
-    [(10_000_000, "10M"), (16_000, "16K"), (4096, "4Ki"), (1234, "1234"), (2**20, "1Mi"), (1, "1")],
+    [
+        (10**9, "1B"),
+        (1_500_000_000, "1500M"),
+        (10_000_000, "10M"),
+        (16_000, "16K"),
+        (4096, "4Ki"),
+        (1234, "1234"),
+        (2**20, "1Mi"),
+        (1, "1"),
+    ],
 )
 def test_format_length(tokens, text):
     assert format_length(tokens) == text
