@@ -231,7 +231,7 @@ def compare(
     """
     output.quieten(quiet)
     output.loading(quiet)
-    from atlas_bench import compare as command
+    from atlas_bench import comparison as command
     from atlas_bench.progress import Progress
     from atlas_bench.results.compare_table import lines
     from atlas_bench.units import parse_length, parse_lengths
@@ -306,7 +306,7 @@ def train(
     output.loading()
     from atlas_bench import registry
     from atlas_bench.models import loading
-    from atlas_bench.train import command
+    from atlas_bench.training import command
     from atlas_bench.units import parse_length
 
     if placement != "mac":

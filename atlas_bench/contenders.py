@@ -25,7 +25,7 @@ from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError
 from atlas_bench.files import replacing
 from atlas_bench.models import loading, specs
-from atlas_bench.train.recipe import Recipe
+from atlas_bench.training.recipe import Recipe
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
 ATTENTION = {"transformer": 0, "swa": WINDOW}  # no memory -> attention window, 0 for full attention

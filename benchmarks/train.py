@@ -92,8 +92,8 @@ def work(options: argparse.Namespace) -> int:
     from atlas_bench.models.decoder import Config, Decoder
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
-    from atlas_bench.train.loop import make_optimizers, set_rates, step, transplant
-    from atlas_bench.train.recipe import Progress, Recipe
+    from atlas_bench.training.loop import make_optimizers, set_rates, step, transplant
+    from atlas_bench.training.recipe import Progress, Recipe
 
     torch.set_num_threads(options.threads)
     name, given = registry.typed_memory(options.memory[0])

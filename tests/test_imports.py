@@ -1,4 +1,4 @@
-"""Imports point one way: cli -> plan, runner, train, results -> tasks | models -> kernels -> torch."""
+"""Imports point one way: cli -> plan, runner, training, results -> tasks | models -> kernels -> torch."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison
 from atlas_bench.results.compare import compare as compare_records
 from atlas_bench.results.record import Record
-from atlas_bench.train.recipe import Recipe
+from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import TaskOptions
 
 

@@ -22,8 +22,8 @@ from atlas_bench.tasks import corpora
 from atlas_bench.tasks.babilong_lessons import BabilongLessons
 from atlas_bench.tasks.lessons import Ask, Mixture, Segment
 from atlas_bench.tasks.mqar import MQAR
-from atlas_bench.train import checkpoint, command
-from atlas_bench.train.loop import (
+from atlas_bench.training import checkpoint, command
+from atlas_bench.training.loop import (
     advance,
     costs_grow,
     count_skipped,
@@ -36,7 +36,7 @@ from atlas_bench.train.loop import (
     summed,
     train,
 )
-from atlas_bench.train.recipe import Progress, Recipe
+from atlas_bench.training.recipe import Progress, Recipe
 
 TINY = Recipe(
     longest=128, segment=64, contexts=2, least_tokens=256, curriculum_tokens=2048, mixed_tokens=1024,

@@ -23,8 +23,8 @@ from atlas_bench.results import store
 from atlas_bench.results.record import clip
 from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
-from atlas_bench.train.loop import ask_all, open_shares, train
-from atlas_bench.train.recipe import Progress, Recipe
+from atlas_bench.training.loop import ask_all, open_shares, train
+from atlas_bench.training.recipe import Progress, Recipe
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model
 CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted in training
