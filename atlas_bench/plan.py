@@ -181,8 +181,8 @@ def rules(cell: Cell, task: Task) -> Rules:
 def around(rules: Rules, model: Model) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids that the model puts before a context and behind a question: round a text that is no prompt, few."""
     if not rules.scorers:
-        return tuple(getattr(model, "opening", ())), ()
-    before, after = getattr(model, "wrap", ((), ()))
+        return tuple(model.opening), ()
+    before, after = model.wrap
     return tuple(before), tuple(after)
 
 
@@ -237,7 +237,7 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         scorer_version={name: scorer.version for name, scorer in ruled.scorers.items()},
         headline=next(iter(ruled.scorers), None),
         chance=ruled.chance if ruled.scorers else None,
-        model_spec=getattr(model, "spec", None),
+        model_spec=model.spec,
         note=untrained(cell.title, facts.get("learnt")),
         tokenizer_key=model.tokenizer.key,
         versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},

@@ -71,7 +71,7 @@ def run(
     """
     from lm_eval.tasks import TaskManager
 
-    ignorant = [name for name, model in models.items() if hasattr(model, "peek")]
+    ignorant = [name for name, model in models.items() if model.is_control]
     if ignorant:
         raise UserError(f"'{ignorant[0]}' is a control: it is shown our own samples, and lm-eval's are none of them.")
     names = [each for name in names for each in (PAPERS if name == "papers" else [name])]

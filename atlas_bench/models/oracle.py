@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.types import Sample
+from atlas_bench.types import Model, Sample
 
 
-class Control:
+class Control(Model):
     """A model that remembers only which context it reads and how many tokens of it.
 
     The runner shows a model with a method `peek` the samples of a batch before it starts them;
@@ -29,9 +29,6 @@ class Control:
     def peek(self, samples: Sequence[Sample]) -> None:
         """The samples that the next streams are asked about, in their order; those in a row may share a context."""
         self._samples = {sample.index: sample for sample in samples}
-
-    def supports(self, length: int) -> str | None:
-        return None
 
     def start(self, batch: int) -> np.ndarray:
         samples = self._samples.values()

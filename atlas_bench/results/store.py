@@ -140,7 +140,7 @@ def check_names(folder: Path, models: Mapping[str, Any]) -> None:
 
     models  name -> model; those with a `spec` were named by the user. Equal weights are the same model.
     """
-    named = {name: model for name, model in models.items() if getattr(model, "spec", None)}
+    named = {name: model for name, model in models.items() if model.spec}
     if not named or not folder.exists():
         return
     for record in scan(folder, lambda message: None):
