@@ -23,6 +23,7 @@ from atlas_bench import __version__, gauges, registry, streams, user_file
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.results.record import Record
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
+from atlas_bench.units import whole
 
 PROMPTS = ("bare", "official")
 NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --background is a folder
@@ -123,8 +124,10 @@ def make(
 
     Raises UserError for fewer than one sample, an unknown prompt, or an encoding of no files.
     """
-    if samples is not None and samples < 1:
-        raise UserError(f"samples is {samples}. Ask for one or more.")
+    if not lengths or not seeds:
+        raise UserError(f"no {'seed' if lengths else 'length'} is given: there would be nothing to run.")
+    if samples is not None:
+        samples = whole("samples", samples, least=1)
     if options.prompt not in PROMPTS:
         raise unknown("prompt", options.prompt, PROMPTS)
     if options.encoding and {options.data, options.background} <= NO_FILES:

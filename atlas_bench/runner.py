@@ -42,6 +42,7 @@ class Settings:
     checkpoint_tokens   tokens of a stream between two checkpoints
     timeout             seconds a cell may take over all its sittings, None for any
     debug               print the traceback of a model's failure
+    command             that records name as theirs; None: what was typed
     """
 
     batch: int | None = None
@@ -49,6 +50,7 @@ class Settings:
     checkpoint_tokens: int = 1_000_000
     timeout: float | None = None
     debug: bool = False
+    command: str | None = None
 
     def streams(self, contexts: int, length: int, model: Model) -> int:
         """Contexts of that length for the model to read side by side, of so many that there are."""
@@ -534,6 +536,7 @@ class _Sitting:
         facts = self.model.facts()  # again: on a GPU which kernels ran is known only now
         return replace(
             blank,
+            command=self.settings.command or blank.command,
             kernel=facts.get("kernel"),
             kernel_why=facts.get("kernel_why"),
             status=status,

@@ -370,7 +370,7 @@ def as_model(model: Any, *, name: str | None = None) -> Model:
         raise UserError(f"model {kind.__name__} is a class. Pass an object of it: {kind.__name__}().")
     if missing:
         raise UserError(
-            f"model {kind.__name__} has no {' and no '.join(missing)}. A model has {', '.join(NEEDED)}; derive it from "
+            f"model {kind.__name__} has no {', '.join(missing)}. A model has {', '.join(NEEDED)}; derive it from "
             "atlas_bench.Model, which has everything else."
         )
     return model if isinstance(model, Model) else _Adapted(model)

@@ -29,6 +29,7 @@ FINAL = ("ok", "unsupported")  # statuses of cells that need no second run,
 AGAIN = ("failed", "oom", "timeout")  # and of those that the same command runs again
 
 Paths = str | Path | Iterable[str | Path]
+Source = str | Path | Record | Iterable[str | Path | Record]  # of records
 
 
 def append(path: str | Path, record: Record) -> None:
@@ -67,6 +68,15 @@ def scan(paths: Paths, warn: Warn) -> Iterator[Record]:
                 yield from _records(file, warn)
             except UserError as error:
                 warn(f"{error} File left out.")
+
+
+def given(source: Source, warn: Warn) -> Iterator[Record]:
+    """Records themselves, and those that scan() finds in files and folders, in the order given."""
+    for one in [source] if isinstance(source, (str, Path, Record)) else source:
+        if isinstance(one, Record):
+            yield one
+        else:
+            yield from scan(one, warn)
 
 
 def read(path: str | Path) -> tuple[list[Record], list[str]]:
