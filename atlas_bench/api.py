@@ -178,7 +178,7 @@ def compare(
     from atlas_bench.progress import Progress
 
     compared, _ = comparison.main(
-        contenders, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=init and str(init),
+        contenders, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
         samples=samples, seed=seed, train=train, data=str(data), background=str(background), encoding=encoding,
         jobs=jobs, code=_several(code), progress=Progress(quiet=quiet), command=_written(compare, given),
     )  # fmt: skip
@@ -232,7 +232,7 @@ def train(
             print(line)
 
     return command.main(
-        memory=memory, out=Path(out), init=init and str(init), tokens=tokens, task=_several(task), seed=seed,
+        memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
         background=_several(background), encoding=encoding, hold_out=_several(hold_out),
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
         segment=segment, paced=paced, threads=threads, examine=examine, say=say,
@@ -267,6 +267,10 @@ def _each(given: Any) -> Iterable[Any]:
 def _several(given: Any) -> list[str]:
     """One or several, as a list of texts."""
     return [str(each) for each in _each(given)]
+
+
+def _path(given: PathLike | None) -> str | None:
+    return None if given is None else str(given)
 
 
 def _refuse(function: Callable[..., Any], given: Mapping[str, Any], why: str, names: Iterable[str]) -> None:

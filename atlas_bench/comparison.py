@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,11 @@ def main(
     elif init:
         raise UserError(f"--init {init} is where training begins. Add --train TOKENS, or leave it out.")
     store.check_writable(out)
-    ready = {each.label: loading.named(each.label, each.model) for each in entrants if each.model}
+    ready = {
+        each.label: loading.named(each.label, each.model) if isinstance(each.model, str) else each.model
+        for each in entrants
+        if each.model
+    }
     reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
     for name in wanted:
         plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
@@ -83,7 +87,10 @@ def main(
     return comparison, all(record.status not in store.AGAIN for record in records)
 
 
-def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.Training]:
+def _trainings(
+    entrants: Sequence[contenders.Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path,
+    **options: Any,
+) -> list[contenders.Training]:  # fmt: skip
     plan.check_lessons(wanted)
     Recipe().within(tokens)  # tells a budget that is too small
     planned = contenders.trainings(entrants, wanted, tokens, folder, **options)
@@ -92,7 +99,7 @@ def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.T
     return planned
 
 
-def _options(name: str, wanted, options: TaskOptions) -> TaskOptions:
+def _options(name: str, wanted: Iterable[str], options: TaskOptions) -> TaskOptions:
     """The data choices, for tasks that have any; a choice that no task reads is refused by the task itself."""
     reads = [each for each in wanted if getattr(registry.task(each), "reads_text", True)]
     return options if name in reads or not reads else TaskOptions()

@@ -12,7 +12,6 @@ import inspect
 import json
 import os
 import platform
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -64,7 +63,7 @@ def parse_task(text: str) -> list[tuple[str, str]]:
             f"'{text.strip()}' can be run, and nothing else: it is neither compared, described nor trained on. "
             "`atlas-bench lm-eval ls tasks` lists lm-eval's tasks."
         )
-    name, subset = re.fullmatch(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(?::(.*))?", text.strip(), re.DOTALL).groups()
+    name, subset = registry.parted(text.strip())
     if registry.is_file(name):
         name = registry.name_task(name)
     task = registry.task(name)
@@ -177,7 +176,8 @@ def samples(cell: Cell, task: Task, model: Model) -> Iterator[Sample]:
 def rules(cell: Cell, task: Task) -> Rules:
     """How the cell's questions are answered and judged."""
     if hasattr(task, "rules_for"):
-        return task.rules_for(cell.subset, cell.options)
+        rules: Rules = task.rules_for(cell.subset, cell.options)
+        return rules
     return task.rules(cell.subset)
 
 

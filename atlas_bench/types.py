@@ -44,7 +44,8 @@ class Tokenizer(Protocol):
 class Context(Protocol):
     """A lazily made token sequence: any range of it can be read at O(range) memory."""
 
-    length: int
+    @property
+    def length(self) -> int: ...
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Tokens [start, stop) as int32; independent of how the range is split."""
@@ -346,7 +347,8 @@ class _Adapted(Model):
         return self._inner.feed(state, tokens)
 
     def answer(self, state: Any, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
-        return self._inner.answer(state, question, max_tokens, stop)
+        said: str = self._inner.answer(state, question, max_tokens, stop)
+        return said
 
 
 NEEDED = ("name", "tokenizer", "start", "feed", "answer")

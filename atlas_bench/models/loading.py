@@ -79,10 +79,12 @@ def load(name: str, *, threads: int | None = None, device: str | None = None, pr
     Raises UserError for a name, folder or device that is not there.
     """
     if name in registry.MODELS:
-        return registry.control(name)
+        control: Model = registry.control(name)
+        return control
     if is_elsewhere(name):
         module, loader = SCHEMES[name.partition(":")[0]].split(":")
-        return getattr(import_module(module), loader)(name, threads=threads, device=device, products=products)
+        load_it: Callable[..., Model] = getattr(import_module(module), loader)
+        return load_it(name, threads=threads, device=device, products=products)
     import torch
 
     from atlas_bench.models.decoder import Config, Decoder
@@ -119,7 +121,7 @@ def checked(device: str | None, products: str | None) -> str:
     """The device to run on, torch's GPU where none is asked for; UserError for what is not there."""
     import torch
 
-    if device not in (None, *PRODUCTS):
+    if device is not None and device not in PRODUCTS:
         raise unknown("device", device, PRODUCTS)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(

@@ -36,7 +36,8 @@ class Control(Model):
         return np.array([[index, 0] for index in firsts[:batch]], dtype=np.int64)
 
     def feed(self, state: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        return state + np.array([0, tokens.shape[1]])
+        read: np.ndarray = state + np.array([0, tokens.shape[1]])
+        return read
 
     def row(self, state: np.ndarray, index: int) -> np.ndarray:
         return state[index : index + 1].copy()

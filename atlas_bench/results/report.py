@@ -9,7 +9,7 @@ docs/report.md shows each form.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -95,7 +95,7 @@ def form_of(path: str | Path) -> str:
 
 def _written(board: Board, form: str, published: bool, named: dict[str, str]) -> str:
     module, function = FORMS[form]
-    write = getattr(import_module(f"atlas_bench.results.{module}"), function)
+    write: Callable[..., str] = getattr(import_module(f"atlas_bench.results.{module}"), function)
     if form == "html":
         return write(board, published=published, **named)
     from atlas_bench.results.forms import words
