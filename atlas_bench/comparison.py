@@ -101,7 +101,7 @@ def _trainings(
 
 def _options(name: str, wanted: Iterable[str], options: TaskOptions) -> TaskOptions:
     """The data choices, for tasks that have any; a choice that no task reads is refused by the task itself."""
-    reads = [each for each in wanted if getattr(registry.task(each), "reads_text", True)]
+    reads = [each for each in wanted if registry.reads_text(each)]
     return options if name in reads or not reads else TaskOptions()
 
 

@@ -99,7 +99,7 @@ def trainings(
         for task, subsets in wanted.items():
             begun = init if task in known else None
             origin = loading.weights_hash(loading.folder_of(begun)) if begun else None
-            texts = backgrounds if getattr(registry.task(task), "reads_text", True) else ()
+            texts = backgrounds if registry.reads_text(task) else ()
             tasks = _written(task, subsets)
             read = [*texts, *(["encoding", encoding] if texts and encoding else [])]
             decided = json.dumps([contender.key, tasks, tokens, seed, origin, read, program])

@@ -98,8 +98,8 @@ def subsets(text: str) -> dict[str, list[str]]:
 def check_lessons(tasks: Iterable[str]) -> None:
     """Raise UserError for a task that cannot teach."""
     for name in tasks:
-        if not hasattr(registry.task(name), "lessons"):
-            teaching = [other for other in registry.TASKS if hasattr(registry.task(other), "lessons")]
+        if not registry.teaches(name):
+            teaching = [other for other in registry.TASKS if registry.teaches(other)]
             raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
 
 
@@ -135,7 +135,7 @@ def make(
             " Leave it out."
         )
     wanted = list(wanted)
-    reading = {name for name, _ in wanted if getattr(registry.task(name), "reads_text", True)}
+    reading = {name for name, _ in wanted if registry.reads_text(name)}
     own = {name: TaskOptions() for name, _ in wanted if reading and name not in reading}
     cells = [
         Cell(task, subset, length, model, seed, samples or default_samples(length), own.get(task, options))

@@ -73,6 +73,16 @@ def task(name: str) -> Any:
     return _load(TASKS[name])
 
 
+def reads_text(name: str) -> bool:
+    """Whether the task takes data, a background or a prompt; a user's task may leave it unsaid."""
+    return bool(getattr(task(name), "reads_text", True))
+
+
+def teaches(name: str) -> bool:
+    """Whether models can be trained on the task: see tasks/lessons.py."""
+    return hasattr(task(name), "lessons")
+
+
 def name_task(path: str | Path) -> str:
     """Execute a user's task file and return the task's name, 'my_task.py@1f2e3d4c'.
 

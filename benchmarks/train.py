@@ -106,7 +106,7 @@ def work(options: argparse.Namespace) -> int:
     optimizers = make_optimizers(model, recipe)
     set_rates(optimizers, recipe, Progress(step=recipe.warmup_steps))
     tokenizer, (task, subset) = embedded(), options.task.split(":")
-    texts = [corpora.open_corpus("generated", tokenizer)] if getattr(registry.task(task), "reads_text", True) else []
+    texts = [corpora.open_corpus("generated", tokenizer)] if registry.reads_text(task) else []
     lessons = registry.task(task).lessons([subset], tokenizer, 0, texts)
     tokens = min(max(recipe.contexts * options.length, recipe.least_tokens), recipe.most_tokens)
     batch, segment = max(2, tokens // options.length), min(recipe.segment, options.length)

@@ -75,17 +75,18 @@ def main(
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
     name, options = registry.typed_memory(memory)
+    tokens = None if tokens is None else units.parse_length(tokens)
+    encoding = encoding and text_files.known(encoding)
     store.check_writable(out)
     wanted = plan.subsets(",".join(task))
     plan.check_lessons(wanted)
-    reading = any(getattr(registry.task(each), "reads_text", True) for each in wanted)
+    reading = any(registry.reads_text(each) for each in wanted)
     if not reading and (background or hold_out):
         raise UserError(
             f"{', '.join(wanted)} has no background, so '{(*background, *hold_out)[0]}' would not be read. "
             "Leave --background and --hold-out out."
         )
     backgrounds = list(background) or ["generated"] * reading
-    encoding = encoding and text_files.known(encoding)
     if encoding and set(backgrounds) <= set(NO_FOLDERS):
         raise UserError(
             f"--encoding '{encoding}' would do nothing: no --background is a folder of texts. Leave it out."
@@ -106,7 +107,7 @@ def main(
     named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
     recipe = replace(Recipe(), seed=seed, tasks=named, paced=paced)
     if tokens is not None:
-        recipe = recipe.within(units.parse_length(tokens))
+        recipe = recipe.within(tokens)
     origin = origin_of(init) if init else None
     known = loading.taught(origin) if origin else set()
     if set(wanted) <= known:  # what has learnt to bind need not begin with a sentence or two
