@@ -86,8 +86,12 @@ def prepare(
     settings = runner.Settings(
         batch=None if batch is None else units.whole("batch", batch, least=1),
         block=None if block is None else units.parse_length(block),
-        checkpoint_tokens=units.parse_length(checkpoint_every), timeout=timeout, debug=debug, command=command,
-    )  # fmt: skip
+        checkpoint_tokens=units.parse_length(checkpoint_every),
+        timeout=None if timeout is None else units.amount("timeout", timeout),
+        debug=debug,
+        command=command,
+    )
+    shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
     if samples is None and lengths is None:
         samples = plan.FIRST_SAMPLES
     store.check_writable(out)
@@ -105,4 +109,4 @@ def prepare(
     )  # fmt: skip
     store.check_names(out, loaded)
     plan.check(cells, loaded)  # the last thing that can be the user's mistake
-    return Job(cells, loaded, out, settings, theirs, documents, num_fewshot, progress)
+    return Job(cells, loaded, out, settings, theirs, documents, shots, progress)

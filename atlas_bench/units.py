@@ -80,6 +80,17 @@ def whole(name: str, value: Any, *, least: int, most: int = 2**63 - 1) -> int:
     raise UserError(f"{name} is {clip(repr(value), DIGITS)}. Give a whole number {allowed}.")
 
 
+def amount(name: str, value: Any) -> float:
+    """The value as a number from 0 up; UserError that names it otherwise."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not number >= 0:
+        raise UserError(f"{name} is {clip(repr(value), DIGITS)}. Give a number from 0 up.")
+    return number
+
+
 def few(threads: int | None) -> int | None:
     """The number of threads, where the machine has cores for so many: torch takes any, and crashes on large ones."""
     cores = os.cpu_count() or 1
