@@ -222,8 +222,8 @@ def test_load_leaves_missing_what_a_record_does_not_have(tmp_path):
     table = atlas_bench.load([failed])
     assert len(table) == 1 and table.loc[0, ["status", "reason"]].tolist() == ["failed", "why"]
     assert table.loc[0, ["scorer", "n", "score", "parameters", "seconds"]].isna().all()
-    loss = atlas_bench.load([replace(record, scores={}, metrics={"nats_per_token": 2.5})])
-    assert loss.nats_per_token[0] == 2.5
+    loss = atlas_bench.load([replace(record, scores={}, headline=None, metrics={"nats_per_token": 2.5})])
+    assert loss.nats_per_token[0] == 2.5 and not loss.headline[0]
     (tmp_path / "empty").mkdir()
     assert list(atlas_bench.load(tmp_path / "empty")) == list(COLUMNS)
     with pytest.raises(atlas_bench.UserError, match="no results at"):

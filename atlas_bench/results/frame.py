@@ -70,7 +70,9 @@ COLUMNS = {
     "scorer": Column(TEXT, "its name; missing where the record has no score", attrgetter("scorer")),
     "scorer_version": Column(TEXT, "", _score("version")),
     "headline": Column(
-        FLAG, "whether it is the scorer that reports show first", lambda row: row.scorer == row.record.headline
+        FLAG,
+        "whether it is the scorer that reports show first",
+        lambda row: row.scorer is not None and row.scorer == row.record.headline,
     ),
     "correct": Column(NUMBER, "right answers; with partial credit their sum", _score("correct")),
     "n": Column(COUNT, "answers that were judged", _score("n")),
