@@ -44,6 +44,7 @@ def call(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], cwd=tree, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_page_on_python_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs" / "python.md").read_text()
     monkeypatch.chdir(tmp_path)
