@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_bench import plan, registry, runner
 from atlas_bench.errors import UserError
@@ -18,9 +18,6 @@ from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison, compare
 from atlas_bench.types import Model, TaskOptions
 from atlas_bench.units import format_length, parse_lengths
-
-if TYPE_CHECKING:
-    from atlas_bench.models.lm import LanguageModel  # torch
 
 QUARTER = 4  # without --reset all but the last quarter of the shortest context is forgotten
 
@@ -75,11 +72,13 @@ def check(spec: str) -> None:
     specs.check(spec)
 
 
-def take_apart(whole: LanguageModel, distances: Sequence[int]) -> dict[str, tuple[Model, str]]:
+def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, str]]:
     """Name -> (altered model, effect): each alteration that a LanguageModel has, and a reset at each distance."""
     from atlas_bench.models.alterations import Recent, alterations, altered  # torch, which load() has imported
 
-    found = {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
+    found: dict[str, tuple[Model, str]] = {
+        each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)
+    }
     for tokens in distances:
         effect = f"all that is older than {tokens:,} tokens is forgotten"
         found[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
