@@ -107,7 +107,7 @@ def _pace(cell: Cell, model: Model, settings: runner.Settings) -> Pace | None:
     """
     task = registry.task(cell.task)
     rules = plan.rules(cell, task)
-    if hasattr(model, "peek") or _is_remote(model) or not rules.scorers:
+    if model.is_control or _is_remote(model) or not rules.scorers:
         return None
     try:
         return _tried(next(plan.samples(cell, task, model)), contexts(cell), rules, model, settings)

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import typer
 
-from atlas_bench import config, output
+from atlas_bench import api, config, output
 from atlas_bench import options as opt
 from atlas_bench.errors import UserError
+
+# what commands mean where nothing else is said: the API's defaults, in the types of the command line
+_run, _report, _compare, _train = (
+    SimpleNamespace(**api.defaults(f)) for f in (api.run, api.report, api.compare, api.train)
+)
 
 # plain help: rich's costs as much to import as all the rest
 app = typer.Typer(
@@ -63,29 +68,29 @@ def _before(
 def run(
     ctx: typer.Context,
     task: opt.RunTask,
-    length: opt.FirstLength = None,
-    model: opt.RunModels = ["gated-deltanet-nano"],  # noqa: B006
-    samples: opt.RunSamples = None,
-    seed: opt.Seeds = [0],  # noqa: B006
-    data: opt.Data = "generated",
-    background: opt.Background = "generated",
-    prompt: opt.Prompt = "bare",
-    encoding: opt.Encoding = None,
-    num_fewshot: opt.NumFewshot = None,
-    out: opt.RecordsFolder = Path("runs"),
+    lengths: opt.FirstLength = _run.lengths,
+    models: opt.RunModels = [_run.models],  # noqa: B006
+    samples: opt.RunSamples = _run.samples,
+    seeds: opt.Seeds = [_run.seeds],  # noqa: B006
+    data: opt.Data = _run.data,
+    background: opt.Background = _run.background,
+    prompt: opt.Prompt = _run.prompt,
+    encoding: opt.Encoding = _run.encoding,
+    num_fewshot: opt.NumFewshot = _run.num_fewshot,
+    out: opt.RecordsFolder = Path(_run.out),
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
-    batch: opt.Batch = None,
-    block: opt.Block = None,
-    checkpoint_every: opt.CheckpointEvery = "1M",
-    timeout: opt.Timeout = None,
-    threads: opt.Threads = None,
-    device: opt.Device = None,
-    products: opt.Products = None,
-    code: opt.Code = [],  # noqa: B006
-    canary: opt.Canary = False,
+    batch: opt.Batch = _run.batch,
+    block: opt.Block = _run.block,
+    checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every,
+    timeout: opt.Timeout = _run.timeout,
+    threads: opt.Threads = _run.threads,
+    device: opt.Device = _run.device,
+    products: opt.Products = _run.products,
+    code: opt.Code = [*_run.code],  # noqa: B006
+    canary: opt.Canary = _run.canary,
     quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
+    debug: opt.Debug = _run.debug,
 ) -> None:
     """Ask models about long contexts.
 
@@ -93,60 +98,24 @@ def run(
     runs only what is missing. Exit code: 0, 1 where a cell failed, timed out or had too little memory, 2 for a mistake
     in the command, 130 after Ctrl-C.
     """
-    from atlas_bench.models import specs
-
     output.quieten(quiet)
-    specs.typed(model)  # the mistakes that can be told at once
-    from atlas_bench import announce, plan, registry, runner
-    from atlas_bench.models import loading
+    from atlas_bench import job, unread
     from atlas_bench.progress import Progress
     from atlas_bench.results import store
-    from atlas_bench.types import TaskOptions
-    from atlas_bench.units import parse_length, parse_lengths
 
-    ours, theirs = plan.split_lm_eval(task)
-    if not ours:
-        config.refuse(
-            ctx, "does nothing for lm-eval's tasks: they bring their own",
-            "length", "block", "batch", "timeout", "debug", "seed", "data", "background", "prompt",
-            "encoding", "checkpoint_every",
-        )  # fmt: skip
-    if not theirs:
-        config.refuse(ctx, f"is for lm-eval's tasks, and '{ours}' is none", "num_fewshot")
-    wanted = plan.parse_tasks(ours) if ours else []
-    asked = samples or (plan.FIRST_SAMPLES if length is None else None)
-    store.check_writable(out)
-    for file in code:
-        registry.name_file(file)
-    if canary:
-        from atlas_bench.models.endpoint import spec
-
-        model = spec.with_canary(model)
-    progress = Progress(quiet=quiet)
-    models = loading.load_all(model, say=progress.note, threads=threads, device=device, products=products)
-    cells = plan.make(
-        wanted, lengths=parse_lengths(length) if length else plan.FIRST_LENGTHS, models=list(models), seeds=seed,
-        samples=asked, options=TaskOptions(data=data, background=background, prompt=prompt, encoding=encoding),
+    for why, names in unread.by_run(task):
+        config.refuse(ctx, why, *names)
+    asked = job.prepare(
+        task, lengths=lengths, models=models, samples=samples, seeds=seeds, data=data, background=background,
+        prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch, block=block,
+        checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device, products=products,
+        code=code, canary=canary, debug=debug, progress=Progress(quiet=quiet),
     )  # fmt: skip
-    settings = runner.Settings(
-        batch=batch, block=parse_length(block) if block else None,
-        checkpoint_tokens=parse_length(checkpoint_every), timeout=timeout, debug=debug,
-    )  # fmt: skip
-    store.check_names(out, models)
-    plan.check(cells, models)  # the last thing that can be the user's mistake; from here on files are written
     if dry_run:
-        from atlas_bench import estimate, estimate_table
+        from atlas_bench import estimate_table
 
-        found = estimate.estimate(cells, models, out, settings, progress=progress)
-        found["notes"] += [f"lm-eval:{name} is not estimated." for name in theirs]
-        return output.show(found, as_json, estimate_table.lines)
-    for line in [] if quiet else announce.lines(runner.missing(cells, models, out), models, settings):
-        progress.note(line)
-    records = runner.run(cells, models, out, settings, progress)
-    if theirs:
-        from atlas_bench.lmeval import run as lm_eval
-
-        records += lm_eval.run(theirs, models, out, limit=samples, num_fewshot=num_fewshot, progress=progress)
+        return output.show(asked.estimate(), as_json, estimate_table.lines)
+    records = asked.run()
     if as_json:
         typer.echo(f"[{', '.join(record.to_json() for record in records)}]")
     else:
@@ -169,9 +138,9 @@ def run(
 def report(
     paths: opt.Records,
     out: opt.ReportFile = None,
-    form: opt.Form = None,
-    threshold: opt.Threshold = 80,
-    no_published: opt.NoPublished = False,
+    form: opt.Form = _report.format,
+    threshold: opt.Threshold = _report.threshold,
+    no_published: opt.NoPublished = not _report.published,
     task: opt.Tasks = None,
     model: opt.Models = None,
     as_json: opt.Json = False,
@@ -181,14 +150,13 @@ def report(
     With -o in a file, whose suffix says the form: .html is one page to open in a browser.
     """
     from atlas_bench.results import report as results
+    from atlas_bench.units import share_of
 
     output.check(out)
-    suffix = out and results.SUFFIXES.get(out.suffix.lower())
-    asked = output.agreed({"--json": "json" if as_json else None, f"--format {form}": form, f"-o {out}": suffix})
-    form = asked or (results.form_of(out) if out else "text")
+    form = results.chosen({"--json": "json" if as_json else None, f"--format {form}": form}, out)
     text = results.main(
-        paths, form=form, threshold=threshold / 100, published=not no_published, models=model or [], warn=output.warn,
-        tasks=[each for typed in task or [] for each in typed.split(",")], command=config.typed(),
+        paths, form=form, threshold=share_of(threshold), published=not no_published, models=model or [],
+        tasks=[each for typed in task or [] for each in typed.split(",")], warn=output.warn, command=config.typed(),
     )  # fmt: skip
     if out:
         output.write(out, text)
@@ -207,17 +175,17 @@ def compare(
     contenders: opt.Contenders,
     task: opt.Task,
     length: opt.Length,
-    train: opt.Train = None,
-    init: opt.Init = None,
-    samples: opt.Samples = 200,
-    seed: opt.CompareSeed = 0,
-    data: opt.Data = "generated",
-    background: opt.Background = "generated",
-    encoding: opt.Encoding = None,
-    out: opt.CompareFolder = Path("compare"),
+    train: opt.Train = _compare.train,
+    init: opt.Init = _compare.init,
+    samples: opt.Samples = _compare.samples,
+    seed: opt.CompareSeed = _compare.seed,
+    data: opt.Data = _compare.data,
+    background: opt.Background = _compare.background,
+    encoding: opt.Encoding = _compare.encoding,
+    out: opt.CompareFolder = Path(_compare.out),
     page: opt.Page = None,
-    jobs: opt.Jobs = 2,
-    code: opt.Code = [],  # noqa: B006
+    jobs: opt.Jobs = _compare.jobs,
+    code: opt.Code = [*_compare.code],  # noqa: B006
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -231,22 +199,20 @@ def compare(
     """
     output.quieten(quiet)
     output.loading(quiet)
-    from atlas_bench import compare as command
+    from atlas_bench import comparison
     from atlas_bench.progress import Progress
     from atlas_bench.results.compare_table import lines
-    from atlas_bench.units import parse_length, parse_lengths
 
     output.check(page)
-    comparison, well = command.main(
-        contenders, task=task, lengths=parse_lengths(length), out=out, init=init, samples=samples, seed=seed,
-        tokens=parse_length(train) if train else None, data=data, background=background, encoding=encoding,
-        jobs=jobs, code=code, progress=Progress(quiet=quiet),
+    compared, well = comparison.main(
+        contenders, task=task, lengths=length, out=out, init=init, samples=samples, seed=seed, train=train, data=data,
+        background=background, encoding=encoding, jobs=jobs, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
-    output.show(comparison, as_json, lines)
+    output.show(compared, as_json, lines)
     if page:
         from atlas_bench.results.compare_page import comparison_html
 
-        output.write(page, comparison_html(comparison))
+        output.write(page, comparison_html(compared))
     if not well:
         raise typer.Exit(1)
 
@@ -264,15 +230,15 @@ def probe(
     length: opt.Length = "4K",
     reset: opt.Reset = None,
     samples: opt.Samples = 100,
-    seed: opt.QuestionSeed = 0,
-    data: opt.Data = "generated",
-    background: opt.Background = "generated",
-    encoding: opt.Encoding = None,
+    seed: opt.QuestionSeed = _run.seeds,
+    data: opt.Data = _run.data,
+    background: opt.Background = _run.background,
+    encoding: opt.Encoding = _run.encoding,
     out: opt.RecordsFolder = Path("probe"),
-    threads: opt.Threads = None,
-    device: opt.Device = None,
-    products: opt.Products = None,
-    code: opt.Code = [],  # noqa: B006
+    threads: opt.Threads = _run.threads,
+    device: opt.Device = _run.device,
+    products: opt.Products = _run.products,
+    code: opt.Code = [*_run.code],  # noqa: B006
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -289,12 +255,11 @@ def probe(
     from atlas_bench import probe as command
     from atlas_bench.progress import Progress
     from atlas_bench.results import probe_table
-    from atlas_bench.units import parse_lengths
 
     comparison, well = command.main(
-        model, task=task, lengths=parse_lengths(length), reset=parse_lengths(reset) if reset else None, out=out,
-        samples=samples, seed=seed, data=data, background=background, encoding=encoding, threads=threads,
-        device=device, products=products, code=code, progress=Progress(quiet=quiet),
+        model, task=task, lengths=length, reset=reset, out=out, samples=samples, seed=seed, data=data,
+        background=background, encoding=encoding, threads=threads, device=device, products=products, code=code,
+        progress=Progress(quiet=quiet),
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(comparison, indent=2, default=str))
@@ -337,42 +302,39 @@ def train(
     ctx: typer.Context,
     memory: opt.Memory,
     out: opt.ModelFolder,
-    init: opt.Init = None,
-    tokens: opt.Tokens = None,
+    init: opt.Init = _train.init,
+    tokens: opt.Tokens = _train.tokens,
     task: opt.Lessons = None,
-    seed: opt.TrainSeed = 0,
+    seed: opt.TrainSeed = _train.seed,
     background: opt.Backgrounds = None,
-    encoding: opt.Encoding = None,
+    encoding: opt.Encoding = _train.encoding,
     hold_out: opt.HoldOut = None,
-    attention_window: opt.AttentionWindow = 16,
-    layers: opt.Layers = 2,
-    placement: opt.Placement = "behind",
-    persistent: opt.Persistent = 0,
-    screen: opt.Screen = 0,
-    segment: opt.Segment = 16,
-    paced: opt.Paced = False,
-    threads: opt.Threads = None,
-    no_examine: opt.NoExamine = False,
+    attention_window: opt.AttentionWindow = _train.attention_window,
+    layers: opt.Layers = _train.layers,
+    placement: opt.Placement = _train.placement,
+    persistent: opt.Persistent = _train.persistent,
+    screen: opt.Screen = _train.screen,
+    segment: opt.Segment = _train.segment,
+    paced: opt.Paced = _train.paced,
+    threads: opt.Threads = _train.threads,
+    no_examine: opt.NoExamine = not _train.examine,
     as_json: opt.Json = False,
 ) -> None:
     """Train a model by the one fixed recipe; the same command resumes."""
     from functools import partial
 
     output.loading()
-    from atlas_bench import registry
+    from atlas_bench import unread
     from atlas_bench.models import loading
-    from atlas_bench.train import command
-    from atlas_bench.units import parse_length
+    from atlas_bench.training import command
 
-    if placement != "mac":
-        config.refuse(ctx, f"does nothing in placement '{placement}': mac alone has segments", "segment")
-    name, options = registry.typed_memory(memory)
+    for why, names in unread.by_train(placement):
+        config.refuse(ctx, why, *names)
     command.main(
-        memory=name, memory_options=options, out=out, init=init, tokens=parse_length(tokens) if tokens else None,
-        tasks=task or ["babilong:qa1"], seed=seed, backgrounds=background or [], encoding=encoding,
-        hold_out=hold_out or [], attention_window=attention_window, layers=layers, placement=placement,
-        persistent=persistent, segment=segment, screen=screen, paced=paced, threads=threads, examine=not no_examine,
-        say=partial(typer.echo, err=as_json),
+        memory=memory, out=out, init=init, tokens=tokens, task=task or [_train.task], seed=seed,
+        background=background or [], encoding=encoding, hold_out=hold_out or [], attention_window=attention_window,
+        layers=layers, placement=placement, persistent=persistent, screen=screen, segment=segment, paced=paced,
+        threads=threads, examine=not no_examine, say=partial(typer.echo, err=as_json),
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "card": loading.card(str(out))}, indent=2))
@@ -481,18 +443,9 @@ def push(
 
     Nothing is uploaded; the command that would is printed.
     """
-    from atlas_bench.results import babilong_evals, dataset, store
+    from atlas_bench.results import publish
 
-    records = store.scan(paths, output.warn)
-    if to == "dataset":
-        files, repository = dataset.write(records, folder), name or "ORG/NAME"
-    else:
-        files = babilong_evals.write(records, folder, name=name, warn=output.warn)
-        repository = "RMT-team/babilong_evals"
-    upload = ["hf", "upload", repository, str(folder), "--repo-type", "dataset", *["--create-pr"] * (to != "dataset")]
-    fit = to == "dataset" or babilong_evals.comparable(files)  # a leaderboard is sent what compares, or nothing
-    found = {"files": [str(file) for file in files], "upload": shlex.join(upload) if fit else None}
-    output.show(found, as_json, lambda found: [*found["files"], *[f"To upload it: {found['upload']}"] * fit])
+    output.show(publish.write(paths, folder, to=to, name=name, warn=output.warn), as_json, publish.lines)
 
 
 @app.command(

@@ -25,7 +25,8 @@ from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError
 from atlas_bench.files import replacing
 from atlas_bench.models import loading, specs
-from atlas_bench.train.recipe import Recipe
+from atlas_bench.training.recipe import Recipe
+from atlas_bench.types import Model, as_model
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
 ATTENTION = {"transformer": 0, "swa": WINDOW}  # no memory -> attention window, 0 for full attention
@@ -37,14 +38,14 @@ class Contender:
     """One word of the command.
 
     label  its name in records and tables
-    model  name or folder of a trained model; None for one that is to be trained
+    model  name or folder of a trained model, or a model object; None for one that is to be trained
     flags  the architecture, as `train` takes it
     key    everything that decides the architecture, a file's version included; of a trained model, its folder
     file   name of a memory that is a user's file, 'my_memory.py@1f2e3d4c'
     """
 
     label: str
-    model: str | None = None
+    model: str | Model | None = None
     flags: tuple[str, ...] = ()
     key: str = ""
     file: str = ""
@@ -60,18 +61,18 @@ class Training:
     words: tuple[str, ...]  # of the command line
 
 
-def resolve(words: Sequence[str], *, train: bool) -> list[Contender]:
-    """The contenders of the command line, in order; files that it names are executed.
+def resolve(words: Sequence[str | Model], *, train: bool) -> list[Contender]:
+    """The contenders of the command line, in order; files that it names are executed. A model object is one as it is.
 
     Raises UserError for fewer than two, one named twice, an unknown one, or a memory that nobody has trained.
     """
-    found = [_trainable(word) or _trained(word) if train else _trained(word) for word in words]
-    first: dict[str, str] = {}  # key -> word
+    found = [_contender(word, train) for word in words]
+    first: dict[str, str | Model] = {}  # key -> word
     for word, contender in zip(words, found, strict=True):
         if contender.key in first:
             raise UserError(
-                f"contender '{contender.label}' is named twice, as '{first[contender.key]}' and '{word}'. "
-                "Name each once; the first is the baseline."
+                f"contender '{contender.label}' is named twice, as '{_said(first[contender.key])}' and "
+                f"'{_said(word)}'. Name each once; the first is the baseline."
             )
         first[contender.key] = word
     if len(found) < 2:
@@ -98,7 +99,7 @@ def trainings(
         for task, subsets in wanted.items():
             begun = init if task in known else None
             origin = loading.weights_hash(loading.folder_of(begun)) if begun else None
-            texts = backgrounds if getattr(registry.task(task), "reads_text", True) else ()
+            texts = backgrounds if registry.reads_text(task) else ()
             tasks = _written(task, subsets)
             read = [*texts, *(["encoding", encoding] if texts and encoding else [])]
             decided = json.dumps([contender.key, tasks, tokens, seed, origin, read, program])
@@ -153,6 +154,13 @@ def train_all(planned: Sequence[Training], *, jobs: int, say: Callable[[str], An
     return {(training.contender.label, training.task): reason for training, reason in found if reason}
 
 
+def _contender(word: str | Model, train: bool) -> Contender:
+    if not isinstance(word, str):
+        model = as_model(word)
+        return Contender(model.name, model=model, key=model.name)
+    return (_trainable(word) if train else None) or _trained(word)
+
+
 def _trainable(word: str) -> Contender | None:
     """The contender of a word that `train` can make a model of, else None."""
     if loading.is_elsewhere(word):
@@ -190,13 +198,18 @@ def _trained(word: str) -> Contender:
     return Contender(word, model=word, key=str(loading.folder_of(word).resolve()))
 
 
-def _told_apart(words: Sequence[str], found: Sequence[Contender]) -> list[Contender]:
+def _said(word: str | Model) -> str:
+    return word if isinstance(word, str) else type(word).__name__
+
+
+def _told_apart(words: Sequence[str | Model], found: Sequence[Contender]) -> list[Contender]:
     """Contenders whose labels differ: versions of one file by the folders they lie in, else by their digits."""
     labels = [contender.label for contender in found]
     shared = [label for label in labels if labels.count(label) > 1]
     for other in (_with_folder, _with_version):
         labels = [
-            other(word, each) if each.label in shared else each.label for word, each in zip(words, found, strict=True)
+            other(word, each) if each.label in shared and isinstance(word, str) else each.label
+            for word, each in zip(words, found, strict=True)
         ]
         if len(set(labels)) == len(labels):
             break

@@ -160,9 +160,8 @@ def _calibrate_all(
         states = [reading["state_bytes"] for reading in readings if reading["state_bytes"] is not None]
         grows = len(states) > 1 and states[-1] > states[-2]
         costs = _fit(readings, grows) if readings else {}
-        fitting = getattr(model, "streams", lambda length: runner.BATCH)
         for cell, row in group if readings else ():
-            row |= _expected(row, readings, costs, grows, min(side_by_side, fitting(cell.length)))
+            row |= _expected(row, readings, costs, grows, min(side_by_side, model.streams(cell.length)))
         subsets = list(dict.fromkeys(cell.subset for cell, _ in group))
         about = {"model": first.model, "task": first.task, "subset": first.subset, "subsets": subsets}
         yield about | {"readings": readings, "state_grows": grows, "seconds_per": costs, "note": note}

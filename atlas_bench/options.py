@@ -5,15 +5,15 @@ def command(task: options.Task, samples: options.Samples = 100, as_json: options
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from typer import Argument, BadParameter, Exit, Option, echo
 
 from atlas_bench.errors import UserError, clip
+from atlas_bench.units import SEEDS
 
 
 def _completing(*kinds: str) -> Callable[[str], list[str]]:
@@ -28,36 +28,24 @@ def _completing(*kinds: str) -> Callable[[str], list[str]]:
 
 
 # Mistakes in a value, told before anything heavy is imported; what begins with a blank goes on behind the value
-def _reading(reader: str) -> Callable[[str | None], str | None]:
+def _reading(reader: str) -> Callable[[Any], Any]:
     """A check that a function of units can read the value, which stays as it was typed."""
 
-    def check(value: str | None) -> str | None:
+    def check(value: Any) -> Any:
         from atlas_bench import units
 
         try:
             if value is not None:
                 getattr(units, reader)(value)
         except UserError as error:
-            said = str(error)
-            for what in ("length", "length range", "length list"):
-                said = said.removeprefix(f"{what} '{clip(value)}'")
+            said, written = str(error), f"'{clip(str(value))}'"
+            named = (f"{what} {written}" for what in ("length", "length range", "length list"))
+            for beginning in (*named, f"threads {value}", f"threshold {value}"):
+                said = said.removeprefix(beginning)
             raise BadParameter(said) from None
         return value
 
     return check
-
-
-def _few(threads: int | None) -> int | None:
-    cores = os.cpu_count() or 1
-    if threads and threads > (most := max(16, 4 * cores)):  # torch takes any number, and crashes on large ones
-        raise BadParameter(f" is too many for the {cores} cores of this machine. Give {most} or fewer.")
-    return threads
-
-
-def _per_cent(value: float | None) -> float | None:
-    if value and value <= 1:
-        raise BadParameter(f" is {value:g} %. Write {100 * value:g} for {100 * value:g} %.")
-    return value
 
 
 def _page(file: Path | None) -> Path | None:
@@ -77,6 +65,7 @@ def _encoding(name: str | None) -> str | None:
 
 
 _length, _lengths = _reading("parse_length"), _reading("parse_lengths")
+_few, _per_cent = _reading("few"), _reading("share_of")
 _tasks, _models, _memories = _completing("tasks"), _completing("models"), _completing("memories")
 _contenders, _names = _completing("memories", "models"), _completing("tasks", "models", "memories", "sizes")
 
@@ -90,7 +79,6 @@ _run = partial(Option, rich_help_panel="How models are run")
 _trained = partial(Option, rich_help_panel="How models are trained")
 _written = partial(Option, rich_help_panel="What is written and printed")
 
-SEEDS = 2**31 - 1  # the largest: what draws multiplies it and counts on
 
 # Arguments
 RunTask = Annotated[
@@ -142,6 +130,7 @@ FirstLength = Annotated[
 RunModels = Annotated[
     list[str],
     _asked(
+        "--model",
         metavar="MODEL[,..]",
         help="Name, folder, hf:NAME, openai:URL#MODEL; SHOWN=hf:NAME; repeatable.",
         autocompletion=_models,
@@ -160,7 +149,9 @@ Samples = Annotated[int, _asked(metavar="N", min=1, help="Questions in each cell
 RunSamples = Annotated[
     int | None, _asked(metavar="N", min=1, help="Questions in each cell [by length: docs/tasks.md].")
 ]
-Seeds = Annotated[list[int], _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides every sample; repeatable.")]
+Seeds = Annotated[
+    list[int], _asked("--seed", metavar="N", min=-SEEDS, max=SEEDS, help="Decides every sample; repeatable.")
+]
 QuestionSeed = Annotated[int, _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides the questions.")]
 CompareSeed = Annotated[int, _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides weights, lessons and questions.")]
 TrainSeed = Annotated[int, _asked(metavar="N", min=-SEEDS, max=SEEDS, help="Decides weights and data.")]

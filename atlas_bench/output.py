@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -82,26 +82,14 @@ def warn(message: str) -> None:
     typer.echo(f"warning: {printable(message, ascii_only=False)}", err=True)
 
 
-def agreed(asked: Mapping[str, str | None]) -> str | None:
-    """The form that options ask for, None where none does; UserError where they contradict.
-
-    asked  the option as it was typed -> its form
-    """
-    forms = {option: form for option, form in asked.items() if form}
-    if len(set(forms.values())) > 1:
-        said = " and ".join(f"'{option}' ({form})" for option, form in forms.items())
-        raise UserError(f"{said} contradict each other. Leave one out.")
-    return next(iter(forms.values()), None)
-
-
 def check(file: Path | None) -> None:
     """Raise UserError where the file could not be written: before the work that it is to hold."""
     if file and not (folder := _target(file).parent).is_dir():
         raise UserError(f"'{file}' cannot be written: '{folder}' is no folder. Choose another with -o.")
 
 
-def write(file: Path, text: str) -> None:
-    """All of the file or nothing of it, where a link points to; a word about it on stderr.
+def write(file: Path, text: str, *, quiet: bool = False) -> None:
+    """All of the file or nothing of it, where a link points to; a word about it on stderr, unless quiet.
 
     A device or a pipe, such as /dev/stdout, is written into. Raises UserError where that fails.
     """
@@ -114,7 +102,8 @@ def write(file: Path, text: str) -> None:
             _replace(_target(file), data)
     except OSError as error:
         raise UserError(f"'{file}' cannot be written: {error.strerror or error}. Choose another with -o.") from None
-    typer.echo(f"{file}: {len(data) / 1024:.0f} KiB", err=True)
+    if not quiet:
+        typer.echo(f"{file}: {len(data) / 1024:.0f} KiB", err=True)
 
 
 def _stays(file: Path) -> bool:

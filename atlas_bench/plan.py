@@ -12,7 +12,6 @@ import inspect
 import json
 import os
 import platform
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +22,7 @@ from atlas_bench import __version__, gauges, registry, streams, user_file
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.results.record import Record
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
+from atlas_bench.units import whole
 
 PROMPTS = ("bare", "official")
 NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --background is a folder
@@ -63,7 +63,7 @@ def parse_task(text: str) -> list[tuple[str, str]]:
             f"'{text.strip()}' can be run, and nothing else: it is neither compared, described nor trained on. "
             "`atlas-bench lm-eval ls tasks` lists lm-eval's tasks."
         )
-    name, subset = re.fullmatch(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(?::(.*))?", text.strip(), re.DOTALL).groups()
+    name, subset = registry.parted(text.strip())
     if registry.is_file(name):
         name = registry.name_task(name)
     task = registry.task(name)
@@ -98,8 +98,8 @@ def subsets(text: str) -> dict[str, list[str]]:
 def check_lessons(tasks: Iterable[str]) -> None:
     """Raise UserError for a task that cannot teach."""
     for name in tasks:
-        if not hasattr(registry.task(name), "lessons"):
-            teaching = [other for other in registry.TASKS if hasattr(registry.task(other), "lessons")]
+        if not registry.teaches(name):
+            teaching = [other for other in registry.TASKS if registry.teaches(other)]
             raise UserError(f"task '{name}' has no lessons to train on. These have: {', '.join(teaching)}.")
 
 
@@ -123,8 +123,10 @@ def make(
 
     Raises UserError for fewer than one sample, an unknown prompt, or an encoding of no files.
     """
-    if samples is not None and samples < 1:
-        raise UserError(f"samples is {samples}. Ask for one or more.")
+    if not lengths or not seeds:
+        raise UserError(f"no {'seed' if lengths else 'length'} is given: there would be nothing to run.")
+    if samples is not None:
+        samples = whole("samples", samples, least=1)
     if options.prompt not in PROMPTS:
         raise unknown("prompt", options.prompt, PROMPTS)
     if options.encoding and {options.data, options.background} <= NO_FILES:
@@ -133,7 +135,7 @@ def make(
             " Leave it out."
         )
     wanted = list(wanted)
-    reading = {name for name, _ in wanted if getattr(registry.task(name), "reads_text", True)}
+    reading = {name for name, _ in wanted if registry.reads_text(name)}
     own = {name: TaskOptions() for name, _ in wanted if reading and name not in reading}
     cells = [
         Cell(task, subset, length, model, seed, samples or default_samples(length), own.get(task, options))
@@ -174,15 +176,16 @@ def samples(cell: Cell, task: Task, model: Model) -> Iterator[Sample]:
 def rules(cell: Cell, task: Task) -> Rules:
     """How the cell's questions are answered and judged."""
     if hasattr(task, "rules_for"):
-        return task.rules_for(cell.subset, cell.options)
+        rules: Rules = task.rules_for(cell.subset, cell.options)
+        return rules
     return task.rules(cell.subset)
 
 
 def around(rules: Rules, model: Model) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids that the model puts before a context and behind a question: round a text that is no prompt, few."""
     if not rules.scorers:
-        return tuple(getattr(model, "opening", ())), ()
-    before, after = getattr(model, "wrap", ((), ()))
+        return tuple(model.opening), ()
+    before, after = model.wrap
     return tuple(before), tuple(after)
 
 
@@ -237,7 +240,7 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         scorer_version={name: scorer.version for name, scorer in ruled.scorers.items()},
         headline=next(iter(ruled.scorers), None),
         chance=ruled.chance if ruled.scorers else None,
-        model_spec=getattr(model, "spec", None),
+        model_spec=model.spec,
         note=untrained(cell.title, facts.get("learnt")),
         tokenizer_key=model.tokenizer.key,
         versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},

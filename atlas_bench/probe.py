@@ -6,7 +6,7 @@ of one plan: their records are kept like any run's, and what is compared is the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,30 @@ from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison, compare
 from atlas_bench.types import Model, TaskOptions
-from atlas_bench.units import format_length
+from atlas_bench.units import format_length, parse_lengths
 
 QUARTER = 4  # without --reset all but the last quarter of the shortest context is forgotten
 
 
 def main(
-    word: str, *, task: str, lengths: Sequence[int], out: Path, reset: Sequence[int] | None = None, samples: int = 100,
-    seed: int = 0, data: str = "generated", background: str = "generated", encoding: str | None = None,
-    code: Sequence[Path] = (), progress: Progress, **machine: Any,
+    word: str, *, task: str, lengths: Any, reset: Any, out: Path, samples: int, seed: int, data: str, background: str,
+    encoding: str | None, code: Iterable[str | Path], progress: Progress, **machine: Any,
 ) -> tuple[Comparison, bool]:  # fmt: skip
     """(the altered models compared with the whole one, whether nothing failed); records go to out/*.jsonl.
 
     word     a trained model: an embedded one or a folder, NAME=FOLDER to show it under another name
-    reset    tokens before a question that are remembered while all older ones are forgotten; a row for each
+    lengths  of the contexts, as units.parse_lengths() takes them
+    reset    tokens before a question that are remembered while all older ones are forgotten, a row for each; None: a
+             quarter of the shortest context
     machine  threads, device and products, as loading.load() takes them
 
     The comparison has, beside what results.compare.compare() states, "alterations" (name -> effect) and "notes" of the
     records. Raises UserError for every mistake before anything is written, KeyboardInterrupt on Ctrl-C.
     """
+    lengths = parse_lengths(lengths)
     shown, spec = specs.shown(word)
     check(spec)
-    distances = _distances(reset, lengths)
+    distances = _distances(None if reset is None else parse_lengths(reset), lengths)
     for file in code:
         registry.name_file(file)
     wanted = plan.parse_tasks(task)
@@ -74,11 +76,13 @@ def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, s
     """Name -> (altered model, effect): each alteration that a LanguageModel has, and a reset at each distance."""
     from atlas_bench.models.alterations import Recent, alterations, altered  # torch, which load() has imported
 
-    found = {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
+    found: dict[str, tuple[Model, str]] = {
+        each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)
+    }
     for tokens in distances:
         effect = f"all that is older than {tokens:,} tokens is forgotten"
         found[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
-    if hasattr(whole, "spec"):  # the user gave it another name to be shown
+    if whole.spec:  # the user gave it another name to be shown
         for name, (model, _) in found.items():
             model.spec = f"{whole.spec};{name}"
     return found

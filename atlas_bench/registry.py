@@ -73,6 +73,16 @@ def task(name: str) -> Any:
     return _load(TASKS[name])
 
 
+def reads_text(name: str) -> bool:
+    """Whether the task takes data, a background or a prompt; a user's task may leave it unsaid."""
+    return bool(getattr(task(name), "reads_text", True))
+
+
+def teaches(name: str) -> bool:
+    """Whether models can be trained on the task: see tasks/lessons.py."""
+    return hasattr(task(name), "lessons")
+
+
 def name_task(path: str | Path) -> str:
     """Execute a user's task file and return the task's name, 'my_task.py@1f2e3d4c'.
 
@@ -120,7 +130,8 @@ def memory(name: str) -> Any:
         raise _not_named(name)
     if name not in MEMORIES:
         raise unknown("memory", name, MEMORIES)
-    return _load(MEMORIES[name]) if MEMORIES[name] else None
+    where = MEMORIES[name]
+    return _load(where) if where else None
 
 
 def is_file(name: str) -> bool:
@@ -137,6 +148,7 @@ def name_file(path: str | Path) -> str:
     Raises UserError for a file that is absent, is of another version, does not run, or does not define exactly
     one memory.
     """
+    name: str
     name, variant, source = _load("atlas_bench.models.memory.user_file:load")(path)
     _FILES[name] = variant, source
     return name
@@ -148,12 +160,19 @@ def source_of(name: str) -> bytes | None:
     return found and found[1]
 
 
+def parted(text: str) -> tuple[str, str | None]:
+    """(name or path of a file, what stands behind its colon) of a written task or memory; None without a colon."""
+    parts = re.fullmatch(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(?::(.*))?", text, re.DOTALL)
+    assert parts, "the pattern takes any text"
+    return parts[1], parts[2]
+
+
 def parse_memory(spec: str) -> tuple[str, dict[str, Any]]:
     """(name or path, options) of a written memory: 'atlas:degree=1,omega_window=16', './my_memory.py:tau=0.5'.
 
     Values are Python literals, true, false, or text. Nothing is looked up or executed.
     """
-    name, options = re.fullmatch(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(?::(.*))?", spec, re.DOTALL).groups()
+    name, options = parted(spec)
     parsed: dict[str, Any] = {}
     for part in filter(None, (options or "").split(",")):
         key, equals, value = (x.strip() for x in part.partition("="))
@@ -219,7 +238,7 @@ def _keywords(variant: type) -> dict[str, Any]:
             continue
         if cls is _load("atlas_bench.models.memory.base:Memory"):
             break
-        parameters = inspect.signature(cls.__init__).parameters.values()
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
         own = {p.name: None if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         found = {**own, **found}
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):

@@ -27,7 +27,7 @@ from atlas_bench.plan import Cell
 from atlas_bench.progress import Progress, title_of
 from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
-from atlas_bench.types import Model, Rules, Sample, Status, Task
+from atlas_bench.types import Model, Rules, Sample, Status, Task, as_model
 
 BATCH = 8  # contexts fed side by side
 TOGETHER = 16_000_000  # tokens of contexts read side by side on a CPU: an answer comes at least that often
@@ -42,6 +42,7 @@ class Settings:
     checkpoint_tokens   tokens of a stream between two checkpoints
     timeout             seconds a cell may take over all its sittings, None for any
     debug               print the traceback of a model's failure
+    command             that records name as theirs; None: what was typed
     """
 
     batch: int | None = None
@@ -49,6 +50,7 @@ class Settings:
     checkpoint_tokens: int = 1_000_000
     timeout: float | None = None
     debug: bool = False
+    command: str | None = None
 
     def streams(self, contexts: int, length: int, model: Model) -> int:
         """Contexts of that length for the model to read side by side, of so many that there are."""
@@ -57,11 +59,11 @@ class Settings:
         return min(self.batch or usual, contexts)
 
     def tokens(self, streams: int, model: Model) -> int:
-        """Tokens to feed each of the streams at once: `model.block` over all of them, or 4096.
+        """Tokens to feed each of the streams at once: `model.block` over all of them.
 
         Fewer tokens leave the second core idle, more leave the cache.
         """
-        return self.block or max(256, getattr(model, "block", 4096) // streams)
+        return self.block or max(256, model.block // streams)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -84,9 +86,9 @@ def run(
     Several processes may run the same cells in one folder: they share the work. A cell that another one is at is
     left until all others are done, and its record is then the other's.
 
-    Raises Interrupted on Ctrl-C and UserError where a record cannot be written.
+    Raises Interrupted on Ctrl-C and UserError where a record cannot be written, or an object is no model.
     """
-    cells = list(cells)
+    cells, models = list(cells), {name: as_model(model, name=name) for name, model in models.items()}
     kept = store.Followed(folder, warn=progress.warn)
     records: dict[Cell, Record] = {}
     for wait in (False, True):
@@ -106,7 +108,12 @@ def _settle(
 
     def already() -> Record | None:
         record = _final(cell, model, kept.record(key, f"{cell.task}.jsonl"))
-        if record:
+        if record and _may_have_changed(model):
+            progress.warn(
+                f"{title}: taken from '{kept.folder}', not run again. This model's facts() have no weights_hash, so a "
+                "record of another model of its name looks the same: give it one, another name or another folder."
+            )
+        elif record:
             progress.note(f"{title}: already in '{kept.folder}', not run again")
         return record
 
@@ -120,6 +127,12 @@ def _settle(
             progress.note(f"{title}: another process is at work on it; left for later")
             return None
         return already() or run_cell(cell, task, model, kept.folder, settings, progress, blank=blank)
+
+
+def _may_have_changed(model: Model) -> bool:
+    """Whether nothing tells two models of this name apart: a user's own object without a hash of its weights."""
+    facts = model.facts()
+    return not (facts.get("weights_hash") or facts.get("device") == "server" or model.is_control)
 
 
 def missing(cells: Iterable[Cell], models: Mapping[str, Model], folder: Path) -> list[Cell]:
@@ -143,7 +156,7 @@ def _final(cell: Cell, model: Model, record: Record | None) -> Record | None:
 def unsupported(cell: Cell, task: Task, model: Model) -> str | None:
     """Why the model cannot be asked that cell, by its length alone; None where it can."""
     rules = plan.rules(cell, task)
-    if not rules.scorers and not hasattr(model, "logprobs"):
+    if not rules.scorers and not model.has_logprobs:
         return f"{task.name} measures losses, and this model tells no probabilities of tokens"
     return model.supports(plan.prompt_length(cell, rules, model) + rules.max_answer_tokens)
 
@@ -202,8 +215,7 @@ class _Sitting:
         self.used = model.facts().get("usage")  # by earlier cells
         self.point = Point(started=now())
         reset_peak()
-        if hasattr(model, "begin_cell"):
-            model.begin_cell()
+        model.begin_cell()
 
     def run(self) -> tuple[Status, str]:
         """(status, reason), with all that was reached in self.point."""
@@ -272,7 +284,7 @@ class _Sitting:
             point = begin
             self._put_aside(error)
         asked = self.settings.batch
-        if asked and len(point.reading) > max(asked, getattr(self.model, "concurrency", 1)):
+        if asked and len(point.reading) > max(asked, self.model.concurrency):
             # a smaller --batch is asked for, perhaps because so many streams do not fit: what they have read is lost
             point = replace(point.without_state(), tokens=point.tokens + len(point.reading) * point.position)
         point = self.checkpoint.with_answers(point, self.cell.samples, self.progress.warn)
@@ -305,9 +317,8 @@ class _Sitting:
 
     def _side_by_side(self) -> int:
         """Streams to read at once: as many as were asked for and fit, more where a model is good for more."""
-        wanted = max(self.batch, getattr(self.model, "concurrency", 1))
-        fitting = getattr(self.model, "streams", None)
-        return wanted if fitting is None else max(1, min(wanted, fitting(self.length + self.rules.max_answer_tokens)))
+        wanted = max(self.batch, self.model.concurrency)
+        return max(1, min(wanted, self.model.streams(self.length + self.rules.max_answer_tokens)))
 
     def _begin(self, group: Sequence[Sample]) -> list[list[Sample]]:
         """The streams of a group with something left to ask; the checkpoint's, where it was in the middle of them."""
@@ -321,7 +332,7 @@ class _Sitting:
             for sharing in streams.of(group)
             if (sharing[0].index in self.point.reading if resumed else any(s.index not in answered for s in sharing))
         ]
-        if reading and hasattr(self.model, "peek"):  # controls only: see models/oracle.py
+        if reading:
             self.model.peek([sample for sharing in reading for sample in sharing])
         if reading and not resumed:
             self.saved = 0
@@ -379,7 +390,7 @@ class _Sitting:
         """Ask what comes behind this stop and before the following one, each sample on a fork of its stream."""
         limit, ends = self.rules.max_answer_tokens, self.rules.stop
         forks = self._forks(reading, stop, following)
-        if hasattr(self.model, "answer_all"):
+        if self.model.answers_together:
             forks = list(forks)
             asked = [(state, sample.asked) for sample, _, state in forks]
             sharing = {sample.index: each for each in reading for sample in each}
@@ -453,13 +464,13 @@ class _Sitting:
             first = position + 1 - len(self.before)  # of the text: what stands before it is no text to be told
             nats, greedy = nats[:, max(0, -first) :], greedy[:, max(0, -first) :]
             sums = losses.add(np.array(sums), self.cell.length, max(first, 0), nats, greedy).tolist()
-        finite = getattr(self.model, "finite", None)
-        if finite is None or finite(new):
+        if self.model.finite(new):
             return new, sums
         good, bad = 0, tokens.shape[1]  # tokens of the block after which it still is, and no longer is
         while bad - good > 1:
             middle = (good + bad) // 2
-            good, bad = (middle, bad) if finite(self.model.feed(state, tokens[:, :middle])) else (good, middle)
+            still = self.model.finite(self.model.feed(state, tokens[:, :middle]))
+            good, bad = (middle, bad) if still else (good, middle)
         raise FloatingPointError(
             f"the state is not finite after token {position + bad:,} (block {position // self.block + 1}); "
             "the memory diverged, and an answer from it would mean nothing"
@@ -525,6 +536,7 @@ class _Sitting:
         facts = self.model.facts()  # again: on a GPU which kernels ran is known only now
         return replace(
             blank,
+            command=self.settings.command or blank.command,
             kernel=facts.get("kernel"),
             kernel_why=facts.get("kernel_why"),
             status=status,

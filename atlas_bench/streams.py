@@ -86,11 +86,14 @@ def blocks(contexts: Sequence[Context], start: int, stop: int, size: int, *, ahe
     def read(at: int) -> np.ndarray:
         return np.stack([context.read(at, min(at + size, stop) + ahead) for context in contexts])
 
+    if start >= stop:
+        return
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(read, start) if start < stop else None
+        coming = pool.submit(read, start)
         for at in range(start, stop, size):
             tokens = coming.result()
-            coming = pool.submit(read, at + size) if at + size < stop else None
+            if at + size < stop:
+                coming = pool.submit(read, at + size)
             yield tokens
 
 

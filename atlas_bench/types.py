@@ -1,4 +1,4 @@
-"""The nouns of the harness; imports nothing of ours.
+"""The nouns of the harness; of ours it imports the errors alone.
 
 The way of the data:
 
@@ -13,11 +13,16 @@ a model's memory of it is a *state* of constant size.
 from __future__ import annotations
 
 import numbers
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
+from atlas_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np  # 0.1 s, of which `import atlas_bench` and --help need nothing
 
 Status = Literal["ok", "oom", "timeout", "unsupported", "failed"]
 
@@ -39,7 +44,8 @@ class Tokenizer(Protocol):
 class Context(Protocol):
     """A lazily made token sequence: any range of it can be read at O(range) memory."""
 
-    length: int
+    @property
+    def length(self) -> int: ...
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Tokens [start, stop) as int32; independent of how the range is split."""
@@ -95,6 +101,8 @@ class Scorer:
 
     def __call__(self, answer: str, sample: Sample) -> bool | float:
         """The verdict as a bool, or a float in 0..1; ValueError for anything else."""
+        import numpy as np
+
         said = self.rule(answer, sample)
         if isinstance(said, (bool, np.bool_)) or (isinstance(said, int) and said in (0, 1)):
             return bool(said)
@@ -189,69 +197,182 @@ class Task(Protocol):
     def describe(self) -> str: ...
 
 
-class Model(Protocol):
+class Model(ABC):
     """Reads a stream block by block into a state of which any row can be forked and asked.
 
-    State is opaque to the runner: made by start(), changed only by feed(), never in place.
+    A subclass needs `name`, `tokenizer`, start(), feed() and answer(); everything else has a default. row(),
+    state_bytes(), pack() and unpack() expect a state that is a dict of numpy arrays [B, ...]: a model with another
+    kind of state defines these four as well. The runner never looks into a state: start() makes it, feed() returns
+    a new one, and nobody changes one in place.
 
-    A model may also have
-
-    logprobs(state, tokens [B, T + 1]) -> (state, nats, greedy)
-        the state after the first T tokens; of tokens[:, 1:] the log-probability in nats and whether each was the
-        likeliest, [B, T] float32 and bool: what losses, and lm-eval's likelihoods, are made of
-    answer_all(asked, max_tokens, stop, keep) -> list[str | Exception]
-        answers to many (state, question) at once, in order; an Exception for each that could not be had. Each is given
-        to keep(i, answer) as soon as it is there. `concurrency` is how many it is good for
-    streams(length) -> int
-        how many streams of that length fit side by side
-    wrap = (before, after)
-        token ids before every prompt and between question and answer: a chat template's, a first token; they come on
-        top of a cell's length
-    opening
-        token ids before a text that is no prompt: a first token
-    begin_cell()
-        a cell begins: what facts() says of what ran is from here on
-    spec
-        what was loaded, where the user gave it another name to be shown
-    finite(state) -> bool
-        False once the state holds numbers that are not finite
+    name         what records call the model
+    tokenizer    text to token ids and back; lengths are counted in its tokens
+    spec         what was loaded, where the user gave it another name to be shown
+    block        tokens that are best fed at once, over all streams
+    concurrency  questions that are best asked at once, where there is an answer_all()
+    wrap         token ids before every prompt, and between question and answer: a chat template's, a first token;
+                 they come on top of a cell's length
+    opening      token ids before a text that is no prompt: a first token
     """
 
     name: str
     tokenizer: Tokenizer
+    spec: str | None = None
+    block: int = 4096
+    concurrency: int = 1
+    wrap: tuple[Sequence[int], Sequence[int]] = ((), ())
+    opening: Sequence[int] = ()
 
-    def supports(self, length: int) -> str | None:
-        """None, or why a prompt of that length cannot be read and what it would take."""
-        ...
+    @abstractmethod
+    def start(self, batch: int) -> Any:
+        """The state of `batch` streams that have read nothing."""
 
-    def start(self, batch: int) -> Any: ...
-
+    @abstractmethod
     def feed(self, state: Any, tokens: np.ndarray) -> Any:
-        """State after the next tokens [B, T]; the split into blocks never changes a result."""
-        ...
+        """The state after the next tokens, int32 [B, T]; the split into blocks never changes a result."""
 
-    def row(self, state: Any, index: int) -> Any:
-        """A fork of one stream's state, batch 1."""
-        ...
-
+    @abstractmethod
     def answer(self, state: Any, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
         """Greedy text after the question, up to a stop text, the end of text or max_tokens; state is unchanged.
 
         A stop text ends what comes after the first character that is no blank: a model may begin with a line break.
         Raises errors.NoAnswer where there is none: the sample is `failed`, and the others are asked.
         """
-        ...
+
+    def supports(self, length: int) -> str | None:
+        """None, or why a prompt of that length cannot be read and what it would take."""
+        return None
+
+    def streams(self, length: int) -> int:
+        """How many streams of that length fit side by side, one or more."""
+        return sys.maxsize
+
+    def row(self, state: Any, index: int) -> Any:
+        """A fork of one stream's state, batch 1."""
+        return {name: array[index : index + 1].copy() for name, array in self._arrays(state).items()}
 
     def state_bytes(self, state: Any) -> int:
         """Bytes of one stream's state."""
-        ...
+        return sum(array[:1].nbytes for array in self._arrays(state).values())
 
     def pack(self, state: Any) -> dict[str, np.ndarray]:
-        """State as named arrays for a checkpoint; unpack() restores it bit for bit."""
-        ...
+        """The state as named arrays for a checkpoint; unpack() restores it bit for bit."""
+        return dict(self._arrays(state))
 
-    def unpack(self, arrays: Mapping[str, np.ndarray]) -> Any: ...
+    def unpack(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """The state that pack() made the arrays of."""
+        return dict(arrays)
+
+    def finite(self, state: Any) -> bool:
+        """False once the state holds numbers that are not finite: the cell then fails, and says after which token."""
+        return True
 
     def facts(self) -> dict[str, Any]:
-        """What a record says of the model: parameters, memory, kernel, device, weights hash..."""
-        ...
+        """What a record says of the model: parameters, memory, kernel, device, weights_hash, ..
+
+        Without a weights_hash two models of one name are one model to the records.
+        """
+        return {}
+
+    def begin_cell(self) -> None:
+        """A cell begins: what facts() says of what ran is from here on."""
+        return None
+
+    def logprobs(self, state: Any, tokens: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+        """(the state after all tokens [B, T + 1] but the last, nats, greedy): losses and likelihoods are made of them.
+
+        nats    log-probabilities of tokens[:, 1:], float32 [B, T]
+        greedy  whether each was the likeliest token, bool [B, T]
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no logprobs()")
+
+    def answer_all(
+        self,
+        asked: Sequence[tuple[Any, Sequence[int]]],
+        max_tokens: int,
+        stop: Sequence[str] = ("\n",),
+        keep: Callable[[int, str | Exception], Any] = lambda i, answer: None,
+    ) -> Any:
+        """Answer many (state, question) at once; a model that does not define it is asked one by one.
+
+        keep  is to be given (i, answer) as soon as it is there, or the exception that stands for it: the runner then
+              puts it on disk, since such answers cost money
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no answer_all()")
+
+    def peek(self, samples: Sequence[Sample]) -> None:
+        """Controls alone are shown the samples that they are asked next: see models/oracle.py."""
+        return None
+
+    @property
+    def has_logprobs(self) -> bool:
+        """Whether logprobs() is defined."""
+        return self._defines("logprobs")
+
+    @property
+    def answers_together(self) -> bool:
+        """Whether answer_all() is defined."""
+        return self._defines("answer_all")
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the model is shown the samples: its scores are bounds, and say nothing of a memory."""
+        return self._defines("peek")
+
+    def _defines(self, method: str) -> bool:
+        return getattr(getattr(self, method), "__func__", None) is not getattr(Model, method)
+
+    def _arrays(self, state: Any) -> Mapping[str, np.ndarray]:
+        if isinstance(state, Mapping) and all(hasattr(array, "nbytes") for array in state.values()):
+            return state
+        raise TypeError(
+            f"the state of {type(self).__name__} is a {type(state).__name__}, not a dict of numpy arrays: define "
+            "row(), state_bytes(), pack() and unpack() for it"
+        )
+
+
+class _Adapted(Model):
+    """An object that has a model's methods and does not derive from Model: what it lacks is Model's."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        for name in ("name", "tokenizer", *OPTIONAL):
+            if hasattr(inner, name):
+                setattr(self, name, getattr(inner, name))
+
+    def start(self, batch: int) -> Any:
+        return self._inner.start(batch)
+
+    def feed(self, state: Any, tokens: np.ndarray) -> Any:
+        return self._inner.feed(state, tokens)
+
+    def answer(self, state: Any, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
+        said: str = self._inner.answer(state, question, max_tokens, stop)
+        return said
+
+
+NEEDED = ("name", "tokenizer", "start", "feed", "answer")
+OPTIONAL = tuple(
+    name
+    for name, member in vars(Model).items()
+    if not name.startswith("_") and name not in NEEDED and not isinstance(member, property)
+)
+
+
+def as_model(model: Any, *, name: str | None = None) -> Model:
+    """The object as a Model: itself where it is one, else with Model's defaults for what it does not have.
+
+    name  that it is given elsewhere, so that it needs none of its own
+
+    Raises UserError naming everything that a model must have and this object has not.
+    """
+    kind = model if isinstance(model, type) else type(model)
+    missing = [each for each in NEEDED if not hasattr(model, each) and not (each == "name" and name)]
+    if isinstance(model, type):
+        raise UserError(f"model {kind.__name__} is a class. Pass an object of it: {kind.__name__}().")
+    if missing:
+        raise UserError(
+            f"model {kind.__name__} has no {', '.join(missing)}. A model has {', '.join(NEEDED)}; derive it from "
+            "atlas_bench.Model, which has everything else."
+        )
+    return model if isinstance(model, Model) else _Adapted(model)

@@ -1,19 +1,24 @@
-"""Lengths as people write them: 16K = 16 000 (BABILong), 4Ki = 4 096 (RULER), 10M, 1.5K, 512."""
+"""Numbers as people write them, and their ranges: 16K = 16 000 (BABILong), 4Ki = 4 096 (RULER), 10M, 1.5K, 512."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any
 
 from atlas_bench.errors import UserError, clip
 
 LONGEST = 10**17  # tokens: more than anybody has written, and below what a record may state
 DIGITS = 40  # characters of a number
+SEEDS = 2**31 - 1  # the largest: what draws multiplies it and counts on
 _FACTOR = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
-def parse_length(text: str, *, least: int = 1) -> int:
-    """Tokens of one written length: '10M' -> 10_000_000, '4Ki' -> 4096."""
+def parse_length(given: str | int, *, least: int = 1) -> int:
+    """Tokens of one length: '10M' -> 10_000_000, '4Ki' -> 4096, 512 -> 512."""
+    text = str(given)
     match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([A-Za-z]*)\s*", text, re.ASCII)
     factor = _FACTOR.get(match[2].upper()) if match else None
     if match is None or factor is None:
@@ -28,8 +33,19 @@ def parse_length(text: str, *, least: int = 1) -> int:
     return int(value)
 
 
-def parse_lengths(text: str) -> list[int]:
-    """Comma-separated lengths, and doubling ranges: '1K,4K' or '1K..64K'; '0' is BABILong's 0k, facts alone."""
+def parse_lengths(given: str | int | Iterable[str | int]) -> list[int]:
+    """Comma-separated lengths, and doubling ranges: '1K,4K' or '1K..64K'; '0' is BABILong's 0k, facts alone.
+
+    given  a text or a number, or several of them
+    """
+    each = [given] if isinstance(given, str) or not isinstance(given, Iterable) else given
+    lengths = [length for one in each for length in _parse_list(str(one))]
+    if not lengths:
+        raise UserError("no length is given. Write 16K, 1K..64K or a list of them.")
+    return lengths
+
+
+def _parse_list(text: str) -> list[int]:
     lengths: list[int] = []
     if not all(part.strip() for part in text.split(",")):
         raise UserError(f"length list '{text}' has a comma too many. Write a list without blanks: 4K,8K.")
@@ -50,6 +66,46 @@ def _doubling(text: str) -> list[int]:
         reached = f"{first}..{met}" if len(lengths) > 1 else first
         raise UserError(f"length range '{text}' doubles to {met} and never meets {last}. Write {reached},{last}.")
     return lengths
+
+
+def whole(name: str, value: Any, *, least: int, most: int = 2**63 - 1) -> int:
+    """The value as a whole number from `least` to `most`; UserError that names it otherwise."""
+    try:
+        number = int(value)
+        if number == value and least <= number <= most:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    allowed = f"from {least} to {most}" if most < 2**63 - 1 else f"from {least} up"
+    raise UserError(f"{name} is {clip(repr(value), DIGITS)}. Give a whole number {allowed}.")
+
+
+def amount(name: str, value: Any) -> float:
+    """The value as a number from 0 up; UserError that names it otherwise."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not number >= 0:
+        raise UserError(f"{name} is {clip(repr(value), DIGITS)}. Give a number from 0 up.")
+    return number
+
+
+def few(threads: int | None) -> int | None:
+    """The number of threads, where the machine has cores for so many: torch takes any, and crashes on large ones."""
+    cores = os.cpu_count() or 1
+    if threads is not None and whole("threads", threads, least=1) > (most := max(16, 4 * cores)):
+        raise UserError(f"threads {threads} is too many for the {cores} cores of this machine. Give {most} or fewer.")
+    return threads
+
+
+def share_of(percent: float) -> float:
+    """80 % -> 0.8; UserError for what is none, and for 0.8 % where 80 % was meant."""
+    if 0 < percent <= 1:
+        raise UserError(f"threshold {percent} is {percent:g} %. Write {100 * percent:g} for {100 * percent:g} %.")
+    if not 0 <= percent <= 100:
+        raise UserError(f"threshold {percent} is no per cent. Give a number from 0 to 100; 80 is usual.")
+    return percent / 100
 
 
 def format_length(tokens: int) -> str:

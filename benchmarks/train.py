@@ -116,9 +116,9 @@ def work(options: argparse.Namespace) -> int:
     from atlas_bench.models.decoder import Config, Decoder
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
-    from atlas_bench.train.loop import make_optimizers, set_rates, step, transplant
-    from atlas_bench.train.muon import MOMENTUM
-    from atlas_bench.train.recipe import Progress, Recipe
+    from atlas_bench.training.loop import make_optimizers, set_rates, step, transplant
+    from atlas_bench.training.muon import MOMENTUM
+    from atlas_bench.training.recipe import Progress, Recipe
 
     torch.set_num_threads(options.threads)
     name, given = registry.typed_memory(options.memory[0])
@@ -134,7 +134,7 @@ def work(options: argparse.Namespace) -> int:
         optimizers[0] = torch.optim.Muon(matrices, weight_decay=0.0, momentum=MOMENTUM, adjust_lr_fn="original")
     set_rates(optimizers, recipe, Progress(step=recipe.warmup_steps))
     tokenizer, (task, subset) = embedded(), options.task.split(":")
-    texts = [corpora.open_corpus("generated", tokenizer)] if getattr(registry.task(task), "reads_text", True) else []
+    texts = [corpora.open_corpus("generated", tokenizer)] if registry.reads_text(task) else []
     lessons = registry.task(task).lessons([subset], tokenizer, 0, texts)
     tokens = min(max(recipe.contexts * options.length, recipe.least_tokens), recipe.most_tokens)
     batch, segment = max(2, tokens // options.length), min(recipe.segment, options.length)

@@ -94,8 +94,8 @@ def train(out: Path, variant: str, task: str, seed: int, tokens: int, *, init: s
     from atlas_bench.models.decoder import Config
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
-    from atlas_bench.train import checkpoint, command, loop
-    from atlas_bench.train.recipe import Recipe
+    from atlas_bench.training import checkpoint, command, loop
+    from atlas_bench.training.recipe import Recipe
 
     if (out / loading.CARD).exists():
         return
@@ -113,7 +113,7 @@ def train(out: Path, variant: str, task: str, seed: int, tokens: int, *, init: s
         recipe = replace(recipe, paced=True, first_length=128, least_tokens=1024, warmup_steps=5)
     config = replace(config, memory=memory, memory_options=given)
     tokenizer, (name, subsets) = embedded(), next(iter(plan.subsets(task).items()))
-    texts = [corpora.open_corpus("generated", tokenizer)] if getattr(registry.task(name), "reads_text", True) else []
+    texts = [corpora.open_corpus("generated", tokenizer)] if registry.reads_text(name) else []
     lessons = registry.task(name).lessons(subsets, tokenizer, seed, texts)
     model, progress = loop.train(config, recipe, lessons.seeded, out, warm_start=weights)
     loading.save(out, model, command.describe_run(recipe, progress, {}, [], origin, {}))

@@ -58,7 +58,7 @@ def run(model: str, samples: int) -> None:
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.progress import Progress
     from atlas_bench.tasks import corpora
-    from atlas_bench.train import command, loop
+    from atlas_bench.training import command, loop
 
     torch.set_num_threads(1)
     background = command.clean([corpora.open_corpus("generated", embedded())], COUNTED)
@@ -85,7 +85,7 @@ def openings(model: str) -> None:
     from atlas_bench.models import loading
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
-    from atlas_bench.train import command
+    from atlas_bench.training import command
 
     torch.set_num_threads(1)
     tokenizer, reader = embedded(), loading.load(model)

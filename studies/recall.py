@@ -74,8 +74,8 @@ def train(row: str, heads: int) -> None:
     from atlas_bench.models import loading
     from atlas_bench.models.decoder import Config
     from atlas_bench.models.tokenizer import embedded
-    from atlas_bench.train import command, loop
-    from atlas_bench.train.recipe import Recipe
+    from atlas_bench.training import command, loop
+    from atlas_bench.training.recipe import Recipe
 
     torch.set_num_threads(1)
     name, given = registry.typed_memory("gated-deltanet" if row == "backbone" else row)

@@ -17,7 +17,7 @@ from atlas_bench.cli import app
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.results import store
-from atlas_bench.train.recipe import Recipe
+from atlas_bench.training.recipe import Recipe
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
 BROKEN = EXAMPLE.read_text().replace(  # the check before training runs without gradients

@@ -1,4 +1,4 @@
-"""What the documents tell authors to do, done literally in a copy of the tree: a memory, a task, and nothing else."""
+"""What the documents show, done literally: a memory and a task in a copy of the tree, and every example in Python."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from atlas_bench.results import frame
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("atlas_bench", "benchmarks", "docs", "examples", "results", "studies", "tests", "README.md", "pyproject.toml")
@@ -40,6 +42,27 @@ def copy(tmp_path_factory) -> Path:
 def call(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(tree)}
     return subprocess.run([sys.executable, *words], cwd=tree, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_page_on_python_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "python.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, names)
+    assert {row["model"]: row["status"] for row in names["compared"]["rows"]} == dict.fromkeys(
+        ("gated-deltanet-nano", "last-place"), "ok"
+    )
+    assert [record.status for record in names["records"]] == ["ok"] and Path("board.csv").exists()
+    said = capsys.readouterr()
+    assert "warning" not in said.err and "mine" in said.out
+
+
+def test_the_page_on_python_has_every_column():
+    kinds = {frame.TEXT: "text", frame.COUNT: "whole number", frame.NUMBER: "number", frame.FLAG: "yes or no"}
+    rows = [f"| `{name}` | {kinds[each.dtype]} | {each.meaning} |" for name, each in frame.COLUMNS.items()]
+    assert "\n".join(rows) in (ROOT / "docs" / "python.md").read_text()
 
 
 def test_both_are_there_by_name(copy):

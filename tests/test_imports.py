@@ -1,4 +1,4 @@
-"""Imports point one way: cli -> plan, runner, train, results -> tasks | models -> kernels -> torch."""
+"""Imports point one way: cli -> api -> job, plan, runner, training, results -> tasks | models -> kernels -> torch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "atlas_bench"
+OURS = ("atlas_bench", "benchmarks", "studies", "examples", "tests")  # folders of code
 # the nouns: anybody may import them
 FREE = {"types", "errors", "files", "units", "registry", "user_file", "text_files", "hub"}
 ALLOWED = {  # part of the package -> our parts it may import; None for all
@@ -22,7 +23,7 @@ ALLOWED = {  # part of the package -> our parts it may import; None for all
     "results": {"results"},
     "models": {"models", "kernels"},
     "kernels": {"kernels"},
-    "types": set(),
+    "types": {"errors"},
     "errors": set(),
     "files": set(),
     "locks": set(),
@@ -38,7 +39,7 @@ ALLOWED = {  # part of the package -> our parts it may import; None for all
 }
 SEES_NO_TORCH = {
     *("tasks", "results", "plan", "runner", "streams", "losses", "rows", "gauges", "checkpoint", "progress", "cli"),
-    *("checkpoint_file", "locks"),
+    *("checkpoint_file", "locks", "api", "job", "unread", "comparison", "contenders"),
     *("config", "options", "output", "describe", "estimate", "estimate_table", "announce"),
     *FREE,
 }
@@ -155,16 +156,33 @@ def test_a_missing_extra_is_one_message(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_every_module_of_ours_that_is_imported_exists():
+    """Studies and benchmarks import lazily, and no other test runs most of them."""
+
+    def is_module(name: str) -> bool:
+        path = ROOT.parent.joinpath(*name.split("."))
+        return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+    wanted = {
+        name: file
+        for folder in OURS
+        for file in (ROOT.parent / folder).rglob("*.py")
+        for name in imports(file)
+        if name.split(".")[0] in OURS
+    }
+    missing = {name for name in wanted if not is_module(name) and not is_module(name.rpartition(".")[0])}
+    assert not {name: str(wanted[name]) for name in missing}
+
+
 def test_every_imported_package_is_declared():
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     written = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     declared = {re.match(r"[\w-]+", text)[0].lower().replace("-", "_") for text in written}
     declared |= {"yaml", "atlas_bench", *sys.stdlib_module_names}  # pyyaml is imported by another name
-    folders = ("atlas_bench", "benchmarks", "studies", "examples", "tests")
-    declared |= {*folders, "fla", "titans_pytorch"}  # peers, which benchmarks time where somebody has installed them
+    declared |= {*OURS, "fla", "titans_pytorch"}  # peers, which benchmarks time where somebody has installed them
     imported = {
         name.split(".")[0]: file
-        for folder in folders
+        for folder in OURS
         for file in (ROOT.parent / folder).rglob("*.py")
         for name in imports(file)
     }

@@ -13,6 +13,7 @@ import pytest
 
 from atlas_bench import output
 from atlas_bench.errors import UserError
+from atlas_bench.results import report
 
 ROOT = Path(__file__).parents[1]
 RECORDS = str(ROOT / "results" / "retention.jsonl")
@@ -110,7 +111,10 @@ def test_a_folder_in_the_way_is_told_and_stays(tmp_path):
 
 
 def test_forms_agree_or_are_named():
-    assert output.agreed({}) is None and output.agreed({"--json": None, "-o x.md": "md"}) == "md"
-    assert output.agreed({"--format md": "md", "-o x.md": "md"}) == "md"
-    with pytest.raises(UserError, match=r"'--json' \(json\) and '-o x.md' \(md\) contradict"):
-        output.agreed({"--json": "json", "-o x.md": "md"})
+    assert report.chosen({}, None) == "text" and report.chosen({"--json": None}, "x.md") == "md"
+    assert report.chosen({"--format md": "md"}, "x.md") == report.chosen({"format": "markdown"}, "x.md") == "md"
+    with pytest.raises(UserError, match=r"'--json' \(json\) and '-o x.md' \(md\) contradict each other"):
+        report.chosen({"--json": "json"}, "x.md")
+    with pytest.raises(UserError, match=r"no form of report for 'x\.pdf'"):
+        report.chosen({}, "x.pdf")
+    assert report.chosen({"--json": "json"}, "x.pdf") == "json"

@@ -23,7 +23,7 @@ from atlas_bench.errors import UserError
 from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.record import Record, cell_key, timeless
-from atlas_bench.types import Rules, Sample, Scorer
+from atlas_bench.types import Model, Rules, Sample, Scorer
 
 LABELS = ("garden", "kitchen")
 SCORERS = {"tiny/exact": Scorer(lambda answer, sample: answer == sample.targets[0])}
@@ -86,7 +86,7 @@ class Words:
     key, vocab_size = "words", 100
 
 
-class Hasher:
+class Hasher(Model):
     """A Model whose answer hangs on every token and its position; a trap may go off in feed()."""
 
     name, tokenizer = "hasher", Words()

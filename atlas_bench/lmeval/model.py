@@ -33,7 +33,7 @@ from atlas_bench import registry, streams
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.lmeval.strings import Strings, Tail
 from atlas_bench.models import loading
-from atlas_bench.types import Context, Model, Sample
+from atlas_bench.types import Context, Model, Sample, as_model
 
 BLOCK = 4096  # tokens fed or scored at once
 NAME = "atlas-bench"  # of AtlasLM among lm-eval's models
@@ -90,8 +90,8 @@ class AtlasLM(LM):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.model = model
-        self.strings = Strings(model)
+        self.model = as_model(model)
+        self.strings = Strings(self.model)
         self.tokens_read = self.longest = self.state_bytes = 0
         self._text: tuple[str, _Place] | None = None  # the context read last
         self._stream: tuple[Context, int, Any] | None = None  # of the sample read last
@@ -204,18 +204,17 @@ class AtlasLM(LM):
         return state, (*sample.question, *sample.prefill)
 
     def _feed(self, state: Any, ids: Sequence[int]) -> Any:
-        finite = getattr(self.model, "finite", None)
         for at in range(0, len(ids), BLOCK):
             tokens = np.array([ids[at : at + BLOCK]], dtype=np.int32)
             state = self.model.feed(state, tokens)
             self.tokens_read += tokens.size
-            if finite is not None and not finite(state):
+            if not self.model.finite(state):
                 raise FloatingPointError("the state is not finite: the memory diverged, and answers would mean nothing")
         return state
 
     def _score(self, place: _Place, chunks: Iterable[Sequence[int]], request: Instance) -> tuple[float, bool]:
         """(nats, greedy) of the tokens that follow a place."""
-        if not hasattr(self.model, "logprobs"):
+        if not self.model.has_logprobs:
             raise UserError(
                 f"task {request.task_name} scores given texts, and model '{self.model.name}' tells no probabilities of "
                 "tokens. Choose a task whose output_type is generate_until, or another model."

@@ -60,18 +60,20 @@ def run(
     limit: int | None = None,
     num_fewshot: int | None = None,
     progress: Progress,
+    command: str | None = None,
 ) -> list[Record]:
     """Run what `folder` has no record of yet, appending to folder/lm-eval.jsonl; records of all tasks and models.
 
     names        of tasks, groups, tags and YAML files, "papers" among them
     limit        documents of each task, None for all
     num_fewshot  examples before each question, None for the task's own number; 0 in a task's definition stays 0
+    command      that records name as theirs; None: what was typed
 
     Raises UserError for an unknown name, runner.Interrupted on Ctrl-C.
     """
     from lm_eval.tasks import TaskManager
 
-    ignorant = [name for name, model in models.items() if hasattr(model, "peek")]
+    ignorant = [name for name, model in models.items() if model.is_control]
     if ignorant:
         raise UserError(f"'{ignorant[0]}' is a control: it is shown our own samples, and lm-eval's are none of them.")
     names = [each for name in names for each in (PAPERS if name == "papers" else [name])]
@@ -86,7 +88,8 @@ def run(
     records: dict[str, Record] = {}
     for name in wanted:
         known = manager.task_index.get(name)
-        blank = partial(_blank, limit=limit, num_fewshot=num_fewshot, file=name if _is_file(name) else None)
+        file = name if _is_file(name) else None
+        blank = partial(_blank, limit=limit, num_fewshot=num_fewshot, file=file, command=command)
         blanks = [blank(name, known.cfg if known else {}, key, model) for key, model in models.items()]
         if all(done(cell_key(each)) for each in blanks):  # no need to load its data
             records |= {cell_key(each): _already(done(cell_key(each)), folder, progress) for each in blanks}
@@ -140,6 +143,7 @@ def _blank(
     limit: int | None,
     num_fewshot: int | None,
     file: str | None = None,
+    command: str | None = None,
 ) -> Record:
     """The record before anything has run; its cell_key is known without the task's data.
 
@@ -152,7 +156,10 @@ def _blank(
     blank = plan.blank(plan.Cell("lm-eval", name, 0, key, SEED, limit or 0), task, model)
     shots = own if own == 0 or num_fewshot is None else num_fewshot
     versions = blank.versions | {library: version(library) for library in ("lm_eval", "datasets")}
-    return replace(blank, options={"num_fewshot": shots or 0, **source}, versions=versions, block=BLOCK, batch=1)
+    return replace(
+        blank, options={"num_fewshot": shots or 0, **source}, versions=versions, block=BLOCK, batch=1,
+        command=command or blank.command,
+    )  # fmt: skip
 
 
 def _evaluate(task: Any, blank: Record, model: Model, folder: Path, num_fewshot: int | None, manager: Any) -> Record:

@@ -39,9 +39,9 @@ class Strings:
     def __init__(self, model: Model) -> None:
         self._tokenizer = model.tokenizer
         self._inner: Any = getattr(model.tokenizer, "inner", None)  # transformers', where there is one
-        _, after = getattr(model, "wrap", ((), ()))
+        _, after = model.wrap
         self.chats = bool(after) and self._inner is not None  # lm-eval says when a template is applied
-        self.before = list(getattr(model, "opening", ()))
+        self.before = list(model.opening)
         self.nothing = self.before or [self._end()]
 
     def _end(self) -> int:

@@ -32,7 +32,7 @@ from lm_eval.api.task import ConfigurableTask
 from atlas_bench import plan, registry, streams
 from atlas_bench.errors import UserError
 from atlas_bench.lmeval.model import Prompt, opened
-from atlas_bench.types import Rules, Sample, TaskOptions, Tokenizer
+from atlas_bench.types import Model, Rules, Sample, TaskOptions, Tokenizer
 from atlas_bench.units import format_length, parse_length
 
 LONGEST = 131_072  # lm-eval keeps every prompt several times over, as text
@@ -179,7 +179,8 @@ def _reader(name: str, told: Mapping[str, Any]) -> Any:
             f"task {name} counts tokens and knows no tokenizer. Add --metadata tokenizer=NAME, a Hugging Face name or "
             "folder, or run one of our models: --model atlas-bench --model_args name=atlas-nano."
         )
-    return SimpleNamespace(name=str(found), tokenizer=_tokenizer(str(found)))
+    tokenizer = _tokenizer(str(found))
+    return SimpleNamespace(name=str(found), tokenizer=tokenizer, wrap=Model.wrap, opening=Model.opening)
 
 
 def _tokenizer(name: str) -> Tokenizer:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from atlas_bench.models.attention import SlidingWindowAttention
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.lm import LanguageModel
 from atlas_bench.models.memory.base import Memory
+from atlas_bench.types import Model
 from atlas_bench.units import format_length
 
 
@@ -187,7 +188,7 @@ def _constant(x: Tensor) -> nn.Parameter:
     return nn.Parameter(x, requires_grad=False)
 
 
-class Recent:
+class Recent(Model):
     """A model that has forgotten all but the last tokens before a question.
 
     Its state is those tokens' ids [B, up to `tokens`]; they are read, from the start of a stream, when it is asked.
@@ -200,29 +201,20 @@ class Recent:
     def supports(self, length: int) -> str | None:
         return self.model.supports(min(length, self.tokens))
 
-    def start(self, batch: int) -> np.ndarray:
-        return np.zeros((batch, 0), np.int32)
+    def start(self, batch: int) -> dict[str, np.ndarray]:
+        return {"tokens": np.zeros((batch, 0), np.int32)}
 
-    def feed(self, state: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        return np.concatenate([state, tokens.astype(np.int32)], 1)[:, -self.tokens :].copy()
+    def feed(self, state: dict[str, np.ndarray], tokens: np.ndarray) -> dict[str, np.ndarray]:
+        read = np.concatenate([state["tokens"], tokens.astype(np.int32)], 1)
+        return {"tokens": read[:, -self.tokens :].copy()}
 
-    def row(self, state: np.ndarray, index: int) -> np.ndarray:
-        return state[index : index + 1].copy()
-
-    def answer(self, state: np.ndarray, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
-        read = self.model.start(1)
-        for start in range(0, state.shape[1], self.block):
-            read = self.model.feed(read, state[:, start : start + self.block])
+    def answer(
+        self, state: dict[str, np.ndarray], question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)
+    ) -> str:
+        read, tokens = self.model.start(1), state["tokens"]
+        for start in range(0, tokens.shape[1], self.block):
+            read = self.model.feed(read, tokens[:, start : start + self.block])
         return self.model.answer(read, question, max_tokens, stop)
-
-    def state_bytes(self, state: np.ndarray) -> int:
-        return state[:1].nbytes
-
-    def pack(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        return {"tokens": state}
-
-    def unpack(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        return arrays["tokens"]
 
     def begin_cell(self) -> None:
         self.model.begin_cell()

@@ -15,6 +15,7 @@ from atlas_bench.models import cost, loading
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.events import EventReader
 from atlas_bench.models.tokenizer import Tokenizer
+from atlas_bench.types import Model
 from atlas_bench.units import format_bytes, format_length
 
 ASSUMED_FLOPS = 1e11  # for the hours named in an `unsupported`: the order of a laptop's matrix products
@@ -24,7 +25,7 @@ EVENT_BLOCK = 1 << 18  # tokens, where most of them are looked up in tables alon
 LOGITS = 1 << 26  # bytes of logits that logprobs() makes at once
 
 
-class LanguageModel:
+class LanguageModel(Model):
     """Runs a trained Decoder for the runner; every state tensor is [B, ...] and never changed in place."""
 
     def __init__(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry
-from atlas_bench.errors import MachineError, UserError, clip, reason
+from atlas_bench.errors import MachineError, UserError, clip, reason, unknown
 from atlas_bench.files import replacing
 from atlas_bench.models import specs
 from atlas_bench.models.specs import CARD, SCHEMES, folder_of, is_elsewhere
+from atlas_bench.types import Model
 
 WEIGHTS = "model.safetensors"
 PRODUCTS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32")}  # of float32 matrices
@@ -40,24 +41,27 @@ def learnt(about: Mapping[str, Any]) -> list[str] | None:
     return sorted(set(found)) or None
 
 
-def load_all(words: Iterable[str], *, say: Callable[[str], Any] = lambda text: None, **options: Any) -> dict[str, Any]:
-    """What records call the model -> the model, of the words behind --model; options as load() takes them.
+def load_all(models: Any, *, say: Callable[[str], Any] = lambda text: None, **options: Any) -> dict[str, Model]:
+    """What records call the model -> the model, of all that specs.typed() takes; options as load() takes them.
 
-    That is the user's own name for it (`NAME=SPEC`), or the word as it was typed; a Hugging Face model or an endpoint
-    has a name of its own, without the options that change no answer.
+    That is the user's own name for it, or the word as it was typed; a Hugging Face model or an endpoint has a name of
+    its own, without the options that change no answer. A model object is passed through.
 
     say  is told what is being loaded, where that takes seconds
     """
-    models = {}
-    for name, spec in specs.typed(words).items():
+    loaded = {}
+    for name, spec in specs.typed(models).items():
+        if not isinstance(spec, str):
+            loaded[name] = spec
+            continue
         if spec not in registry.MODELS:
             say(f"loading {name} ..")
         model = named(name, spec, **options)
-        models[model.name if is_elsewhere(spec) and name == spec else name] = model
-    return models
+        loaded[model.name if is_elsewhere(spec) and name == spec else name] = model
+    return loaded
 
 
-def named(name: str, spec: str, **options: Any) -> Any:
+def named(name: str, spec: str, **options: Any) -> Model:
     """The model of a spec, which says what it is where the user gave it another name to be shown."""
     model = load(spec, **options)
     if name != spec:
@@ -65,7 +69,7 @@ def named(name: str, spec: str, **options: Any) -> Any:
     return model
 
 
-def load(name: str, *, threads: int | None = None, device: str | None = None, products: str | None = None) -> Any:
+def load(name: str, *, threads: int | None = None, device: str | None = None, products: str | None = None) -> Model:
     """The types.Model of that name: a control, an embedded model, a folder written by `train`, `hf:..` or `openai:..`.
 
     threads   of torch on the CPU; None leaves torch's own choice
@@ -75,10 +79,12 @@ def load(name: str, *, threads: int | None = None, device: str | None = None, pr
     Raises UserError for a name, folder or device that is not there.
     """
     if name in registry.MODELS:
-        return registry.control(name)
+        control: Model = registry.control(name)
+        return control
     if is_elsewhere(name):
         module, loader = SCHEMES[name.partition(":")[0]].split(":")
-        return getattr(import_module(module), loader)(name, threads=threads, device=device, products=products)
+        load_it: Callable[..., Model] = getattr(import_module(module), loader)
+        return load_it(name, threads=threads, device=device, products=products)
     import torch
 
     from atlas_bench.models.decoder import Config, Decoder
@@ -115,6 +121,8 @@ def checked(device: str | None, products: str | None) -> str:
     """The device to run on, torch's GPU where none is asked for; UserError for what is not there."""
     import torch
 
+    if device is not None and device not in PRODUCTS:
+        raise unknown("device", device, PRODUCTS)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"device 'cuda' is not there: torch {torch.__version__} sees no GPU. Leave --device out, or see "

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.types import Sample
+from atlas_bench.types import Model, Sample
 
 
-class Control:
+class Control(Model):
     """A model that remembers only which context it reads and how many tokens of it.
 
     The runner shows a model with a method `peek` the samples of a batch before it starts them;
@@ -30,16 +30,14 @@ class Control:
         """The samples that the next streams are asked about, in their order; those in a row may share a context."""
         self._samples = {sample.index: sample for sample in samples}
 
-    def supports(self, length: int) -> str | None:
-        return None
-
     def start(self, batch: int) -> np.ndarray:
         samples = self._samples.values()
         firsts = [next(sharing).index for _, sharing in groupby(samples, key=lambda sample: id(sample.context))]
         return np.array([[index, 0] for index in firsts[:batch]], dtype=np.int64)
 
     def feed(self, state: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        return state + np.array([0, tokens.shape[1]])
+        read: np.ndarray = state + np.array([0, tokens.shape[1]])
+        return read
 
     def row(self, state: np.ndarray, index: int) -> np.ndarray:
         return state[index : index + 1].copy()

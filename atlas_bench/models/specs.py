@@ -1,7 +1,9 @@
-"""What stands behind --model: names, folders, hf:.., openai:.., lists of them, each with a name to be shown.
+"""What a user gives as models: names, folders, hf:.., openai:.., lists of them, objects, each with a name to be shown.
 
     typed(["atlas-nano,omeganet-nano", "small=hf:Qwen/Qwen2.5-0.5B"])
     # {'atlas-nano': 'atlas-nano', 'omeganet-nano': 'omeganet-nano', 'small': 'hf:Qwen/Qwen2.5-0.5B'}
+
+    typed({"mine": MyModel(), "small": "hf:Qwen/Qwen2.5-0.5B"})      # from Python, objects too
 
 A word that names no model is answered with what to type instead, before torch is imported.
 """
@@ -10,12 +12,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError, clip, did_you_mean
+from atlas_bench.types import as_model
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.json"
@@ -23,7 +27,8 @@ SCHEMES = {  # what a name may begin with -> who loads it
     "hf": "atlas_bench.models.huggingface.load:load",
     "openai": "atlas_bench.models.endpoint.model:load",
 }
-SHOWN = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)  # 'small=hf:..'
+NAME = r"[A-Za-z0-9][\w.+-]*"
+SHOWN = re.compile(rf"({NAME})=(.+)", re.DOTALL)  # 'small=hf:..'
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # 'Qwen/Qwen2.5-0.5B'
 KINDS = "A folder that `train` wrote, hf:NAME and openai:URL#MODEL are models too."
 
@@ -39,19 +44,44 @@ def is_elsewhere(name: str) -> bool:
     return bool(colon) and scheme in SCHEMES
 
 
-def typed(words: Iterable[str]) -> dict[str, str]:
-    """Shown name -> what to load, of the words behind --model, in order; the name is the word where it has no other.
+def typed(models: Any) -> dict[str, Any]:
+    """Shown name -> what to load, or the model itself, in order; the name is the word where it has no other.
+
+    models  a word as it stands behind --model, a model object, several of both, or a mapping of shown names to them
 
     Raises UserError for what is no model, a list that cannot be parted, and a name that is given twice.
     """
-    found: dict[str, str] = {}
-    for word in (part for each in words for part in _parts(each)):
-        name, spec = shown(word)
-        check(spec)
-        if found.get(name, spec) != spec:
-            raise UserError(f"the name '{name}' is given to '{found[name]}' and to '{spec}'. Give each its own.")
-        found[name] = spec
+    found: dict[str, Any] = {}
+    for name, spec in _named(models) if isinstance(models, Mapping) else _listed(models):
+        if isinstance(spec, str):
+            check(spec)
+        if found.setdefault(name, spec) != spec:
+            both = [each if isinstance(each, str) else type(each).__name__ for each in (found[name], spec)]
+            raise UserError(f"the name '{name}' is given to '{both[0]}' and to '{both[1]}'. Give each its own.")
+    if not found:
+        raise UserError("no model is named. Name one, such as atlas-nano.")
     return found
+
+
+def _named(models: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The pairs of a mapping, where the names are such as `NAME=SPEC` may give."""
+    for name, given in models.items():
+        spec = os.fspath(given) if isinstance(given, os.PathLike) else given
+        if spec != name and not re.fullmatch(NAME, str(name)):
+            raise UserError(f"'{name}' is no name for a model. Use letters, digits and _ . + -, such as my-model.")
+        yield name, spec if isinstance(spec, str) else as_model(spec, name=name)
+
+
+def _listed(models: Any) -> Iterator[tuple[str, Any]]:
+    """(shown name, what to load) of one word or model object, or of several; an object's name is its own."""
+    alone = isinstance(models, (str, os.PathLike)) or not isinstance(models, Iterable) or hasattr(models, "feed")
+    for given in [models] if alone else models:
+        word = os.fspath(given) if isinstance(given, os.PathLike) else given
+        if isinstance(word, str):
+            yield from map(shown, _parts(word))
+        else:
+            model = as_model(word)
+            yield model.name, model
 
 
 def shown(word: str) -> tuple[str, str]:

@@ -160,9 +160,10 @@ def cell_key(record: Record) -> str:
 
 def identity(record: Record) -> Hashable:
     """What `cell_key` is a hash of, without the hashing: equal for two records exactly where their keys are."""
-    asked, options = _asked(record), record.options
+    asked: tuple[Any, ...] = _asked(record)
+    options = record.options
     if not (_PLAIN.issuperset(map(type, (*asked, *options.values()))) and _NAMES.issuperset(map(type, options))):
-        asked = map(_canonical, asked)
+        asked = tuple(map(_canonical, asked))
         options = {str(name): _canonical(value) for name, value in options.items()}
     return (*asked, frozenset(options.items()), _text(record.protocol) if record.protocol else "")
 
@@ -349,10 +350,7 @@ def _text(value: Any) -> str:
 
 def _canonical(value: Any) -> Hashable:
     """Equal for two values exactly where their canonical JSON is, which 1, 1.0 and true have not in common."""
-    if type(value) in _PLAIN:
-        return value
-    text = _text(value)
-    plain = json.loads(text)
+    plain: Hashable = value if type(value) in _PLAIN else json.loads(text := _text(value))
     return plain if type(plain) in _PLAIN else (text,)
 
 

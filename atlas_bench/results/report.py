@@ -1,6 +1,6 @@
 """A report of records in any form: text for the terminal, Markdown, CSV, LaTeX, JSON, or one HTML page.
 
-    report = main(["results"], form="md", tasks=["babilong:qa1"], threshold=0.9)
+    report = main("results", form="md", tasks=["babilong:qa1"], threshold=0.9)
     Path("report.md").write_text(report, encoding="utf-8")
 
 docs/report.md shows each form.
@@ -9,7 +9,7 @@ docs/report.md shows each form.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -29,11 +29,12 @@ FORMS = {  # form -> (module, function), imported where it is asked for
     "json": ("forms.data", "nested"),
     "html": ("page", "leaderboard"),
 }
+NAMES = {"markdown": "md", "latex": "tex"}  # other names of forms
 SUFFIXES = {".txt": "text", ".htm": "html", **{f".{form}": form for form in FORMS if form != "text"}}
 
 
 def main(
-    paths: store.Paths,
+    source: store.Source,
     *,
     form: str = "text",
     threshold: float = THRESHOLD,
@@ -46,8 +47,8 @@ def main(
 ) -> str:
     """The report as one text.
 
-    paths      files and folders of records
-    form       one of FORMS
+    source     files and folders of records, or records themselves
+    form       one of FORMS, or of NAMES
     threshold  in 0..1: what the lower bound of an effective length reaches
     published  whether others' numbers stand beside the measured ones
     tasks      'babilong' or 'babilong:qa1'; of all where none is named
@@ -58,13 +59,29 @@ def main(
 
     Raises UserError for an unknown form, a threshold out of range, and where no record is left.
     """
+    form = NAMES.get(form, form)
     if form not in FORMS:
-        raise unknown("form", form, FORMS)
+        raise unknown("form", form, (*FORMS, *NAMES))
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold {threshold:g} is no share. Give a number from 0 to 1; 0.8 is usual.")
     with _without_collector():
-        board = make(_chosen(store.scan(paths, warn or _ignore), tasks, models), threshold=threshold)
+        board = make(_chosen(store.given(source, warn or _ignore), tasks, models), threshold=threshold)
         return _written(board, form, published, {"command": command} | ({"title": title} if title else {}))
+
+
+def chosen(asked: Mapping[str, str | None], out: str | Path | None) -> str:
+    """The form that options ask for, else that of the file's suffix, else text.
+
+    asked  the option as it was written -> its form, None where it asks for none
+
+    Raises UserError where they contradict each other, and for a file of no form where no option names one.
+    """
+    suffix = None if out is None else SUFFIXES.get(Path(out).suffix.lower())
+    forms = {option: NAMES.get(form, form) for option, form in {**asked, f"-o {out}": suffix}.items() if form}
+    if len(set(forms.values())) > 1:
+        said = " and ".join(f"'{option}' ({form})" for option, form in forms.items())
+        raise UserError(f"{said} contradict each other. Leave one out.")
+    return next(iter(forms.values()), None) or ("text" if out is None else form_of(out))
 
 
 def form_of(path: str | Path) -> str:
@@ -78,7 +95,7 @@ def form_of(path: str | Path) -> str:
 
 def _written(board: Board, form: str, published: bool, named: dict[str, str]) -> str:
     module, function = FORMS[form]
-    write = getattr(import_module(f"atlas_bench.results.{module}"), function)
+    write: Callable[..., str] = getattr(import_module(f"atlas_bench.results.{module}"), function)
     if form == "html":
         return write(board, published=published, **named)
     from atlas_bench.results.forms import words

@@ -18,7 +18,7 @@ UNKNOWN = Spread()  # of records without answers: their questions are taken as i
 def score(record: Record, scorer: str) -> dict[str, Any]:
     """The record's score by one of its scorers, see scored(), with the scorer's version."""
     found = record.scores[scorer]
-    told = scored(found["correct"], found["n"], spreads(record).get(scorer, UNKNOWN))
+    told = scored(found["correct"], int(found["n"]), spreads(record).get(scorer, UNKNOWN))
     return {"version": record.scorer_version.get(scorer)} | told
 
 

@@ -10,6 +10,7 @@ A line that is no record is told by file and line and left out; none stops the r
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from codecs import BOM_UTF8
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -20,15 +21,14 @@ from typing import Any, BinaryIO
 from atlas_bench.errors import UserError
 from atlas_bench.results.record import Record, Warn, cell_key, identity, parse_object
 
-try:
+if sys.platform != "win32":  # there one writer at a time is the user's care
     import fcntl
-except ImportError:  # Windows: one writer at a time is then the user's care
-    fcntl = None
 
 FINAL = ("ok", "unsupported")  # statuses of cells that need no second run,
 AGAIN = ("failed", "oom", "timeout")  # and of those that the same command runs again
 
 Paths = str | Path | Iterable[str | Path]
+Source = str | Path | Record | Iterable[str | Path | Record]  # of records
 
 
 def append(path: str | Path, record: Record) -> None:
@@ -67,6 +67,15 @@ def scan(paths: Paths, warn: Warn) -> Iterator[Record]:
                 yield from _records(file, warn)
             except UserError as error:
                 warn(f"{error} File left out.")
+
+
+def given(source: Source, warn: Warn) -> Iterator[Record]:
+    """Records themselves, and those that scan() finds in files and folders, in the order given."""
+    for one in [source] if isinstance(source, (str, Path, Record)) else source:
+        if isinstance(one, Record):
+            yield one
+        else:
+            yield from scan(one, warn)
 
 
 def read(path: str | Path) -> tuple[list[Record], list[str]]:
@@ -140,13 +149,13 @@ def check_names(folder: Path, models: Mapping[str, Any]) -> None:
 
     models  name -> model; those with a `spec` were named by the user. Equal weights are the same model.
     """
-    named = {name: model for name, model in models.items() if getattr(model, "spec", None)}
+    named = {name: model for name, model in models.items() if model.spec}
     if not named or not folder.exists():
         return
     for record in scan(folder, lambda message: None):
-        model = named.get(record.model)
-        same = model is None or record.model_spec == model.spec
-        if not same and (record.weights_hash is None or record.weights_hash != model.facts().get("weights_hash")):
+        if record.model not in named or record.model_spec == (model := named[record.model]).spec:
+            continue
+        if record.weights_hash is None or record.weights_hash != model.facts().get("weights_hash"):
             stands = record.model_spec or record.model
             raise UserError(
                 f"the name '{record.model}' stands for '{stands}' in '{folder}', and now for '{model.spec}'. Give it "
@@ -269,7 +278,7 @@ def _sync(file: BinaryIO) -> None:
 @contextmanager
 def _locked(file: BinaryIO) -> Iterator[None]:
     """Hold the file's lock; closing the file gives it back, after a crash too."""
-    if fcntl is not None:
+    if sys.platform != "win32":
         with suppress(OSError):  # a network file system without locks: append anyway
             fcntl.flock(file, fcntl.LOCK_EX)
     yield

@@ -19,7 +19,7 @@ from atlas_bench.models import loading
 from atlas_bench.models.lm import END
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.tasks.texts import Tokens
-from atlas_bench.types import Sample
+from atlas_bench.types import Model, Sample
 
 BPE = embedded()
 STORY = "John went to the garden. Mary moved to the office. Where is John?"
@@ -36,7 +36,7 @@ def lm(nano):
     return AtlasLM(nano)
 
 
-class Counter:
+class Counter(Model):
     """A types.Model that knows only how much it has read; token i's likelihood is -i/1000 after i tokens."""
 
     name, tokenizer, limit = "counter", BPE, 10**9
@@ -210,7 +210,7 @@ def test_nothing_is_cut():
 
 def test_a_model_without_probabilities_says_so():
     class Endpoint(Counter):
-        logprobs = property()
+        logprobs = Model.logprobs
 
     with pytest.raises(UserError, match="some_task scores given texts, and model 'counter' tells no probabilities"):
         likelihood(AtlasLM(Endpoint()), STORY, " garden")

@@ -53,7 +53,7 @@ class HFLMs(TemplateLM):
 
 def model_of(tokenizer, chat=False):
     if not hasattr(tokenizer, "inner"):
-        return SimpleNamespace(tokenizer=tokenizer)
+        return SimpleNamespace(tokenizer=tokenizer, wrap=((), ()), opening=())
     opening, _ = hf_tokenizer.wrap(tokenizer, chat=False)
     return SimpleNamespace(tokenizer=tokenizer, wrap=hf_tokenizer.wrap(tokenizer, chat=chat), opening=opening)
 

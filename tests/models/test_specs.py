@@ -42,8 +42,9 @@ def test_any_text_is_a_model_or_a_message(word):
 def test_a_canary_goes_to_endpoints_whatever_they_are_called():
     from atlas_bench.models.endpoint import spec
 
-    words = ["oracle,constant", "q=openai:http://h/v1#m"]
-    assert spec.with_canary(words) == ["oracle,constant", "q=openai:http://h/v1#m;canary=true"]
+    asked = "openai:http://h/v1#m;canary=true"
+    found = spec.with_canary(specs.typed(["oracle,constant", "q=openai:http://h/v1#m", "openai:http://h/v1#m"]))
+    assert found == {"oracle": "oracle", "constant": "constant", "q": asked, asked: asked}
 
 
 def test_a_folder_with_an_equals_sign_or_a_comma_in_its_name_is_a_folder(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ from atlas_bench.models.endpoint import spec as specs
 from atlas_bench.models.endpoint.ask import Asker, Question
 from atlas_bench.models.endpoint.client import ApiError, Client, note, wait_for
 from atlas_bench.models.endpoint.spec import PREFIX, Options
+from atlas_bench.types import Model
 
 Keep = Callable[[int, "str | Exception"], Any]
 
@@ -61,7 +62,7 @@ class _Read(NamedTuple):
     tokens: np.ndarray  # int32 [B, T]
 
 
-class Endpoint:
+class Endpoint(Model):
     """A types.Model that keeps the text, and sends all of it with every question."""
 
     def __init__(self, url: str, model: str, options: Options) -> None:

@@ -8,7 +8,7 @@ In a shell the whole must stand in quotes, for ';' ends a command there. The key
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 from atlas_bench.errors import UserError, clip, did_you_mean
 from atlas_bench.models.endpoint.client import REPLY_CHARS, clean
-from atlas_bench.models.specs import shown
 from atlas_bench.models.tokenizer import Tokenizer, embedded
 from atlas_bench.units import parse_length
 
@@ -70,12 +69,17 @@ def parse(spec: str) -> tuple[str, str, Options]:
     return url.rstrip("/"), model, Options(**given)
 
 
-def with_canary(models: Iterable[str]) -> list[str]:
-    """Models as written, each endpoint with a canary; UserError where none is an endpoint."""
-    behind = {model: shown(model)[1].startswith(PREFIX) for model in models}
-    if not any(behind.values()):
+def with_canary(models: Mapping[str, Any]) -> dict[str, Any]:
+    """Shown name -> what to load, as specs.typed() has them, each endpoint with a canary; UserError where none is."""
+    behind = {name for name, spec in models.items() if isinstance(spec, str) and spec.startswith(PREFIX)}
+    if not behind:
         raise UserError(f"--canary is for endpoints ({PREFIX}URL#MODEL), and no model is one. Leave it out.")
-    return [f"{model};canary=true" if endpoint else model for model, endpoint in behind.items()]
+    return {
+        f"{name};canary=true" if name in behind and name == spec else name: (
+            f"{spec};canary=true" if name in behind else spec
+        )
+        for name, spec in models.items()
+    }
 
 
 def _check_url(url: str) -> None:

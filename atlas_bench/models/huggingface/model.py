@@ -29,6 +29,7 @@ from atlas_bench.models import answers
 from atlas_bench.models.huggingface import cache as hf_cache
 from atlas_bench.models.huggingface import tokenizer as hf_tokenizer
 from atlas_bench.models.huggingface.forward import Forward, free_memory
+from atlas_bench.types import Model
 from atlas_bench.units import format_bytes, format_length
 
 LEARNED = re.compile(r"(wpe|position\w*)$")  # modules that hold a row for every position
@@ -44,7 +45,7 @@ class State:
     cache: Any = None
 
 
-class HuggingFaceModel:
+class HuggingFaceModel(Model):
     """types.Model over a transformers model and tokenizer; nothing is sampled, nothing truncated, nothing padded.
 
     name          as the command has it

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from atlas_bench.train import muon
-from atlas_bench.train.muon import Muon
+from atlas_bench.training import muon
+from atlas_bench.training.muon import Muon
 
 SHAPES = ((24, 24), (24, 24), (48, 24), (24, 48))
 

@@ -22,9 +22,9 @@ from atlas_bench.kernels.processor import keep_freed_memory
 from atlas_bench.models.decoder import Config, Decoder, State
 from atlas_bench.models.lm import is_finite
 from atlas_bench.tasks.lessons import Ask, Lessons, Segment, weigh
-from atlas_bench.train import checkpoint
-from atlas_bench.train.muon import Muon
-from atlas_bench.train.recipe import Progress, Recipe
+from atlas_bench.training import checkpoint
+from atlas_bench.training.muon import Muon
+from atlas_bench.training.recipe import Progress, Recipe
 
 AUXILIARY = "~"  # before the name of a kind that decides nothing
 LEAST_ASKED = 20  # questions of a kind over the last steps, for its accuracy to count

@@ -14,7 +14,7 @@ from atlas_bench import checkpoint_file
 from atlas_bench.checkpoint_file import Damaged
 from atlas_bench.errors import UserError
 from atlas_bench.models.decoder import Config, Decoder
-from atlas_bench.train.recipe import Progress, Recipe
+from atlas_bench.training.recipe import Progress, Recipe
 
 FILE = "checkpoint.safetensors"
 _PROGRESS = TypeAdapter(Progress)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from atlas_bench import contenders, plan, registry, runner
+from atlas_bench import contenders, plan, registry, runner, text_files, units
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.progress import Progress
@@ -13,25 +14,30 @@ from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison
 from atlas_bench.results.compare import compare as compare_records
 from atlas_bench.results.record import Record
-from atlas_bench.train.recipe import Recipe
-from atlas_bench.types import TaskOptions
+from atlas_bench.training.recipe import Recipe
+from atlas_bench.types import Model, TaskOptions
 
 
 def main(
-    words: Sequence[str], *, task: str, lengths: Sequence[int], out: Path, tokens: int | None = None,
-    init: str | None = None, samples: int = 200, seed: int = 0, data: str = "generated",
-    background: str = "generated", encoding: str | None = None, jobs: int = 2, code: Sequence[Path] = (),
-    progress: Progress,
+    words: Sequence[str | Model], *, task: str, lengths: Any, out: Path, train: str | int | None, init: str | None,
+    samples: int, seed: int, data: str, background: str, encoding: str | None, jobs: int, code: Iterable[str | Path],
+    progress: Progress, command: str | None = None,
 ) -> tuple[Comparison, bool]:  # fmt: skip
     """(the comparison, whether nothing failed); records go to out/*.jsonl, models to out/models.
 
     words       contenders as contenders.py knows them, the baseline first
-    tokens      budget of each training, one for every contender and task; None trains nobody
+    train       budget of each training, one for every contender and task; None trains nobody
     background  of the questions, and of training where it is not the generated one
     encoding    of the files of data and background, None for UTF-8
+    command     that records name as theirs; None: what was typed
 
     Raises UserError for every mistake before anything is trained or written, KeyboardInterrupt on Ctrl-C.
     """
+    lengths = units.parse_lengths(lengths)
+    tokens = None if train is None else units.parse_length(train)
+    encoding = encoding and text_files.known(encoding)
+    jobs = units.whole("jobs", jobs, least=1)
+    seed = units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS)
     for file in code:
         registry.name_file(file)
     entrants = contenders.resolve(words, train=tokens is not None)
@@ -54,7 +60,11 @@ def main(
     elif init:
         raise UserError(f"--init {init} is where training begins. Add --train TOKENS, or leave it out.")
     store.check_writable(out)
-    ready = {each.label: loading.named(each.label, each.model) for each in entrants if each.model}
+    ready = {
+        each.label: loading.named(each.label, each.model) if isinstance(each.model, str) else each.model
+        for each in entrants
+        if each.model
+    }
     reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
     for name in wanted:
         plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
@@ -66,7 +76,7 @@ def main(
             label: loading.load(str(folder)) for label, folder in folders.items() if (label, name) not in reasons
         }
         runnable = [cell for cell in cells[name] if cell.model in models]
-        records += runner.run(runnable, models, out, runner.Settings(), progress)
+        records += runner.run(runnable, models, out, runner.Settings(command=command), progress)
         records += [_failed(cell, reasons[cell.model, name]) for cell in cells[name] if cell.model not in models]
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None
@@ -77,7 +87,10 @@ def main(
     return comparison, all(record.status not in store.AGAIN for record in records)
 
 
-def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.Training]:
+def _trainings(
+    entrants: Sequence[contenders.Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path,
+    **options: Any,
+) -> list[contenders.Training]:  # fmt: skip
     plan.check_lessons(wanted)
     Recipe().within(tokens)  # tells a budget that is too small
     planned = contenders.trainings(entrants, wanted, tokens, folder, **options)
@@ -86,9 +99,9 @@ def _trainings(entrants, wanted, tokens, folder, **options) -> list[contenders.T
     return planned
 
 
-def _options(name: str, wanted, options: TaskOptions) -> TaskOptions:
+def _options(name: str, wanted: Iterable[str], options: TaskOptions) -> TaskOptions:
     """The data choices, for tasks that have any; a choice that no task reads is refused by the task itself."""
-    reads = [each for each in wanted if getattr(registry.task(each), "reads_text", True)]
+    reads = [each for each in wanted if registry.reads_text(each)]
     return options if name in reads or not reads else TaskOptions()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from atlas_bench import __version__, locks, plan, registry
+from atlas_bench import __version__, locks, plan, registry, text_files, units
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.models import lm, loading
 from atlas_bench.models.decoder import Config, Decoder
@@ -23,8 +23,8 @@ from atlas_bench.results import store
 from atlas_bench.results.record import clip
 from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
-from atlas_bench.train.loop import ask_all, open_shares, train
-from atlas_bench.train.recipe import Progress, Recipe
+from atlas_bench.training.loop import ask_all, open_shares, train
+from atlas_bench.training.recipe import Progress, Recipe
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model,
 WARM_RATE = 1.0  # and its share of the rates there: a memory put in anew learns to bind half as fast at the recipe's
@@ -37,34 +37,32 @@ NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 def main(
     *,
     memory: str,
-    memory_options: Mapping[str, Any] | None = None,
     out: Path,
-    init: str | None = None,
-    tokens: int | None = None,
-    tasks: Sequence[str] = ("babilong:qa1",),
-    seed: int = 0,
-    backgrounds: Sequence[str] = (),
-    encoding: str | None = None,
-    hold_out: Sequence[str] = (),
-    attention_window: int = 16,
-    layers: int = 2,
-    placement: str = "behind",
-    persistent: int = 0,
-    segment: int = 16,
-    screen: int = 0,
-    paced: bool = False,
-    threads: int | None = None,
-    examine: bool = True,
-    say=print,
+    init: str | None,
+    tokens: str | int | None,
+    task: Sequence[str],
+    seed: int,
+    background: Sequence[str],
+    encoding: str | None,
+    hold_out: Sequence[str],
+    attention_window: int,
+    layers: int,
+    placement: str,
+    persistent: int,
+    segment: int,
+    screen: int,
+    paced: bool,
+    threads: int | None,
+    examine: bool,
+    say: Callable[[str], Any],
 ) -> Path:
     """Trains a model into the folder `out` and returns it; a folder with a checkpoint is gone on with.
 
-    memory            a name of `list memories`
-    memory_options    over the memory's defaults
+    memory            as the user writes it: a name of `list memories`, with options, or a file, which is executed
     init              model to begin from: what fits by name and shape is taken
     tokens            budget over all stages; None: the recipe's own
-    tasks             as `run` takes them, 'mqar:8,babilong:qa1'; a context is of one task's, all equally likely
-    backgrounds       corpora that contexts are drawn from, in equal parts; naming one twice doubles it;
+    task              as `run` takes them, 'mqar:8,babilong:qa1'; a context is of one task's, all equally likely
+    background        corpora that contexts are drawn from, in equal parts; naming one twice doubles it;
                       none: generated prose where a task has a background
     encoding          of the files of those that are folders, None for UTF-8
     hold_out          text files (without .txt) of folder corpora that training must not see
@@ -77,26 +75,29 @@ def main(
     paced             the same lessons whatever is learnt from them, recipe.py
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
+    name, options = registry.typed_memory(memory)
+    tokens = None if tokens is None else units.parse_length(tokens)
+    encoding = encoding and text_files.known(encoding)
     store.check_writable(out)
-    wanted = plan.subsets(",".join(tasks))
+    wanted = plan.subsets(",".join(task))
     plan.check_lessons(wanted)
-    reading = any(getattr(registry.task(name), "reads_text", True) for name in wanted)
-    if not reading and (backgrounds or hold_out):
+    reading = any(registry.reads_text(each) for each in wanted)
+    if not reading and (background or hold_out):
         raise UserError(
-            f"{', '.join(wanted)} has no background, so '{(*backgrounds, *hold_out)[0]}' would not be read. "
+            f"{', '.join(wanted)} has no background, so '{(*background, *hold_out)[0]}' would not be read. "
             "Leave --background and --hold-out out."
         )
-    backgrounds = backgrounds or ("generated",) * reading
+    backgrounds = list(background) or ["generated"] * reading
     if encoding and set(backgrounds) <= set(NO_FOLDERS):
         raise UserError(
             f"--encoding '{encoding}' would do nothing: no --background is a folder of texts. Leave it out."
         )
     check_held_out(hold_out, backgrounds)
-    if threads:
+    if units.few(threads):
         torch.set_num_threads(threads)
     config = Config(
-        memory=memory,
-        memory_options=registry.memory_options(memory, memory_options),
+        memory=name,
+        memory_options=options,
         attention_window=attention_window,
         n_layers=layers,
         placement=placement,

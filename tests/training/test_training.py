@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from atlas_bench import locks, registry
+from atlas_bench import api, locks, registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.models.decoder import Config, Decoder
@@ -22,8 +22,8 @@ from atlas_bench.tasks import corpora
 from atlas_bench.tasks.babilong_lessons import BabilongLessons
 from atlas_bench.tasks.lessons import Ask, Mixture, Segment
 from atlas_bench.tasks.mqar import MQAR
-from atlas_bench.train import checkpoint, command
-from atlas_bench.train.loop import (
+from atlas_bench.training import checkpoint, command
+from atlas_bench.training.loop import (
     advance,
     costs_grow,
     count_skipped,
@@ -36,7 +36,7 @@ from atlas_bench.train.loop import (
     summed,
     train,
 )
-from atlas_bench.train.recipe import Progress, Recipe
+from atlas_bench.training.recipe import Progress, Recipe
 from tests.marks import sweep
 
 TINY = Recipe(
@@ -311,6 +311,13 @@ def test_skipped_steps_are_counted_and_a_good_one_begins_the_row_anew():
     assert card["skipped_steps"] == 19
 
 
+def trained(say=print, **given):
+    """What `train` makes of the arguments, the others being as by default."""
+    usual = api.defaults(api.train) | {"task": ["babilong:qa1"]}
+    del usual["quiet"]
+    return command.main(**usual | given, say=say)
+
+
 def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAS_BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "books").mkdir()
@@ -323,10 +330,10 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
     monkeypatch.setattr(command, "EXAMINED", (1024,))
     monkeypatch.setattr(command, "EXAMINED_BACKGROUND", 2048)
     lines = []
-    out = command.main(
+    out = trained(
         memory="omeganet",
         out=tmp_path / "model",
-        backgrounds=[str(tmp_path / "books")],
+        background=[str(tmp_path / "books")],
         hold_out=["kept"],
         say=lines.append,
     )
@@ -349,12 +356,11 @@ def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatc
     monkeypatch.setattr(command, "Recipe", lambda: replace(TINY, curriculum_tokens=1024))
     monkeypatch.setattr(command, "EXAMINED", (512,))
     monkeypatch.setattr(command, "EXAMINED_BACKGROUND", 2048)
-    both = command.main(
-        memory="omeganet",
-        memory_options={"degree": 1},
+    both = trained(
+        memory="omeganet:degree=1",
         out=tmp_path / "both",
-        tasks=["mqar:8,babilong:qa1", "mqar:8-spread"],
-        backgrounds=[str(tmp_path / "books")],
+        task=["mqar:8,babilong:qa1", "mqar:8-spread"],
+        background=[str(tmp_path / "books")],
         say=lambda line: None,
     )
     card = json.loads((both / loading.CARD).read_text())
@@ -362,27 +368,25 @@ def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatc
     assert card["config"]["memory_options"]["degree"] == 1
     assert card["final"]["mqar accuracy at 512"]["n"] > 16 and card["final"]["babilong accuracy at 512"]["n"] > 0
     assert list(card["data"]["corpora"]) == ["books"]
-    alone = command.main(memory="none", out=tmp_path / "alone", tasks=["mqar:8"], say=lambda line: None)
+    alone = trained(memory="none", out=tmp_path / "alone", task=["mqar:8"], say=lambda line: None)
     card = json.loads((alone / loading.CARD).read_text())
     assert card["data"]["corpora"] == {} and card["final"]["mqar accuracy at 512"]["n"] > 16
-    unasked = command.main(
-        memory="none", out=tmp_path / "unasked", tasks=["mqar:8"], examine=False, say=lambda line: None
-    )
+    unasked = trained(memory="none", out=tmp_path / "unasked", task=["mqar:8"], examine=False, say=lambda line: None)
     assert "mqar accuracy at 512" not in json.loads((unasked / loading.CARD).read_text())["final"]
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"tasks": ["babilong:qa21"]}, "Did you mean 'qa2'"),
-        ({"tasks": ["mqar:8,mqer"]}, "Did you mean 'mqar'"),
-        ({"tasks": ["untaught"]}, r"'untaught' has no lessons to train on\. These have: babilong, .*mqar"),
-        ({"tasks": ["mqar:8"], "backgrounds": ["books"]}, "mqar has no background, so 'books'"),
-        ({"memory_options": {"degre": 1}}, "Did you mean 'degree'"),
+        ({"task": ["babilong:qa21"]}, "Did you mean 'qa2'"),
+        ({"task": ["mqar:8,mqer"]}, "Did you mean 'mqar'"),
+        ({"task": ["untaught"]}, r"'untaught' has no lessons to train on\. These have: babilong, .*mqar"),
+        ({"task": ["mqar:8"], "background": ["books"]}, "mqar has no background, so 'books'"),
+        ({"memory": "omeganet:degre=1"}, "Did you mean 'degree'"),
         ({"hold_out": ["seen"]}, r"--hold-out 'seen': no --background is a folder"),
-        ({"hold_out": ["seen"], "backgrounds": ["pg19", "generated"]}, r"--hold-out 'seen': no --background"),
+        ({"hold_out": ["seen"], "background": ["pg19", "generated"]}, r"--hold-out 'seen': no --background"),
         (
-            {"hold_out": ["seen", "sean.txt"], "backgrounds": ["books", "generated"]},
+            {"hold_out": ["seen", "sean.txt"], "background": ["books", "generated"]},
             r"'sean\.txt': no sean\.txt\.txt in books\. Did you mean 'seen'\? There are: other, seen\.",
         ),
         ({"out": "books/seen.txt"}, r"'books/seen\.txt': .* is a file\. Choose another"),
@@ -398,7 +402,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
         (tmp_path / "books" / file).write_text("It was a dark night.")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=said):
-        command.main(**{"memory": "omeganet", "out": tmp_path / "other"} | wrong)
+        trained(**{"memory": "omeganet", "out": tmp_path / "other"} | wrong)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -451,7 +455,7 @@ def test_a_folder_is_trained_into_by_one_process_at_a_time(tmp_path, monkeypatch
     said = []
 
     def go():
-        command.main(memory="none", out=tmp_path / "m", tasks=["mqar:8"], examine=False, say=said.append)
+        trained(memory="none", out=tmp_path / "m", task=["mqar:8"], examine=False, say=said.append)
 
     with locks.held(tmp_path / "m" / ".lock", "it", wait=True, say=said.append):
         thread = threading.Thread(target=go)

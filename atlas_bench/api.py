@@ -1,0 +1,307 @@
+"""The Python API: what the commands do, as functions. docs/python.md shows each at work.
+
+    import atlas_bench
+
+    records = atlas_bench.run("babilong:qa1", lengths="1K,16K", models=["atlas-nano", MyModel()], samples=20)
+    table = atlas_bench.load("runs")                                  # a pandas DataFrame
+    print(atlas_bench.report("runs", format="markdown"))
+
+Arguments have the names and the defaults of the command's options, in the plural where they take several; the commands
+read their defaults here. A mistake is an atlas_bench.UserError, with the message that the command prints. Everything
+heavy is imported inside the functions: `import atlas_bench` takes a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas_bench.errors import UserError
+from atlas_bench.types import Model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from atlas_bench.results.record import Record
+    from atlas_bench.results.store import Source
+
+PathLike = str | Path
+Lengths = str | int | Iterable[str | int]
+Models = str | Path | Model | Sequence[str | Path | Model] | Mapping[str, str | Path | Model]
+
+
+def run(
+    task: str | Sequence[str],
+    lengths: Lengths | None = None,
+    models: Models = "gated-deltanet-nano",
+    samples: int | None = None,
+    seeds: int | Iterable[int] = 0,
+    *,
+    data: PathLike = "generated",
+    background: PathLike = "generated",
+    prompt: str = "bare",
+    encoding: str | None = None,
+    num_fewshot: int | None = None,
+    out: PathLike = "runs",
+    batch: int | None = None,
+    block: str | int | None = None,
+    checkpoint_every: str | int = "1M",
+    timeout: float | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    products: str | None = None,
+    code: PathLike | Iterable[PathLike] = (),
+    canary: bool = False,
+    debug: bool = False,
+    quiet: bool = True,
+) -> list[Record]:
+    """Ask models about long contexts: `atlas-bench run`.
+
+    task      'babilong:qa1', 'niah,mqar:8', './my_task.py' (is executed), 'lm-eval:piqa'; several in a list
+    lengths   tokens of a prompt: 16_000, '16K', '4Ki,10M', '1K..64K', or a list; None: a first look at 1K and 16K
+    models    names, model folders, 'hf:..', 'openai:..', Model objects of your own, or a mapping of names to them
+    samples   questions in each cell; None: as many as docs/tasks.md says for the length
+    seeds     decide every sample
+    out       folder of the records; what it has a final record of is not run again
+    timeout   seconds that a cell may take
+    quiet     shows no progress; warnings are shown on stderr
+
+    `atlas-bench run --help` explains the others. Returns the records of all cells, those of earlier runs too; what
+    failed, timed out or had too little memory is a record with that status. Raises UserError for a mistake before
+    anything is written, KeyboardInterrupt on Ctrl-C after the checkpoint is saved.
+    """
+    given = locals()
+    from atlas_bench import job, unread
+    from atlas_bench.progress import Progress
+
+    written = ",".join(_several(task))
+    for why, names in unread.by_run(written):
+        _refuse(run, given, why, names)
+    return job.prepare(
+        written, lengths=lengths, models=models, samples=samples, seeds=_each(seeds),
+        data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
+        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads,
+        device=device, products=products, code=_several(code), canary=canary, debug=debug,
+        progress=Progress(quiet=quiet), command=_written(run, given),
+    ).run()  # fmt: skip
+
+
+def load(records: Source) -> pd.DataFrame:
+    """Records as a tidy table: a row per record and scorer, one where a record has no score.
+
+    records  a file, a folder, several of them, or what run() returned
+
+    Of several records of one cell the latest counts, as in a report. docs/python.md lists the columns, which
+    results/frame.py defines. Lines that are no record are left out with a warning. Raises UserError for a path that
+    is not there.
+    """
+    from atlas_bench.results import frame, store
+
+    return frame.frame(store.given(records, _warn))
+
+
+def report(
+    records: Source,
+    format: str | None = None,
+    *,
+    out: PathLike | None = None,
+    threshold: float = 80,
+    published: bool = True,
+    task: str | Sequence[str] = (),
+    model: str | Sequence[str] = (),
+) -> str:
+    """Results, models x lengths, as one text: `atlas-bench report`.
+
+    records    a file, a folder, several of them, or what run() returned
+    format     'text', 'markdown', 'html', 'csv', 'latex' or 'json'; None: by the suffix of `out`, else text
+    out        file to write the text into, too
+    threshold  per cent that the lower bound of an effective length must reach
+    published  whether others' numbers stand beside
+    task       only these, 'babilong' or 'babilong:qa1'
+    model      only these, as the records name them
+
+    Raises UserError for an unknown form, and where no record is left.
+    """
+    given = locals()
+    from atlas_bench import output, units
+    from atlas_bench.results import report as results
+
+    file = None if out is None else Path(out)
+    output.check(file)
+    form = results.chosen({f"format={format!r}": format}, file)
+    text = results.main(
+        records, form=form, threshold=units.share_of(threshold), published=published,
+        tasks=[each for one in _several(task) for each in one.split(",")], models=_several(model), warn=_warn,
+        command=_written(report, given),
+    )  # fmt: skip
+    if file:
+        output.write(file, text, quiet=True)
+    return text
+
+
+def compare(
+    contenders: Sequence[str | Model],
+    task: str | Sequence[str],
+    lengths: Lengths,
+    *,
+    train: str | int | None = None,
+    init: PathLike | None = None,
+    samples: int = 200,
+    seed: int = 0,
+    data: PathLike = "generated",
+    background: PathLike = "generated",
+    encoding: str | None = None,
+    out: PathLike = "compare",
+    jobs: int = 2,
+    code: PathLike | Iterable[PathLike] = (),
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Compare memories or models on the same questions, in pairs: `atlas-bench compare`.
+
+    contenders  the baseline first: memories to be trained ('titans', './my_memory.py', which is executed), attention
+                alone ('transformer', 'swa'), trained models ('atlas-nano', a folder), Model objects of your own
+    train       tokens to train each memory with, '20M'; None: all contenders are trained models
+    init        model that trainings begin from
+    samples     questions in each cell
+    jobs        trainings at once
+
+    Returns the comparison as plain data, results/compare.py: "rows" with each score and its paired difference to the
+    baseline, "costs", "warnings". A contender that fails is a row with that status. Raises UserError for a mistake
+    before anything is trained, KeyboardInterrupt on Ctrl-C.
+    """
+    given = locals()
+    from atlas_bench import comparison
+    from atlas_bench.progress import Progress
+
+    compared, _ = comparison.main(
+        contenders, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
+        samples=samples, seed=seed, train=train, data=str(data), background=str(background), encoding=encoding,
+        jobs=jobs, code=_several(code), progress=Progress(quiet=quiet), command=_written(compare, given),
+    )  # fmt: skip
+    return compared
+
+
+def train(
+    memory: str,
+    out: PathLike,
+    *,
+    init: PathLike | None = None,
+    tokens: str | int | None = None,
+    task: str | Sequence[str] = "babilong:qa1",
+    seed: int = 0,
+    background: PathLike | Sequence[PathLike] = (),
+    encoding: str | None = None,
+    hold_out: str | Sequence[str] = (),
+    attention_window: int = 16,
+    layers: int = 2,
+    placement: str = "behind",
+    persistent: int = 0,
+    screen: int = 0,
+    segment: int = 16,
+    paced: bool = False,
+    threads: int | None = None,
+    examine: bool = True,
+    quiet: bool = True,
+) -> Path:
+    """Train a model by the one fixed recipe, or go on where a call was stopped: `atlas-bench train`.
+
+    memory  'titans', 'atlas:degree=1', './my_memory.py' (is executed); 'none' leaves attention alone
+    out     folder of the model, which is a model's name from then on: run(.., models=out)
+    tokens  budget over all stages, '2M'; None: the recipe's own
+    task    what to learn
+    quiet   prints no progress; warnings are shown
+
+    `atlas-bench train --help` explains the others. Returns the folder. Raises UserError for a mistake before
+    anything is written.
+    """
+    given = locals()
+    from atlas_bench import unread
+    from atlas_bench.training import command
+
+    for why, names in unread.by_train(placement):
+        _refuse(train, given, why, names)
+
+    def say(line: str) -> None:
+        if line.startswith("warning: "):
+            _warn(line.removeprefix("warning: "))
+        elif not quiet:
+            print(line)
+
+    return command.main(
+        memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
+        background=_several(background), encoding=encoding, hold_out=_several(hold_out),
+        attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
+        segment=segment, paced=paced, threads=threads, examine=examine, say=say,
+    )  # fmt: skip
+
+
+def list_models() -> dict[str, str]:
+    """Name -> one line on it, of the embedded models and the controls: `atlas-bench list models`."""
+    from atlas_bench import describe
+
+    return describe.listing("models")
+
+
+def list_tasks() -> dict[str, str]:
+    """Name -> one line on it, of the tasks: `atlas-bench list tasks`."""
+    from atlas_bench import describe
+
+    return describe.listing("tasks")
+
+
+def defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Name -> default of the function's arguments that have one: the command of its name has the same."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+def _each(given: Any) -> Iterable[Any]:
+    """Several, where one or several are given."""
+    return [given] if isinstance(given, (str, os.PathLike)) or not isinstance(given, Iterable) else given
+
+
+def _several(given: Any) -> list[str]:
+    """One or several, as a list of texts."""
+    return [str(each) for each in _each(given)]
+
+
+def _path(given: PathLike | None) -> str | None:
+    return None if given is None else str(given)
+
+
+def _refuse(function: Callable[..., Any], given: Mapping[str, Any], why: str, names: Iterable[str]) -> None:
+    """Raise UserError for the first of some arguments that is not as by default."""
+    usual = defaults(function)
+    for name in names:
+        if repr(given[name]) != repr(usual[name]):
+            raise UserError(f"{name} {why}. Leave it out.")
+
+
+def _written(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
+    """The call as a line of Python, which records and reports name as the command; defaults are left out."""
+    usual = defaults(function)
+    told = {name: _shown(value) for name, value in given.items()}
+    named = [f"{name}={text}" for name, text in told.items() if name in usual and text != _shown(usual[name])]
+    needed = [text for name, text in told.items() if name not in usual]
+    return f"atlas_bench.{function.__name__}({', '.join(needed + named)})"
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written in Python; of an object, its class."""
+    if value is None or isinstance(value, (str, int, float)):
+        return repr(value)
+    if isinstance(value, os.PathLike):
+        return repr(str(value))
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_shown(name)}: {_shown(each)}' for name, each in value.items())}}}"
+    if isinstance(value, (list, tuple, set, range)):
+        return f"[{', '.join(map(_shown, value))}]"
+    return type(value).__name__
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=2)

@@ -1,0 +1,112 @@
+"""A run as it was asked for, checked and ready: what `atlas-bench run` and atlas_bench.run() share.
+
+job = prepare("babilong:qa1", lengths="1K,16K", models="atlas-nano", ..)    # every mistake is told here
+job.estimate()                                                              # what it would take
+records = job.run()                                                         # from here on files are written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atlas_bench import announce, estimate, plan, registry, runner, text_files, units
+from atlas_bench.models import loading, specs
+from atlas_bench.plan import Cell
+from atlas_bench.progress import Progress
+from atlas_bench.results import store
+from atlas_bench.results.record import Record
+from atlas_bench.types import Model, TaskOptions
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells to run with these models into that folder, and lm-eval's tasks behind them.
+
+    theirs       names of lm-eval's tasks
+    documents    of each of those, None for all
+    num_fewshot  examples before each of their questions, None for their own number
+    """
+
+    cells: list[Cell]
+    models: dict[str, Model]
+    out: Path
+    settings: runner.Settings
+    theirs: list[str]
+    documents: int | None
+    num_fewshot: int | None
+    progress: Progress
+
+    def estimate(self) -> dict[str, Any]:
+        """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
+        found = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
+        found["notes"] += [f"lm-eval:{name} is not estimated." for name in self.theirs]
+        return found
+
+    def run(self) -> list[Record]:
+        """Run what the folder has no record of yet; records of everything that was asked for.
+
+        Raises runner.Interrupted on Ctrl-C, UserError where a record cannot be written.
+        """
+        if not self.progress.quiet:
+            waiting = runner.missing(self.cells, self.models, self.out)
+            for line in announce.lines(waiting, self.models, self.settings):
+                self.progress.note(line)
+        records = runner.run(self.cells, self.models, self.out, self.settings, self.progress)
+        if self.theirs:
+            from atlas_bench.lmeval import run as lm_eval
+
+            records += lm_eval.run(
+                self.theirs, self.models, self.out, limit=self.documents, num_fewshot=self.num_fewshot,
+                progress=self.progress, command=self.settings.command,
+            )  # fmt: skip
+        return records
+
+
+def prepare(
+    task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: int | None,
+    seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None, num_fewshot: int | None,
+    out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None,
+    threads: int | None, device: str | None, products: str | None, code: Iterable[str | Path], canary: bool,
+    debug: bool, progress: Progress, command: str | None = None,
+) -> Job:  # fmt: skip
+    """The job of what a user asks for; atlas_bench.run() explains the arguments.
+
+    progress  is told what is loaded, and then how far the run has come
+    command   that records name; None: what was typed
+
+    Raises UserError for every mistake; nothing is written before all of them are told.
+    """
+    asked, documents = specs.typed(models), samples  # first, for these mistakes can be told at once
+    ours, theirs = plan.split_lm_eval(task)
+    wanted = plan.parse_tasks(ours) if ours else []
+    options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
+    settings = runner.Settings(
+        batch=None if batch is None else units.whole("batch", batch, least=1),
+        block=None if block is None else units.parse_length(block),
+        checkpoint_tokens=units.parse_length(checkpoint_every),
+        timeout=None if timeout is None else units.amount("timeout", timeout),
+        debug=debug,
+        command=command,
+    )
+    shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
+    if samples is None and lengths is None:
+        samples = plan.FIRST_SAMPLES
+    store.check_writable(out)
+    for file in code:
+        registry.name_file(file)
+    if canary:
+        from atlas_bench.models.endpoint import spec
+
+        asked = spec.with_canary(asked)
+    loaded = loading.load_all(asked, say=progress.note, threads=units.few(threads), device=device, products=products)
+    cells = plan.make(
+        wanted, lengths=plan.FIRST_LENGTHS if lengths is None else units.parse_lengths(lengths), models=list(loaded),
+        seeds=[units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS) for seed in seeds],
+        samples=samples, options=options,
+    )  # fmt: skip
+    store.check_names(out, loaded)
+    plan.check(cells, loaded)  # the last thing that can be the user's mistake
+    return Job(cells, loaded, out, settings, theirs, documents, shots, progress)

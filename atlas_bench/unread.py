@@ -1,0 +1,28 @@
+"""Options that would do nothing beside others: to take them without a word would be to say that they were applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from atlas_bench import plan
+
+Unread = tuple[str, tuple[str, ...]]  # (why, names of parameters)
+
+
+def by_run(task: str) -> Iterator[Unread]:
+    """What `run` does not read for these tasks."""
+    ours, theirs = plan.split_lm_eval(task)
+    if not ours:
+        yield (
+            "does nothing for lm-eval's tasks: they bring their own",
+            ("lengths", "block", "batch", "timeout", "debug", "seeds", "data", "background", "prompt", "encoding",
+             "checkpoint_every"),
+        )  # fmt: skip
+    if not theirs:
+        yield f"is for lm-eval's tasks, and '{ours}' is none", ("num_fewshot",)
+
+
+def by_train(placement: str) -> Iterator[Unread]:
+    """What `train` does not read in this placement of the memory."""
+    if placement != "mac":
+        yield f"does nothing in placement '{placement}': mac alone has segments", ("segment",)
