@@ -128,7 +128,7 @@ def show() -> None:
         for share in ("screen", "written"):
             wide[share] = [f"{100 * value:.4f} %" for value in wide[share]]
         wide.columns = [column if isinstance(column, str) else format_length(column) for column in wide.columns]
-        print(wide.to_markdown(index=False))
+        print(wide.fillna("").to_markdown(index=False))
     draw(scores)
 
 
