@@ -105,12 +105,14 @@ def read() -> pd.DataFrame:
     """A line for each shift and length: right and asked over qa1 to qa5, and what is written."""
     shares = json.loads(SHARES.read_text())
     rows = [
-        {"name": record.model, "length": record.length}
+        {"name": record.model, "length": record.length, "task": record.subset}
         | {"right": record.scores[SCORER]["correct"], "asked": record.scores[SCORER]["n"]}
         for record in store.latest(store.read_all([RECORDS])[0])
         if record.status == "ok" and record.model in shares
     ]
-    scores = pd.DataFrame(rows).groupby(["name", "length"], as_index=False).sum()
+    scores = pd.DataFrame(rows).groupby(["name", "length"], as_index=False)
+    scores = scores.agg(right=("right", "sum"), asked=("asked", "sum"), tasks=("task", "nunique"))
+    scores = scores[scores.tasks == scores.tasks.max()]  # a cell that lacks a task is no mean
     return scores.merge(pd.DataFrame(shares).T.rename_axis("name").reset_index(), on="name")
 
 
