@@ -68,6 +68,7 @@ clean:
 
 # The embedded models for qa1 to qa5, from nothing; BOOKS is the folder of novels that docs/results.md names. All memories
 # go on from one backbone, with the same lessons and budget. Stopped, the same command goes on.
+# On one core the backbone takes about an hour and a half, each memory 20 to 45 minutes; the last two were not timed.
 NANO := nano
 TRAIN = OMP_NUM_THREADS=1 $(BIN)/atlas-bench train --task babilong:qa1,babilong:qa2,babilong:qa3,babilong:qa4,babilong:qa5 \
 	--background generated --background $(BOOKS) --hold-out pride_and_prejudice --threads 1
