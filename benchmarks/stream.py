@@ -50,14 +50,14 @@ def main() -> int:
     precision = options.products or best_products(device)[0]
     where = torch.cuda.get_device_name() if device == "cuda" else f"{options.threads} CPU threads"
     print(f"{where}, products in {precision}, batch {options.batch}, {options.background} background")
-    columns = f"{'tokens/s':>10}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state"
-    print(f"{'model':<28}{'block':>7}{columns}")
+    columns = f"{'tokens/s':>12}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state"
+    print(f"{'model':<30}{'block':>7}{columns}")
     failed = False
     for name in names:
         model = load(name, options)
         worst = gate(model, options.background)
         if worst > 1e-3:
-            print(f"{name:<28}no speed: blocks of 64 and of 4096 tokens differ by {worst:.2g} in the state")
+            print(f"{name:<30}no speed: blocks of 64 and of 4096 tokens differ by {worst:.2g} in the state")
             failed = True
             continue
         if model.events:
@@ -74,7 +74,7 @@ def show(title: str, model, options: argparse.Namespace, *, dense: bool) -> None
     flops = cost.feed_flops(model.model.config, 1)
     counted = f"{flops / 1e6:>13.3f}{rate * flops / 1e9:>9.1f}{gemm / 1e9:>8.1f}{rate * flops / gemm:>7.0%}"
     counted = counted if dense else f"{'':>22}{gemm / 1e9:>8.1f}{'':>7}"
-    print(f"{title:<28}{block:>7}{rate:>10,.0f}{1e7 / rate:>8.0f}s{counted}  {format_bytes(state_bytes)}", flush=True)
+    print(f"{title:<30}{block:>7}{rate:>12,.0f}{1e7 / rate:>8.0f}s{counted}  {format_bytes(state_bytes)}", flush=True)
 
 
 def load(name: str, options: argparse.Namespace):
