@@ -12,7 +12,7 @@ from atlas_bench.errors import UserError, clip
 
 LONGEST = 10**17  # tokens: more than anybody has written, and below what a record may state
 DIGITS = 40  # characters of a number
-SEEDS = 2**31 - 1  # the largest: what draws multiplies it and counts on
+SEEDS = 2**31 - 1  # the largest seed: generators multiply and add to it, and must stay below 2**63
 _FACTOR = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
@@ -81,7 +81,7 @@ def whole(name: str, value: Any, *, least: int, most: int = 2**63 - 1) -> int:
 
 
 def amount(name: str, value: Any) -> float:
-    """The value as a number from 0 up; UserError that names it otherwise."""
+    """Returns the value as a number; raises a UserError that names it if it is not a number or is below 0."""
     try:
         number = float(value)
     except (TypeError, ValueError):

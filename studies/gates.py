@@ -19,6 +19,7 @@ import pandas as pd
 
 from atlas_bench.results import stats, store
 from atlas_bench.units import format_length
+from studies.headline import with_bars
 
 SHIFTS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 6.0, 12.0)  # of a hard sigmoid's logit: 0 below -3, 1 above 3
 LENGTHS = (64_000, 1_000_000, 10_000_000)
@@ -151,10 +152,7 @@ def draw(scores: pd.DataFrame) -> None:
     for i, (length, rows) in enumerate(scores.groupby("length")):
         rows = rows.sort_values("written")
         written = [max(share * length, 0.1) for share in rows.written]
-        ends = [stats.wilson(row.right, row.asked) for row in rows.itertuples()]
-        share = list(100 * rows.right / rows.asked)
-        bars = [[s - 100 * low for s, (low, _) in zip(share, ends, strict=True)]]
-        bars += [[100 * high - s for s, (_, high) in zip(share, ends, strict=True)]]
+        share, bars = with_bars(rows)
         axes.errorbar(
             written, share, yerr=bars, marker="o", markersize=4, capsize=2, color=f"C{i}",
             label=f"{format_length(length)} tokens",

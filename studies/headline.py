@@ -82,6 +82,14 @@ def _score(right: float, asked: float, digits: int = 0) -> str:
     return f"{100 * right / asked:.{digits}f} ({100 * low:.0f}-{100 * high:.0f})"
 
 
+def with_bars(rows: pd.DataFrame) -> tuple[list[float], list[list[float]]]:
+    """Per cent right of each row, and how far its 95 % interval reaches below and above, as matplotlib takes it."""
+    share = [100 * row.right / row.asked for row in rows.itertuples()]
+    ends = [stats.wilson(row.right, row.asked) for row in rows.itertuples()]
+    below = [each - 100 * low for each, (low, _) in zip(share, ends, strict=True)]
+    return share, [below, [100 * high - each for each, (_, high) in zip(share, ends, strict=True)]]
+
+
 def draw(scores: pd.DataFrame, path: Path) -> None:
     """Means by length with their intervals, and the published ones."""
     import matplotlib
@@ -93,10 +101,7 @@ def draw(scores: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
     for i, (model, rows) in enumerate(scores.groupby("model", sort=False)):
         mean = means(rows)
-        share = 100 * mean.right / mean.asked
-        ends = [stats.wilson(m.right, m.asked) for m in mean.itertuples()]
-        bars = [[s - 100 * low for s, (low, _) in zip(share, ends, strict=True)]]
-        bars += [[100 * high - s for s, (_, high) in zip(share, ends, strict=True)]]
+        share, bars = with_bars(mean)
         axes.errorbar(
             mean.index, share, yerr=bars, marker="o", markersize=4, capsize=2, color=f"C{i}", label=f"{model} (here)"
         )

@@ -9,7 +9,7 @@ import pytest
 
 
 def sweep(names: str, values: Iterable[Any], *, quick: Collection[Any], **options: Any) -> pytest.MarkDecorator:
-    """`pytest.mark.parametrize`, where all values but the quick ones run in `make test-all` alone.
+    """Like `pytest.mark.parametrize`, but `make test` runs only the quick values; `make test-all` runs all of them.
 
     names   "op", or "form, op" for values that are tuples
     """
