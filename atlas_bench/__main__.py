@@ -4,7 +4,7 @@
 def main() -> None:
     """Run the command that was typed."""
     try:
-        from atlas_bench.cli import main as command
+        from atlas_bench.cli.app import main as command
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     command()

@@ -75,8 +75,9 @@ def run(
     anything is written, KeyboardInterrupt on Ctrl-C after the checkpoint is saved.
     """
     given = locals()
-    from atlas_bench import job, unread
-    from atlas_bench.progress import Progress
+    from atlas_bench import job
+    from atlas_bench.running import unread
+    from atlas_bench.running.progress import Progress
 
     written = ",".join(_several(task))
     for why, names in unread.by_run(written):
@@ -127,11 +128,12 @@ def report(
     Raises UserError for an unknown form, and where no record is left.
     """
     given = locals()
-    from atlas_bench import output, units
+    from atlas_bench import units
+    from atlas_bench.files import output_file
     from atlas_bench.results import report as results
 
     file = None if out is None else Path(out)
-    output.check(file)
+    output_file.check(file)
     form = results.chosen({f"format={format!r}": format}, file)
     text = results.main(
         records, form=form, threshold=units.share_of(threshold), published=published,
@@ -139,7 +141,7 @@ def report(
         command=_written(report, given),
     )  # fmt: skip
     if file:
-        output.write(file, text, quiet=True)
+        output_file.write(file, text)
     return text
 
 
@@ -174,8 +176,8 @@ def compare(
     before anything is trained, KeyboardInterrupt on Ctrl-C.
     """
     given = locals()
-    from atlas_bench import comparison
-    from atlas_bench.progress import Progress
+    from atlas_bench.comparison import compare as comparison
+    from atlas_bench.running.progress import Progress
 
     compared, _ = comparison.main(
         contenders, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
@@ -219,7 +221,7 @@ def train(
     anything is written.
     """
     given = locals()
-    from atlas_bench import unread
+    from atlas_bench.running import unread
     from atlas_bench.training import command
 
     for why, names in unread.by_train(placement):
@@ -241,16 +243,16 @@ def train(
 
 def list_models() -> dict[str, str]:
     """Name -> one line on it, of the embedded models and the controls: `atlas-bench list models`."""
-    from atlas_bench import describe
+    from atlas_bench.running.listing import listing
 
-    return describe.listing("models")
+    return listing("models")
 
 
 def list_tasks() -> dict[str, str]:
     """Name -> one line on it, of the tasks: `atlas-bench list tasks`."""
-    from atlas_bench import describe
+    from atlas_bench.running.listing import listing
 
-    return describe.listing("tasks")
+    return listing("tasks")
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import user_file
 from atlas_bench.errors import UserError, clip, did_you_mean, unknown
+from atlas_bench.files import user_file
 from atlas_bench.types import Rules
 
 TASKS = {

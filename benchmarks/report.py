@@ -86,13 +86,13 @@ def one() -> None:
     """The measurement of one form, as JSON on stdout; form and folder from the command line."""
     form, folder = sys.argv[1], Path(sys.argv[2])
     began = time.perf_counter()
-    from atlas_bench import gauges
     from atlas_bench.results import report
+    from atlas_bench.running import resources
 
     file = folder / f"report.{form}"
     file.write_text(report.main([folder / "records"], form=form))
     told = {"seconds": time.process_time(), "waited": time.perf_counter() - began}
-    print(json.dumps(told | {"peak": gauges.peak() / 1e6, "output": file.stat().st_size / 1e6}))
+    print(json.dumps(told | {"peak": resources.peak() / 1e6, "output": file.stat().st_size / 1e6}))
 
 
 def _record(draw: random.Random, subset: str, model: str, length: int) -> dict:

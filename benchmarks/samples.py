@@ -21,9 +21,10 @@ from pathlib import Path
 
 import psutil
 
-from atlas_bench import plan, registry
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models.tokenizer import embedded
+from atlas_bench.running import plan
 from atlas_bench.types import Sample, TaskOptions
 from atlas_bench.units import format_length, parse_length
 

@@ -17,7 +17,8 @@ import time
 
 import torch
 
-from atlas_bench import registry, verify
+from atlas_bench import registry
+from atlas_bench.comparison import verify
 from atlas_bench.units import parse_length
 
 

@@ -89,10 +89,11 @@ def train(out: Path, variant: str, task: str, seed: int, tokens: int, *, init: s
     """One model, unless it is there; a training that was stopped goes on at its checkpoint."""
     import torch
 
-    from atlas_bench import plan, registry
+    from atlas_bench import registry
     from atlas_bench.models import loading
     from atlas_bench.models.decoder import Config
     from atlas_bench.models.tokenizer import embedded
+    from atlas_bench.running import plan
     from atlas_bench.tasks import corpora
     from atlas_bench.training import checkpoint, command, loop
     from atlas_bench.training.recipe import Recipe

@@ -54,10 +54,10 @@ def run(model: str, samples: int) -> None:
     """The same questions to the model with each shift, shortest first; and the share of background that is written."""
     import torch
 
-    from atlas_bench import plan, runner
     from atlas_bench.models import events, loading
     from atlas_bench.models.tokenizer import embedded
-    from atlas_bench.progress import Progress
+    from atlas_bench.running import plan, runner
+    from atlas_bench.running.progress import Progress
     from atlas_bench.tasks import corpora
     from atlas_bench.training import command, loop
 

@@ -7,10 +7,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from atlas_bench import announce, plan, runner
-from atlas_bench.cli import app
+from atlas_bench.cli import announce, app
 from atlas_bench.models import loading
 from atlas_bench.results import store
+from atlas_bench.running import plan, runner
 
 SETTINGS = runner.Settings()
 
@@ -87,7 +87,7 @@ def test_without_a_length_it_is_the_first_look(here):
 
 
 def test_a_long_cell_shows_its_score_on_the_way(monkeypatch, here):
-    from atlas_bench import progress
+    from atlas_bench.running import progress
 
     monkeypatch.setattr(progress, "ROWS", 0.0)
     result = call("run", "mqar:8", "--len", "1K", "--model", "oracle", "--samples", "130", "--batch", "8")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import atlas_bench
 from atlas_bench import api
-from atlas_bench.cli import app
+from atlas_bench.cli.app import app
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results import store
 from atlas_bench.results.frame import COLUMNS

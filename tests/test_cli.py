@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from atlas_bench import __version__, registry
-from atlas_bench.cli import app
+from atlas_bench.cli.app import app
 from atlas_bench.results import store
 
 ROOT = Path(__file__).parents[1]
@@ -154,7 +154,7 @@ def test_a_trained_folder_runs(here):
 
 
 def test_a_cell_that_times_out_or_has_too_little_memory_exits_1(here, monkeypatch):
-    from atlas_bench import runner
+    from atlas_bench.running import runner
 
     for status in ("timeout", "oom", "failed", "unsupported"):
         monkeypatch.setattr(runner._Sitting, "run", lambda self, status=status: (status, "so"))
@@ -324,7 +324,7 @@ def test_with_json_stdout_is_plain_data(here, words):
 
 
 def test_doctor_is_data_and_lines():
-    from atlas_bench import doctor
+    from atlas_bench.cli import doctor
     from atlas_bench.kernels import dispatch
 
     result = call("doctor", "--json")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from atlas_bench import contenders, registry
-from atlas_bench.cli import app
+from atlas_bench import registry
+from atlas_bench.cli.app import app
+from atlas_bench.comparison import candidates
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.results import store
@@ -128,8 +129,8 @@ def test_every_task_has_the_budget_and_a_folder_tells_what_it_was_trained_on(her
     wanted = {"mqar": ["8", "32"], "babilong": ["qa1"]}
 
     def plan(*words, tokens=1_000_000, **options):
-        return contenders.trainings(
-            contenders.resolve(words, train=True), wanted, tokens, here / "models", **options
+        return candidates.trainings(
+            candidates.resolve(words, train=True), wanted, tokens, here / "models", **options
         )  # fmt: skip
 
     planned = plan("transformer", "atlas:degree=1", "titans-nano", seed=3, init="titans-nano", backgrounds=["books"])
@@ -152,25 +153,25 @@ def test_every_task_has_the_budget_and_a_folder_tells_what_it_was_trained_on(her
 
 def test_another_recipe_or_version_of_the_program_is_another_training(here, monkeypatch):
     def folders():
-        contending = contenders.resolve(["titans", "./my_memory.py"], train=True)
-        return [each.folder for each in contenders.trainings(contending, {"mqar": ["8"]}, 1000, here)]
+        contending = candidates.resolve(["titans", "./my_memory.py"], train=True)
+        return [each.folder for each in candidates.trainings(contending, {"mqar": ["8"]}, 1000, here)]
 
     before = folders()
     assert folders() == before
     for name, other in (("Recipe", lambda: Recipe(muon_lr=0.02)), ("__version__", "0.0.1")):
         with monkeypatch.context() as patch:
-            patch.setattr(contenders, name, other)
+            patch.setattr(candidates, name, other)
             assert not set(folders()) & set(before)
 
 
 @pytest.mark.slow
 def test_a_file_edited_meanwhile_is_trained_as_it_was(here):
-    contending = contenders.resolve(["titans", "./my_memory.py:most_caution=0.5"], train=True)
-    _, mine = contenders.trainings(contending, {"mqar": ["8"]}, 1000, here / "models", seed=9)
+    contending = candidates.resolve(["titans", "./my_memory.py:most_caution=0.5"], train=True)
+    _, mine = candidates.trainings(contending, {"mqar": ["8"]}, 1000, here / "models", seed=9)
     source = (here / "my_memory.py").read_bytes()
     (here / "my_memory.py").write_text("raise AssertionError('another version')\n")
     said = []
-    assert contenders.train_all([mine], jobs=1, say=said.append) == {}, said
+    assert candidates.train_all([mine], jobs=1, say=said.append) == {}, said
     config = loading.card(str(mine.folder))["config"]
     assert config["memory"] == contending[1].file and config["memory_options"] == {"most_caution": 0.5}
     assert (mine.folder / "my_memory.py").read_bytes() == source
@@ -188,7 +189,7 @@ def test_a_training_that_finds_another_version_of_its_file_is_one_message(here):
 
 def test_two_versions_of_a_file_are_told_apart(here):
     def labels(*words):
-        return [each.label for each in contenders.resolve(words, train=True)]
+        return [each.label for each in candidates.resolve(words, train=True)]
 
     for number, folder in enumerate(("a", "b", "x/a")):
         (here / folder).mkdir(parents=True)

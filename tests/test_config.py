@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from atlas_bench import found_file
-from atlas_bench.cli import app
-from atlas_bench.config import FILE, Command, _key, line_of
+from atlas_bench.cli import found_file
+from atlas_bench.cli.app import app
+from atlas_bench.cli.config import FILE, Command, _key, line_of
 from atlas_bench.results import store
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / FILE

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_bench import describe, fold, plan, registry
+from atlas_bench import registry
+from atlas_bench.cli import completion, describe, fold
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
+from atlas_bench.running import listing, plan
 from atlas_bench.tasks import corpora
 from atlas_bench.types import Sample
 
@@ -134,9 +136,9 @@ def test_a_memory_s_description_is_its_file_s_equation():
         describe.describe("titan")
 
 
-@pytest.mark.parametrize("kind", describe.KINDS)
+@pytest.mark.parametrize("kind", listing.KINDS)
 def test_a_listing_has_every_name_first_and_fits_80_columns(kind):
-    found = describe.listing(kind)
+    found = listing.listing(kind)
     lines = list(describe.listed({kind: found}))
     assert [line.split("\t")[0] for line in lines] == list(found) and all(found.values())
     assert max(len(line.expandtabs()) for line in lines) < 80
@@ -147,17 +149,17 @@ def test_a_listing_has_every_name_first_and_fits_80_columns(kind):
 
 
 def test_listings_are_whole():
-    assert list(describe.listing("tasks")) == list(registry.TASKS)
-    assert list(describe.listing("memories")) == list(registry.MEMORIES)
-    assert {"oracle", "constant", "atlas-nano"} <= set(describe.listing("models"))
-    assert describe.listing("tasks")["babilong"].startswith("BABILong (Kuratov et al. 2024): bAbI facts")
+    assert list(listing.listing("tasks")) == list(registry.TASKS)
+    assert list(listing.listing("memories")) == list(registry.MEMORIES)
+    assert {"oracle", "constant", "atlas-nano"} <= set(listing.listing("models"))
+    assert listing.listing("tasks")["babilong"].startswith("BABILong (Kuratov et al. 2024): bAbI facts")
     with pytest.raises(UserError, match="unknown kind 'cats'"):
-        describe.listing("cats")
+        listing.listing("cats")
 
 
 @pytest.mark.parametrize("typed", ["", "bab", "babilong:", "babilong:qa1", "niah:multi,babilong:qa", "loss,"])
 def test_every_completion_is_a_task(typed):
-    found = [each for each in describe.complete(typed, "tasks") if each.startswith(typed)]
+    found = [each for each in completion.complete(typed, "tasks") if each.startswith(typed)]
     assert found
     for each in found:
         assert plan.parse_tasks(each)
@@ -165,8 +167,8 @@ def test_every_completion_is_a_task(typed):
 
 
 def test_nothing_is_completed_from_what_is_unknown():
-    assert not [each for each in describe.complete("nobody:", "tasks") if each.startswith("nobody:")]
-    assert "titans" in describe.complete("", "memories", "models") and "atlas-nano" in describe.complete("", "models")
+    assert not [each for each in completion.complete("nobody:", "tasks") if each.startswith("nobody:")]
+    assert "titans" in completion.complete("", "memories", "models") and "atlas-nano" in describe.complete("", "models")
 
 
 # folding

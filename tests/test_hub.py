@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("huggingface_hub")
 from huggingface_hub import constants
 
-from atlas_bench import hub
 from atlas_bench.errors import UserError
+from atlas_bench.files import hub
 
 
 @pytest.fixture(autouse=True)

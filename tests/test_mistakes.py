@@ -49,7 +49,7 @@ MISTAKES = {  # what is typed -> what the message tells to type
 PROGRAM = """
 import json, os, sys
 from typer.testing import CliRunner
-from atlas_bench.cli import app
+from atlas_bench.cli.app import app
 os.makedirs("nowhere"); open("nowhere/config.json", "w").close()
 before, said = sorted(os.listdir(".")), {}
 for typed in json.load(sys.stdin):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from atlas_bench import output
+from atlas_bench.cli import output
 from atlas_bench.errors import UserError
+from atlas_bench.files import output_file
 from atlas_bench.results import report
 
 ROOT = Path(__file__).parents[1]
@@ -77,13 +78,13 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
         if there:
             target.write_text("an older one")
         link.symlink_to(f"below/{name}")
-        output.check(link)
-        output.write(link, "text")
+        output_file.check(link)
+        output_file.write(link, "text")
         assert link.is_symlink() and target.read_text() == "text"
     assert sorted(path.name for path in (tmp_path / "below").iterdir()) == ["new", "old"]
     (tmp_path / "dangling").symlink_to("nowhere/file")
     with pytest.raises(UserError, match=r"'.*nowhere' is no folder"):
-        output.check(tmp_path / "dangling")
+        output_file.check(tmp_path / "dangling")
 
 
 def test_a_pipe_is_written_into(tmp_path):
@@ -91,7 +92,7 @@ def test_a_pipe_is_written_into(tmp_path):
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
-    output.write(pipe, "text")
+    output_file.write(pipe, "text")
     reader.join(10)
     assert read == ["text"] and pipe.is_fifo()
 
@@ -106,7 +107,7 @@ def test_standard_output_by_name_is_added_to(tmp_path):
 
 def test_a_folder_in_the_way_is_told_and_stays(tmp_path):
     with pytest.raises(UserError, match="Is a directory"):
-        output.write(tmp_path, "text")
+        output_file.write(tmp_path, "text")
     assert not list(tmp_path.iterdir())
 
 

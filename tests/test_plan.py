@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from atlas_bench import plan
 from atlas_bench.errors import UserError
+from atlas_bench.running import plan
 from atlas_bench.units import parse_length
 
 TASKS = Path(__file__).parents[1] / "docs" / "tasks.md"

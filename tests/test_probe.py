@@ -12,14 +12,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from atlas_bench import plan, registry, runner
-from atlas_bench.cli import app
+from atlas_bench import registry
+from atlas_bench.cli.app import app
 from atlas_bench.models import loading
 from atlas_bench.models.alterations import Recent
 from atlas_bench.models.decoder import Config, Decoder
-from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.compare import compare
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
 ATLAS = ["probe", "atlas-nano", "--len", "256", "--samples", "4"]

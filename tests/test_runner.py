@@ -18,11 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from atlas_bench import checkpoint_file, locks, plan, registry, runner
+from atlas_bench import registry
 from atlas_bench.errors import UserError
-from atlas_bench.progress import Progress
+from atlas_bench.files import checkpoint_file, locks
 from atlas_bench.results import store
 from atlas_bench.results.record import Record, cell_key, timeless
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.types import Model, Rules, Sample, Scorer
 
 LABELS = ("garden", "kitchen")

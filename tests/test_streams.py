@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_bench import losses, plan, registry, runner, streams
+from atlas_bench import registry
 from atlas_bench.models import loading
-from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.record import timeless
+from atlas_bench.running import losses, plan, runner, streams
+from atlas_bench.running.progress import Progress
 from atlas_bench.types import Rules, Sample, Scorer, TaskOptions
 from tests.test_runner import BLOCK, INTERVAL, Digits, Hasher, trap
 
@@ -143,7 +144,7 @@ def test_time_that_runs_out_after_an_unanswered_sample_loses_none(tmp_path, monk
 
     cell = replace(CELL, samples=30)
     plain = go(tmp_path / "plain", Endpoint(), cell)
-    monkeypatch.setattr("atlas_bench.runner.time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr("atlas_bench.running.runner.time", SimpleNamespace(perf_counter=lambda: now))
     first = go(tmp_path / "out", Slow(failing=[3]), cell, timeout=0.15)
     assert first.status in ("timeout", "failed") and 5 < len(first.answers) < 30
     for limit in (0.2, 0.3, 100):

@@ -13,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from atlas_bench import contenders, plan, registry, text_files
-from atlas_bench.cli import app
+from atlas_bench import registry
+from atlas_bench.cli.app import app
+from atlas_bench.comparison import candidates
 from atlas_bench.errors import UserError
+from atlas_bench.files import text_files
 from atlas_bench.models import loading
 from atlas_bench.models.tokenizer import Tokenizer, embedded
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
+from atlas_bench.running import plan
 from atlas_bench.tasks import babi, corpora, recall
 from atlas_bench.tasks.babilong import Babilong
 from atlas_bench.tasks.recall import Recall
@@ -197,9 +200,9 @@ def test_an_encoding_without_a_file_to_read_is_refused(command: list[str], tmp_p
 
 
 def test_the_trainings_of_a_comparison_read_the_encoding_given(tmp_path: Path) -> None:
-    entrants = contenders.resolve(["titans", "atlas"], train=True)
+    entrants = candidates.resolve(["titans", "atlas"], train=True)
     named, plain = (
-        contenders.trainings(entrants, {"babilong": ["qa1"]}, 20_000_000, tmp_path, backgrounds=["books"], encoding=e)
+        candidates.trainings(entrants, {"babilong": ["qa1"]}, 20_000_000, tmp_path, backgrounds=["books"], encoding=e)
         for e in ("cp1252", None)
     )
     for with_it, without in zip(named, plain, strict=True):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atlas_bench import plan, registry, runner
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading, specs
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.progress import Progress
 from atlas_bench.results.record import timeless
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.types import NEEDED, OPTIONAL, Model, as_model
 
 

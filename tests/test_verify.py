@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from atlas_bench import registry, verify
-from atlas_bench.cli import app
+from atlas_bench import registry
+from atlas_bench.cli.app import app
+from atlas_bench.comparison import verify
 from atlas_bench.errors import UserError
 from atlas_bench.kernels.anchored import chunk, mlp
 

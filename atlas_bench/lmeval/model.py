@@ -29,10 +29,11 @@ from lm_eval.api.model import LM
 from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
-from atlas_bench import registry, streams
+from atlas_bench import registry
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.lmeval.strings import Strings, Tail
 from atlas_bench.models import loading
+from atlas_bench.running import streams
 from atlas_bench.types import Context, Model, Sample, as_model
 
 BLOCK = 4096  # tokens fed or scored at once

@@ -25,13 +25,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from atlas_bench import gauges, locks, plan, runner
 from atlas_bench.errors import UserError, did_you_mean
+from atlas_bench.files import locks
 from atlas_bench.lmeval import results as theirs
 from atlas_bench.lmeval.model import BLOCK, AtlasLM, Unsupported
-from atlas_bench.progress import Progress
 from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
+from atlas_bench.running import plan, resources, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.types import Model, Rules
 
 FILE = "lm-eval.jsonl"  # of the records' folder
@@ -168,8 +169,8 @@ def _evaluate(task: Any, blank: Record, model: Model, folder: Path, num_fewshot:
 
     lm = AtlasLM(model)
     answered = folder / ".checkpoints" / f"lm-eval-{cell_key(blank)}"  # lm-eval does not tell models apart in it
-    resumed, started, began = Path(f"{answered}_rank0.db").exists(), gauges.now(), time.perf_counter()
-    gauges.reset_peak()
+    resumed, started, began = Path(f"{answered}_rank0.db").exists(), resources.now(), time.perf_counter()
+    resources.reset_peak()
     found, status, reason = {}, "ok", ""
     try:
         with redirect_stdout(sys.stderr):  # stdout is for records
@@ -185,7 +186,7 @@ def _evaluate(task: Any, blank: Record, model: Model, folder: Path, num_fewshot:
             f"stopped {plan.LM_EVAL}{blank.subset}. The same command goes on from there."
         ) from None
     except Exception as error:  # of lm-eval, the task or the model
-        status, reason = gauges.status_of(error)
+        status, reason = resources.status_of(error)
     finally:
         _close(lm, answered, keep=not found and status != "unsupported")
     seconds = time.perf_counter() - began
@@ -202,10 +203,10 @@ def _evaluate(task: Any, blank: Record, model: Model, folder: Path, num_fewshot:
         tokens_read=lm.tokens_read,
         seconds=round(seconds, 3),
         tokens_per_second=round(lm.tokens_read / seconds, 1),
-        peak_rss_bytes=gauges.peak(),
+        peak_rss_bytes=resources.peak(),
         resumed=resumed,
         started=started,
-        ended=gauges.now(),
+        ended=resources.now(),
     )
 
 
@@ -224,7 +225,7 @@ def _failed(blank: Record, error: Exception) -> Record:
         f"the task could not be loaded: {said}. Its data come from the Hugging Face hub; once they have been fetched "
         "with a network, they are read from the cache without one."
     )
-    return replace(blank, reason=reason, started=gauges.now(), ended=gauges.now())
+    return replace(blank, reason=reason, started=resources.now(), ended=resources.now())
 
 
 def _kept(record: Record, folder: Path, progress: Progress) -> Record:

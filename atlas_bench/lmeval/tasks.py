@@ -29,9 +29,10 @@ from typing import Any
 from datasets import Dataset, Features, Value
 from lm_eval.api.task import ConfigurableTask
 
-from atlas_bench import plan, registry, streams
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.lmeval.model import Prompt, opened
+from atlas_bench.running import plan, streams
 from atlas_bench.types import Model, Rules, Sample, TaskOptions, Tokenizer
 from atlas_bench.units import format_length, parse_length
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
-from atlas_bench import text_files
 from atlas_bench.errors import UserError, clip, reason
+from atlas_bench.files import text_files
 
 LARGEST = 10_000_000  # bytes; ours have some 5000
 

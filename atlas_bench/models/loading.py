@@ -11,7 +11,7 @@ from typing import Any
 
 from atlas_bench import registry
 from atlas_bench.errors import MachineError, UserError, clip, reason, unknown
-from atlas_bench.files import replacing
+from atlas_bench.files.atomic import replacing
 from atlas_bench.models import specs
 from atlas_bench.models.specs import CARD, SCHEMES, folder_of, is_elsewhere
 from atlas_bench.types import Model

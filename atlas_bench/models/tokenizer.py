@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tokenizers
 
-from atlas_bench import text_files
+from atlas_bench.files import text_files
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 

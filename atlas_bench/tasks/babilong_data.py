@@ -17,8 +17,8 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from atlas_bench import hub
 from atlas_bench.errors import UserError
+from atlas_bench.files import hub
 from atlas_bench.tasks import babi
 from atlas_bench.tasks.scorers import LABELS
 from atlas_bench.tasks.texts import Tokens, parts

@@ -27,8 +27,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from atlas_bench import hub, text_files
 from atlas_bench.errors import MachineError, UserError, needs, reason
+from atlas_bench.files import hub, text_files
 from atlas_bench.tasks import prose
 from atlas_bench.types import Tokenizer
 

@@ -23,8 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import text_files
 from atlas_bench.errors import UserError, unknown
+from atlas_bench.files import text_files
 
 LM_EVAL = "0.4.13"  # whose words the corrections are for
 CORRECTIONS = Path(__file__).with_name("babilong_prompts.json")

@@ -30,8 +30,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlas_bench import hub, text_files
 from atlas_bench.errors import UserError, did_you_mean
+from atlas_bench.files import hub, text_files
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.haystack import background, intersperse
 from atlas_bench.tasks.recall_prompts import SOURCES, Prompt, Row, Source, cut

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from atlas_bench import checkpoint_file
-from atlas_bench.checkpoint_file import Damaged
 from atlas_bench.errors import UserError
+from atlas_bench.files import checkpoint_file
+from atlas_bench.files.checkpoint_file import Damaged
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.training.recipe import Progress, Recipe
 

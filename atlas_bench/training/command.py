@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from atlas_bench import __version__, locks, plan, registry, text_files, units
+from atlas_bench import __version__, registry, units
 from atlas_bench.errors import UserError, did_you_mean
+from atlas_bench.files import locks, text_files
 from atlas_bench.models import lm, loading
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results import store
 from atlas_bench.results.record import clip
+from atlas_bench.running import plan
 from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
 from atlas_bench.training.loop import ask_all, open_shares, train

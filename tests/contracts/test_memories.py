@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from atlas_bench import registry, verify
+from atlas_bench import registry
+from atlas_bench.comparison import verify
 
 MEMORIES = [name for name in registry.MEMORIES if name != "none"]
 OPTIONS = [  # that change what a step or a state is

@@ -159,7 +159,7 @@ def test_a_device_that_is_not_there_is_said():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_doctor_says_what_runs_and_why():
-    from atlas_bench import doctor
+    from atlas_bench.cli import doctor
 
     found = doctor.examine()
     assert doctor.well(found)

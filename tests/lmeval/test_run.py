@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval.utils import hash_string
 
-from atlas_bench import runner
 from atlas_bench.errors import UserError
 from atlas_bench.lmeval import results as theirs
 from atlas_bench.lmeval import run
 from atlas_bench.lmeval.model import AtlasLM
 from atlas_bench.models import loading
-from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.record import timeless
+from atlas_bench.running import runner
+from atlas_bench.running.progress import Progress
 
 NAME = "gated-deltanet-nano"
 TASKS = Path(lm_eval.__file__).parent / "tasks"
@@ -252,7 +252,7 @@ def test_filters_and_hashes_are_lm_evals_own():
 def test_the_command_takes_lm_evals_tasks_beside_ours(tmp_path):
     from typer.testing import CliRunner
 
-    from atlas_bench.cli import app
+    from atlas_bench.cli.app import app
 
     file = local(tmp_path, "arc/arc_easy")
     words = ["run", f"lm-eval:{file}", "--model", "gated-deltanet-nano", "--samples", "3", "--out", str(tmp_path / "r")]

@@ -11,14 +11,15 @@ from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from atlas_bench import plan, registry, runner
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.lmeval import model as adapter
 from atlas_bench.lmeval import tasks as ours
 from atlas_bench.lmeval.model import AtlasLM
 from atlas_bench.models import causal_lm
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.progress import Progress
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.texts import Tokens
 from atlas_bench.types import Rules, Sample, Scorer

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from atlas_bench import registry
-from atlas_bench.fixtures import builder, token_by_token, tokens
+from atlas_bench.comparison.fixtures import builder, token_by_token, tokens
 from atlas_bench.models import loading
 from atlas_bench.models.alterations import INGREDIENTS, Recent, alterations, altered, hold
 from atlas_bench.models.decoder import Config, Decoder

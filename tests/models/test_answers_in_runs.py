@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from atlas_bench import plan, runner
 from atlas_bench.models import loading
 from atlas_bench.models.endpoint import client as http_client
-from atlas_bench.progress import Progress
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.types import TaskOptions
 from tests.models.huggingface import saying
 from tests.openai_stub import Reply, Stub, error, reply, say

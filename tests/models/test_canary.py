@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from atlas_bench.cli import app
+from atlas_bench.cli.app import app
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from tests.openai_stub import Stub, error, say

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from atlas_bench.cli import app
+from atlas_bench.cli.app import app
 from atlas_bench.errors import UserError
 from atlas_bench.models import card, loading, specs
 from atlas_bench.models.decoder import RANGES, Config, Decoder

@@ -329,7 +329,7 @@ def test_an_embedded_model_answers_as_it_does_for_the_runner():
 
 
 def test_export_and_the_examples_of_the_docs(tmp_path, monkeypatch, capsys):
-    from atlas_bench.cli import app
+    from atlas_bench.cli.app import app
 
     monkeypatch.chdir(tmp_path)
     text = DOCS.read_text()
@@ -353,7 +353,7 @@ def test_export_and_the_examples_of_the_docs(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_export_refuses_in_one_message_and_writes_nothing(words, said, tmp_path, monkeypatch):
-    from atlas_bench.cli import app
+    from atlas_bench.cli.app import app
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
@@ -365,7 +365,7 @@ def test_export_refuses_in_one_message_and_writes_nothing(words, said, tmp_path,
 
 
 def test_only_this_part_imports_transformers():
-    ours = "atlas_bench.cli, atlas_bench.runner, atlas_bench.models.loading, atlas_bench.models.sizes"
+    ours = "atlas_bench.cli.app, atlas_bench.running.runner, atlas_bench.models.loading, atlas_bench.models.sizes"
     code = f"import sys, {ours}; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -20,16 +20,17 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_bench import plan, registry, runner
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models.endpoint import client as http_client
 from atlas_bench.models.endpoint import model as api
 from atlas_bench.models.endpoint import spec as api_spec
 from atlas_bench.models.endpoint.client import ApiError
 from atlas_bench.models.tokenizer import PRETRAINED, embedded
-from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.record import timeless
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.types import Rules, Sample, Scorer
 from tests.openai_stub import Reply, Stub, error, reply, say
 

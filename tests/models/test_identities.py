@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from atlas_bench import registry, verify
+from atlas_bench import registry
+from atlas_bench.comparison import verify
 from atlas_bench.kernels.anchored import naive
 from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from atlas_bench import registry, verify
+from atlas_bench import registry
+from atlas_bench.comparison import verify
 from atlas_bench.errors import UserError
 
 

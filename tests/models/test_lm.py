@@ -6,14 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_bench import plan, registry, runner
+from atlas_bench import registry
 from atlas_bench.kernels import dispatch
 from atlas_bench.models import cost, lm
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.lm import LanguageModel
 from atlas_bench.models.placement import PLACEMENTS
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.progress import Progress
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from tests.marks import sweep
 
 SPLITS = [[1] * 333, [63, 64, 65, 141], [16, 317], [332, 1], [0, 40, 0, 293, 0]]

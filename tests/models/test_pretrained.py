@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from atlas_bench import plan, registry, runner
+from atlas_bench import registry
 from atlas_bench.models import loading, specs
-from atlas_bench.progress import Progress
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.types import TaskOptions
 
 RESULTS = Path(__file__).parents[2] / "results"

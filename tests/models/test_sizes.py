@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from atlas_bench import registry
-from atlas_bench.cli import app
+from atlas_bench.cli.app import app
 from atlas_bench.errors import UserError
 from atlas_bench.models import sizes
 from atlas_bench.models.decoder import Config, Decoder

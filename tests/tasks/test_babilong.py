@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from atlas_bench import plan, runner
 from atlas_bench.errors import UserError
 from atlas_bench.models.oracle import Oracle
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.progress import Progress
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.tasks import babi, babilong_data, corpora, prompts
 from atlas_bench.tasks.babilong import COMMONEST, Babilong
 from atlas_bench.types import Sample, TaskOptions, Tokenizer

@@ -190,7 +190,7 @@ def test_open_corpus_says_what_is_wrong(tmp_path: Path) -> None:
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's clients may ask, whatever the environment says, and the hub is there."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("atlas_bench.hub._unreachable", lambda: None)
+    monkeypatch.setattr("atlas_bench.files.hub._unreachable", lambda: None)
 
 
 class FakeHub:

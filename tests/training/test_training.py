@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from atlas_bench import api, locks, registry
+from atlas_bench import api, registry
 from atlas_bench.errors import UserError
+from atlas_bench.files import locks
 from atlas_bench.models import loading
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded

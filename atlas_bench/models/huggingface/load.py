@@ -31,8 +31,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import cached_file
 
-from atlas_bench import hub, text_files
 from atlas_bench.errors import UserError, unknown
+from atlas_bench.files import hub, text_files
 from atlas_bench.models import causal_lm  # noqa: F401 - transformers then knows models that `export` has written
 from atlas_bench.models.huggingface.model import DTYPES, HuggingFaceModel
 from atlas_bench.models.huggingface.tokenizer import Tokenizer

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from atlas_bench import user_file
 from atlas_bench.errors import UserError
+from atlas_bench.files import user_file
 from atlas_bench.models.memory.base import Memory
 
 NO_WRITE_GATE = "`gates` has no 'write', the gate that the base puts in front of step(); add \"write\": -0.6"

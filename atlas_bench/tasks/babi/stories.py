@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from atlas_bench import text_files
 from atlas_bench.errors import UserError
+from atlas_bench.files import text_files
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import hub, text_files
 from atlas_bench.errors import UserError
+from atlas_bench.files import hub, text_files
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from atlas_bench import text_files
 from atlas_bench.errors import UserError
+from atlas_bench.files import text_files
 from atlas_bench.tasks.ruler.shuffle import permute, round_keys
 
 _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from atlas_bench import plan, runner
 from atlas_bench.errors import UserError
 from atlas_bench.models import causal_lm, loading
 from atlas_bench.models.huggingface import load as hf
-from atlas_bench.progress import Progress
 from atlas_bench.results.record import timeless
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from tests.marks import sweep
 from tests.models.huggingface import tiny
 from tests.models.huggingface.test_tokenizer import CHAT, llama_like

@@ -32,8 +32,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atlas_bench import text_files
 from atlas_bench.errors import UserError, clip, unknown, without_secrets
+from atlas_bench.files import text_files
 
 FILE = "atlas-bench.toml"
 _SHOW, _PATH = "atlas_bench.show", "atlas_bench.path"  # in click's ctx.meta, which a command shares with its group
@@ -208,7 +208,7 @@ def load(path: Path, commands: Mapping[str, Command], *, trusted: bool) -> dict[
     """
     import tomllib
 
-    from atlas_bench import found_file
+    from atlas_bench.cli import found_file
 
     try:
         tables = tomllib.loads(text_files.read(path))
@@ -247,9 +247,9 @@ def refuse(ctx: typer.Context, why: str, *names: str) -> None:
 
 def typed() -> str:
     """The command as a line that a shell takes, with what a file or a variable added to it."""
-    from atlas_bench import gauges
+    from atlas_bench.running import resources
 
-    return gauges.command_line()
+    return resources.command_line()
 
 
 def variable(command: str | None, key: str) -> str:

@@ -18,9 +18,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import __version__, gauges, registry, streams, user_file
+from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError, unknown
+from atlas_bench.files import user_file
 from atlas_bench.results.record import Record
+from atlas_bench.running import resources, streams
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 from atlas_bench.units import whole
 
@@ -245,7 +247,7 @@ def blank(cell: Cell, task: Task, model: Model) -> Record:
         tokenizer_key=model.tokenizer.key,
         versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},
         hardware={"cpu": cpu(), "cores": _cores(), "gpu": facts.get("gpu")},
-        command=gauges.command_line(),
+        command=resources.command_line(),
         **{name: facts[name] for name in sorted(told)},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from atlas_bench import plan
+from atlas_bench.running import plan
 
 Unread = tuple[str, tuple[str, ...]]  # (why, names of parameters)
 

@@ -14,8 +14,8 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from atlas_bench import text_files
 from atlas_bench.errors import UserError
+from atlas_bench.files import text_files
 
 NAME = r".*\.py(@[0-9a-f]+)?"  # a user's file, with or without its version
 

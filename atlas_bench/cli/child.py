@@ -1,6 +1,6 @@
 """The commands as a child of another process of ours: it ends when its parent does, however that ends.
 
-    Popen([sys.executable, "-P", "-m", "atlas_bench.child", "train", ..], stdin=PIPE)      # see contenders.py
+    Popen([sys.executable, "-P", "-m", "atlas_bench.cli.child", "train", ..], stdin=PIPE)  # by candidates.py
 
 The parent holds the other end of standard input and never writes: when it is gone, the kernel closes that end.
 """

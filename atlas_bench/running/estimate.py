@@ -32,15 +32,16 @@ from typing import Any
 import numpy as np
 import psutil
 
-from atlas_bench import plan, registry, rows, runner, streams
-from atlas_bench.checkpoint import Checkpoint, Point
+from atlas_bench import registry
 from atlas_bench.errors import UserError
-from atlas_bench.plan import Cell
-from atlas_bench.progress import Progress, title_of
 from atlas_bench.results import store
 from atlas_bench.results.compare import task_name
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.results.stats import wilson, worth_of
+from atlas_bench.running import answers, plan, runner, streams
+from atlas_bench.running.checkpoint import Checkpoint, Point
+from atlas_bench.running.plan import Cell
+from atlas_bench.running.progress import Progress, title_of
 from atlas_bench.types import Model, Rules, Sample
 from atlas_bench.units import format_bytes, format_length
 
@@ -106,10 +107,10 @@ def _work(cell: Cell, rules: Rules, model: Model, blank: Record) -> dict[str, in
     whole, rest = divmod(cell.samples, len(first))
     size = _sent_whole if _is_endpoint(model) else streams.to_read
     right = {"correct": dict.fromkeys(rules.scorers, True)}
-    answers = [rows.row_of(sample, next(iter(sample.targets), ""), {}) | right for sample in first]
+    rows = [answers.row_of(sample, next(iter(sample.targets), ""), {}) | right for sample in first]
     return {
         "tokens": whole * size(first) + size(first[:rest]),
-        "record_bytes": len(blank.to_json()) + cell.samples * len(json.dumps(answers)) // len(answers),
+        "record_bytes": len(blank.to_json()) + cell.samples * len(json.dumps(rows)) // len(rows),
     }
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import plan, registry, runner
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading, specs
-from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison, compare
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.types import Model, TaskOptions
 from atlas_bench.units import format_length, parse_lengths
 

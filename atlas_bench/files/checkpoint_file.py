@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas_bench.files import replacing
+from atlas_bench.files.atomic import replacing
 
 
 class Damaged(Exception):

@@ -19,14 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from atlas_bench import locks, losses, plan, registry, rows, streams
-from atlas_bench.checkpoint import Answered, Checkpoint, Point
+from atlas_bench import registry
 from atlas_bench.errors import MachineError, NoAnswer, UserError, reason
-from atlas_bench.gauges import now, peak, reset_peak, status_of, summed
-from atlas_bench.plan import Cell
-from atlas_bench.progress import Progress, title_of
+from atlas_bench.files import locks
 from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
+from atlas_bench.running import answers, losses, plan, streams
+from atlas_bench.running.checkpoint import Answered, Checkpoint, Point
+from atlas_bench.running.plan import Cell
+from atlas_bench.running.progress import Progress, title_of
+from atlas_bench.running.resources import now, peak, reset_peak, status_of, summed
 from atlas_bench.types import Model, Rules, Sample, Status, Task, as_model
 
 BATCH = 8  # contexts fed side by side
@@ -307,7 +309,7 @@ class _Sitting:
             if reading := self._begin(group):
                 self._read_group(reading)
             self.point = replace(
-                self.point, sources=rows.sources_of(group[-1]), first=self.point.first + len(group), asking=0
+                self.point, sources=answers.sources_of(group[-1]), first=self.point.first + len(group), asking=0
             )
             if reading:
                 self._save()
@@ -358,7 +360,7 @@ class _Sitting:
             answered = {row["index"] for row in self.point.rows}
             for (sample, *_), sums in zip(reading, np.array(self.point.sums), strict=True):
                 if sample.index not in answered:
-                    self._keep(sample, rows.row_of(sample, "", {}) | {"losses": losses.of_row(sums)})
+                    self._keep(sample, answers.row_of(sample, "", {}) | {"losses": losses.of_row(sums)})
         ends = sum(max(sample.reads for sample in sharing) for sharing in reading)
         self.point = replace(self.point, state=None, sums=None, reading=(), position=0, tokens=self.point.tokens + ends)
         self._tick()
@@ -411,7 +413,7 @@ class _Sitting:
 
     def _answered(self, sample: Sample, first: int, state: Any, answer: str | Exception) -> None:
         """Judge and keep the answer to a sample of the stream whose first sample's index is given."""
-        row = rows.row_of(sample, answer, self.rules.scorers)
+        row = answers.row_of(sample, answer, self.rules.scorers)
         weight = max(self.point.state_bytes or 0, self.model.state_bytes(state))
         self.point = replace(self.point, state_bytes=weight)
         self._keep(sample, row | {"context": first} if self.rules.questions_per_context > 1 else row)
@@ -531,7 +533,7 @@ class _Sitting:
     def record(self, blank: Record, status: Status, reason: str) -> Record:
         """The cell's record as far as it has come."""
         point, read = self._timed(), self._read()
-        found = rows.told(point.rows, self.rules.scorers)
+        found = answers.told(point.rows, self.rules.scorers)
         ran = status != "unsupported"
         facts = self.model.facts()  # again: on a GPU which kernels ran is known only now
         return replace(

@@ -1,4 +1,4 @@
-"""What the commands print and write: standard output as far as it takes it, files as a whole.
+"""What the commands print: standard output as far as it takes it, notes and warnings on stderr.
 
 with guarded():                                         # round a whole command
     show({"cells": 3}, as_json, lambda found: [f"{found['cells']} cells"])
@@ -12,13 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from atlas_bench.errors import UserError
+from atlas_bench.files import output_file
 
 
 @contextmanager
@@ -82,50 +82,7 @@ def warn(message: str) -> None:
     typer.echo(f"warning: {printable(message, ascii_only=False)}", err=True)
 
 
-def check(file: Path | None) -> None:
-    """Raise UserError where the file could not be written: before the work that it is to hold."""
-    if file and not (folder := _target(file).parent).is_dir():
-        raise UserError(f"'{file}' cannot be written: '{folder}' is no folder. Choose another with -o.")
-
-
-def write(file: Path, text: str, *, quiet: bool = False) -> None:
-    """All of the file or nothing of it, where a link points to; a word about it on stderr, unless quiet.
-
-    A device or a pipe, such as /dev/stdout, is written into. Raises UserError where that fails.
-    """
-    data = text.encode("utf-8", "replace")  # half a surrogate pair is no text
-    try:
-        if _stays(file):
-            with file.open("ab") as stream:
-                stream.write(data)
-        else:
-            _replace(_target(file), data)
-    except OSError as error:
-        raise UserError(f"'{file}' cannot be written: {error.strerror or error}. Choose another with -o.") from None
-    if not quiet:
-        typer.echo(f"{file}: {len(data) / 1024:.0f} KiB", err=True)
-
-
-def _stays(file: Path) -> bool:
-    """Whether a file is added to, not replaced: what is no regular one, and standard output, wherever it goes."""
-    if not file.exists():
-        return False
-    with suppress(OSError):  # it was closed
-        if os.path.samestat(file.stat(), os.fstat(1)):
-            return True
-    return not file.is_file()
-
-
-def _target(file: Path) -> Path:
-    """What a link points to, be it there or not; another file itself."""
-    return Path(os.path.realpath(file)) if file.is_symlink() else file
-
-
-def _replace(file: Path, data: bytes) -> None:
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        draft.write_bytes(data)
-        draft.replace(file)
-    finally:
-        with suppress(OSError):
-            draft.unlink()
+def write(file: Path, text: str) -> None:
+    """Write the whole file, or nothing of it, and print its size on stderr. Raises UserError where that fails."""
+    size_bytes = output_file.write(file, text)
+    typer.echo(f"{file}: {size_bytes / 1024:.0f} KiB", err=True)

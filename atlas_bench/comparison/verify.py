@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atlas_bench.fixtures import (
+from atlas_bench.comparison.fixtures import (
     HEAD,
     HEADS,
     LENGTH,

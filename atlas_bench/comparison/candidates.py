@@ -23,7 +23,7 @@ from typing import Any
 
 from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError
-from atlas_bench.files import replacing
+from atlas_bench.files.atomic import replacing
 from atlas_bench.models import loading, specs
 from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import Model, as_model
@@ -245,7 +245,7 @@ def _train(training: Training, say: Callable[[str], Any], running: list[subproce
         _put(training.folder / file.partition("@")[0], registry.source_of(file))
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(  # -P: a file of the working folder, such as copy.py, is no module
-            [sys.executable, "-P", "-m", "atlas_bench.child", *training.words], text=True, stdin=subprocess.PIPE,
+            [sys.executable, "-P", "-m", "atlas_bench.cli.child", *training.words], text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=errors, env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         running.append(process)

@@ -18,9 +18,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 
-from atlas_bench import __version__, checkpoint_file
-from atlas_bench.checkpoint_file import Damaged
-from atlas_bench.files import discard_draft
+from atlas_bench import __version__
+from atlas_bench.files import checkpoint_file
+from atlas_bench.files.atomic import discard_draft
+from atlas_bench.files.checkpoint_file import Damaged
 from atlas_bench.types import Model
 
 _Share = bool | Annotated[float, Field(ge=0, le=1)]

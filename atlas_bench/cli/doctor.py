@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from atlas_bench import __version__
-from atlas_bench.plan import cpu
+from atlas_bench.running.plan import cpu
 from atlas_bench.tasks.corpora import cache_folder
 from atlas_bench.units import format_bytes
 

@@ -20,9 +20,9 @@ def _completing(*kinds: str) -> Callable[[str], list[str]]:
     """A function from what has been typed so far to the names that it may become."""
 
     def complete(incomplete: str) -> list[str]:
-        from atlas_bench import describe
+        from atlas_bench.cli import completion
 
-        return describe.complete(incomplete, *kinds)
+        return completion.complete(incomplete, *kinds)
 
     return complete
 
@@ -56,7 +56,7 @@ def _page(file: Path | None) -> Path | None:
 
 def _encoding(name: str | None) -> str | None:
     """The encoding as Python calls it, None for UTF-8: one name for one encoding."""
-    from atlas_bench import text_files
+    from atlas_bench.files import text_files
 
     try:
         return name and text_files.known(name)

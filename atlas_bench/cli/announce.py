@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atlas_bench import plan, registry, runner
-from atlas_bench.plan import Cell
+from atlas_bench import registry
 from atlas_bench.results.compare import natural
 from atlas_bench.results.stats import wilson, worth_of
+from atlas_bench.running import plan, runner
+from atlas_bench.running.plan import Cell
 from atlas_bench.types import Model, Rules, Sample
 from atlas_bench.units import format_count, format_length, format_seconds
 

@@ -1,55 +1,34 @@
-"""What names there are and what stands behind each; torch is wanted for sizes, memories' options and models.
+"""What stands behind a name; torch is needed for sizes, memories' options and models.
 
-listing("memories")["titans"]           # 'Neural long-term memory of Titans (arXiv 2501.00663)'
 data = describe("babilong:qa1")         # plain data: description, scorers, chance, one real sample
 print("\\n".join(lines(data)))
-complete("niah,babilong:", "tasks")     # ['niah,babilong:qa1', 'niah,babilong:qa2', ..], for a shell
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
-import os
 import re
 import shlex
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from importlib.util import find_spec
-from io import StringIO
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import registry, user_file
+from atlas_bench import registry
+from atlas_bench.cli.fold import COMMAND, folded, plain, wrapped
 from atlas_bench.errors import UserError, unknown
-from atlas_bench.fold import COMMAND, folded, plain, wrapped
+from atlas_bench.files import user_file
+from atlas_bench.running.listing import docs, models
 from atlas_bench.types import Sample, Task, TaskOptions, Tokenizer
 from atlas_bench.units import format_bytes
-
-KINDS = ("tasks", "models", "memories", "sizes")
 
 LENGTHS = (512, 2048, 8192, 32_768, 131_072)  # tokens of the sample: the first that holds what is hidden
 SMALL = 20_000  # tokens of a document of the sample's background: made in an instant, where a run's take seconds
 AROUND = 12  # tokens shown around what is hidden, and at both ends
 HIDDEN = 6  # facts shown
 LONGEST = 80  # tokens of a fact shown whole
-
-
-def listing(kind: str) -> dict[str, str]:
-    """Name -> one line of what it is, of all tasks, models, memories or sizes; UserError for another kind."""
-    if kind == "tasks":
-        return {name: _first_sentence(registry.task(name).describe()) for name in registry.TASKS}
-    if kind == "memories":
-        return {name: _first_sentence(_docs(where)[-1]) for name, where in registry.MEMORIES.items()}
-    if kind == "models":
-        return {name: _model(name) for name in _models()}
-    if kind == "sizes":
-        from atlas_bench.models import sizes
-
-        return {name: sizes.line(name) for name in _sizes()}
-    raise unknown("kind", kind, KINDS)
 
 
 def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
@@ -66,42 +45,6 @@ def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
             yield f"{name}{tabs}{textwrap.shorten(about, 79 - column, placeholder=' ..')}"
 
 
-def complete(incomplete: str, *kinds: str) -> list[str]:
-    """Names of those kinds, for a shell; of a task its subsets behind its colon, the next one behind a comma."""
-    if kinds == ("tasks",) and "," in incomplete:
-        before, comma, last = incomplete.rpartition(",")
-        return [f"{before}{comma}{each}" for each in complete(last, *kinds)]
-    name, colon, _ = incomplete.partition(":")
-    if "tasks" in kinds and colon and name in registry.TASKS:
-        return [f"{name}:{each}" for each in registry.task(name).subsets]
-    names = {
-        "kinds": lambda: KINDS,
-        "tasks": lambda: registry.TASKS,
-        "models": _models,
-        "memories": lambda: registry.MEMORIES,
-        "sizes": _sizes,
-    }
-    return [each for kind in kinds for each in names[kind]()]
-
-
-def complete_in_bash(app: Callable[[], Any]) -> None:
-    """The app's completion for bash, which takes 'babilong:qa1' for three words and wants the end of the last.
-
-    The app is given one word, and of what it says that stands which follows the last colon.
-    """
-    words: list[str] = []
-    for word in os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1]:
-        if words and (word == ":" or words[-1].endswith(":")):
-            words[-1] += word
-        else:
-            words.append(word)
-    os.environ |= {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
-    with redirect_stdout(StringIO()) as said, suppress(SystemExit):
-        app()
-    before = words[-1][: words[-1].rfind(":") + 1]
-    print("\n".join(line.removeprefix(before) for line in said.getvalue().splitlines()))
-
-
 def describe(name: str) -> dict[str, Any]:
     """Plain data on a task, TASK:SUBSET, task file (which is executed), model, memory, size or model folder.
 
@@ -111,9 +54,9 @@ def describe(name: str) -> dict[str, Any]:
     if base in registry.TASKS or registry.is_file(base) or name.startswith("lm-eval:"):
         return _task(name, bool(colon))  # tells of lm-eval's that they can be run alone
     if name in registry.MODELS:
-        return {"kind": "model", "name": name, "about": _docs(registry.MODELS[name])[-1]}
+        return {"kind": "model", "name": name, "about": docs(registry.MODELS[name])[-1]}
     if name in registry.MEMORIES:
-        about = _docs(registry.MEMORIES[name])[0]
+        about = docs(registry.MEMORIES[name])[0]
         return {"kind": "memory", "name": name, "about": about, "options": _options(name)}
     from atlas_bench.models import loading, sizes, specs
 
@@ -125,7 +68,7 @@ def describe(name: str) -> dict[str, Any]:
     if name in specs.names() or Path(name).expanduser().is_dir():
         card = loading.card(name)
         return {"kind": "model", "name": name, "measured": _measured(card), "card": card}
-    raise unknown("task, model, memory or size", name, [*registry.TASKS, *_models(), *registry.MEMORIES, *sizes.SIZES])
+    raise unknown("task, model, memory or size", name, [*registry.TASKS, *models(), *registry.MEMORIES, *sizes.SIZES])
 
 
 def lines(data: dict[str, Any]) -> Iterator[str]:
@@ -151,7 +94,7 @@ def lines(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _task(typed: str, one: bool) -> dict[str, Any]:
-    from atlas_bench import plan
+    from atlas_bench.running import plan
 
     pairs = plan.parse_task(typed if one or typed.startswith(plan.LM_EVAL) else f"{typed}:{plan.ALL}")
     name, task = pairs[0][0], registry.task(pairs[0][0])
@@ -287,30 +230,6 @@ def _small_documents() -> Iterator[None]:
 # Models, memories ------------------------------------------------------------------------------------------------
 
 
-def _models() -> list[str]:
-    from atlas_bench.models import specs
-
-    return specs.names()
-
-
-def _sizes() -> list[str]:
-    from atlas_bench.models import sizes
-
-    return list(sizes.SIZES)
-
-
-def _model(name: str) -> str:
-    from atlas_bench.models import loading
-
-    if name in registry.MODELS:
-        return _first_sentence(_docs(registry.MODELS[name])[-1])
-    about = loading.card(name)
-    memory, window = about["config"]["memory"], about["config"].get("attention_window")
-    kind = "attention alone" if memory == "none" else memory
-    seen = f"window {window}" if window else "no window"
-    return f"{kind}, {seen}; trained on {', '.join(sorted(loading.taught(about)))}"
-
-
 def _options(name: str) -> dict[str, Any] | None:
     """A memory's options and their defaults; None where torch is not there."""
     try:
@@ -380,20 +299,3 @@ def _told(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[s
         "examined": "; ".join(right),
         "background": f"{max(opened[1:]):.3%} of clean text opens a layer's write gates" if opened else "",
     }
-
-
-def _docs(where: str | None) -> tuple[str, str]:
-    """The docstrings of a module and of a class in it, read from the source: torch need not be there."""
-    if where is None:
-        return ("No memory: attention alone.",) * 2
-    module, _, name = where.partition(":")
-    tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    of_module, of_class = ast.get_docstring(tree) or "", ast.get_docstring(classes[name]) if name in classes else ""
-    return of_module or of_class or "", of_class or of_module
-
-
-def _first_sentence(text: str) -> str:
-    """The first sentence of the first paragraph, without its full stop."""
-    paragraph = " ".join(text.split("\n\n")[0].split())
-    return re.split(r"(?<=[\w)])\.(?:\s(?=[A-Z])|$)", paragraph, maxsplit=1)[0]

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import contenders, plan, registry, runner, text_files, units
+from atlas_bench import registry, units
+from atlas_bench.comparison import candidates
 from atlas_bench.errors import UserError
+from atlas_bench.files import text_files
 from atlas_bench.models import loading
-from atlas_bench.progress import Progress
 from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison
 from atlas_bench.results.compare import compare as compare_records
 from atlas_bench.results.record import Record
+from atlas_bench.running import plan, runner
+from atlas_bench.running.progress import Progress
 from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import Model, TaskOptions
 
@@ -40,7 +43,7 @@ def main(
     seed = units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS)
     for file in code:
         registry.name_file(file)
-    entrants = contenders.resolve(words, train=tokens is not None)
+    entrants = candidates.resolve(words, train=tokens is not None)
     wanted = plan.subsets(task)
     options = TaskOptions(data, background, encoding=encoding)
     cells = {
@@ -68,7 +71,7 @@ def main(
     reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
     for name in wanted:
         plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
-    reasons = contenders.train_all(planned, jobs=jobs, say=progress.note)
+    reasons = candidates.train_all(planned, jobs=jobs, say=progress.note)
     records = []
     for name in wanted:
         folders = {each.contender.label: each.folder for each in planned if each.task == name}
@@ -82,18 +85,18 @@ def main(
     comparison["training"] = None
     if tokens is not None:
         each = f", one for each of {', '.join(wanted)}" if len(wanted) > 1 else ""
-        begun = contenders.beginning(init, wanted)
+        begun = candidates.beginning(init, wanted)
         comparison["training"] = f"Trained by one recipe {begun}: {tokens:,} tokens a model{each}; seed {seed}."
     return comparison, all(record.status not in store.AGAIN for record in records)
 
 
 def _trainings(
-    entrants: Sequence[contenders.Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path,
+    entrants: Sequence[candidates.Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path,
     **options: Any,
-) -> list[contenders.Training]:  # fmt: skip
+) -> list[candidates.Training]:  # fmt: skip
     plan.check_lessons(wanted)
     Recipe().within(tokens)  # tells a budget that is too small
-    planned = contenders.trainings(entrants, wanted, tokens, folder, **options)
+    planned = candidates.trainings(entrants, wanted, tokens, folder, **options)
     if not planned:
         raise UserError("all contenders are trained models, so --train would do nothing. Leave it out.")
     return planned

@@ -1,6 +1,6 @@
 """The commands: parse, call, render. Everything heavy is imported inside them, so that --help is quick.
 
-    from atlas_bench.cli import app
+    from atlas_bench.cli.app import app
     app(["run", "babilong:qa1", "--len", "16K", "--samples", "20"])         # as `atlas-bench run ..` does it
 
 A mistake is one message on stderr and exit code 2. With --json standard output is plain data and nothing else.
@@ -15,9 +15,11 @@ from types import SimpleNamespace
 
 import typer
 
-from atlas_bench import api, config, output
-from atlas_bench import options as opt
+from atlas_bench import api
+from atlas_bench.cli import config, output
+from atlas_bench.cli import options as opt
 from atlas_bench.errors import UserError
+from atlas_bench.files import output_file
 
 # what commands mean where nothing else is said: the API's defaults, in the types of the command line
 _run, _report, _compare, _train = (
@@ -43,7 +45,7 @@ def main() -> None:
     with output.guarded():
         output.check_working_folder()
         if os.environ.get("_ATLAS_BENCH_COMPLETE") == "complete_bash":
-            from atlas_bench.describe import complete_in_bash
+            from atlas_bench.cli.completion import complete_in_bash
 
             complete_in_bash(app)
         else:
@@ -99,9 +101,10 @@ def run(
     in the command, 130 after Ctrl-C.
     """
     output.quieten(quiet)
-    from atlas_bench import job, unread
-    from atlas_bench.progress import Progress
+    from atlas_bench import job
     from atlas_bench.results import store
+    from atlas_bench.running import unread
+    from atlas_bench.running.progress import Progress
 
     for why, names in unread.by_run(task):
         config.refuse(ctx, why, *names)
@@ -112,7 +115,7 @@ def run(
         code=code, canary=canary, debug=debug, progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
-        from atlas_bench import estimate_table
+        from atlas_bench.running import estimate_table
 
         return output.show(asked.estimate(), as_json, estimate_table.lines)
     records = asked.run()
@@ -152,7 +155,7 @@ def report(
     from atlas_bench.results import report as results
     from atlas_bench.units import share_of
 
-    output.check(out)
+    output_file.check(out)
     form = results.chosen({"--json": "json" if as_json else None, f"--format {form}": form}, out)
     text = results.main(
         paths, form=form, threshold=share_of(threshold), published=not no_published, models=model or [],
@@ -199,11 +202,11 @@ def compare(
     """
     output.quieten(quiet)
     output.loading(quiet)
-    from atlas_bench import comparison
-    from atlas_bench.progress import Progress
+    from atlas_bench.comparison import compare as comparison
     from atlas_bench.results.compare_table import lines
+    from atlas_bench.running.progress import Progress
 
-    output.check(page)
+    output_file.check(page)
     compared, well = comparison.main(
         contenders, task=task, lengths=length, out=out, init=init, samples=samples, seed=seed, train=train, data=data,
         background=background, encoding=encoding, jobs=jobs, code=code, progress=Progress(quiet=quiet),
@@ -252,9 +255,9 @@ def probe(
     """
     output.quieten(quiet)
     output.loading(quiet)
-    from atlas_bench import probe as command
-    from atlas_bench.progress import Progress
+    from atlas_bench.comparison import probe as command
     from atlas_bench.results import probe_table
+    from atlas_bench.running.progress import Progress
 
     comparison, well = command.main(
         model, task=task, lengths=length, reset=reset, out=out, samples=samples, seed=seed, data=data,
@@ -282,7 +285,7 @@ def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json
     """Tell what changed between two sets of records."""
     from atlas_bench.results import changes as results
 
-    output.check(page)
+    output_file.check(page)
     found = results.changes([old], [new], warn=output.warn)
     output.show(found, as_json, results.lines)
     if page:
@@ -324,8 +327,8 @@ def train(
     from functools import partial
 
     output.loading()
-    from atlas_bench import unread
     from atlas_bench.models import loading
+    from atlas_bench.running import unread
     from atlas_bench.training import command
 
     for why, names in unread.by_train(placement):
@@ -356,7 +359,7 @@ def verify(memory: opt.VerifiedMemory, as_json: opt.Json = False) -> None:
 
     output.loading(as_json)
     from atlas_bench import registry
-    from atlas_bench import verify as contracts
+    from atlas_bench.comparison import verify as contracts
 
     name, options = registry.typed_memory(memory, feed=False)
     variant = registry.memory(name)
@@ -383,9 +386,10 @@ def verify(memory: opt.VerifiedMemory, as_json: opt.Json = False) -> None:
 )
 def list_(kind: opt.Kind = None, as_json: opt.Json = False) -> None:
     """List tasks, models, memories and sizes, with one line on each."""
-    from atlas_bench import describe
+    from atlas_bench.cli import describe
+    from atlas_bench.running import listing
 
-    found = {each: describe.listing(each) for each in ([kind] if kind else describe.KINDS)}
+    found = {each: listing.listing(each) for each in ([kind] if kind else listing.KINDS)}
     output.show(found, as_json, describe.listed)
 
 
@@ -401,7 +405,7 @@ def describe(name: opt.Name, as_json: opt.Json = False) -> None:
 
     Of a task one real sample is shown, of a size what it costs with each memory.
     """
-    from atlas_bench import describe as about
+    from atlas_bench.cli import describe as about
 
     output.show(about.describe(name), as_json, about.lines)
 
@@ -417,7 +421,7 @@ def doctor(as_json: opt.Json = False) -> None:
 
     Each is compared with its slow definition first; exit code 1 where one differs, or torch is not there.
     """
-    from atlas_bench import doctor as examination
+    from atlas_bench.cli import doctor as examination
 
     found = examination.examine()
     output.show(found, as_json, examination.lines)

@@ -1,0 +1,1 @@
+"""Memories and models side by side, each checked and asked the same."""

@@ -1,0 +1,1 @@
+"""What `atlas-bench run` does: plan the cells, stream the contexts, ask, record."""
