@@ -24,6 +24,7 @@ TASKS = {
     "mad": "atlas_bench.tasks.mad:MAD",
     "retention": "atlas_bench.tasks.retention:RETENTION",
     "robust": "atlas_bench.tasks.robust:ROBUST",
+    "ordinal": "atlas_bench.tasks.ordinal:ORDINAL",
     "loss": "atlas_bench.tasks.loss:LOSS",
 }
 
