@@ -25,6 +25,7 @@ TASKS = {
     "retention": "atlas_bench.tasks.retention:RETENTION",
     "robust": "atlas_bench.tasks.robust:ROBUST",
     "ordinal": "atlas_bench.tasks.ordinal:ORDINAL",
+    "aggregate": "atlas_bench.tasks.lines.aggregate:AGGREGATE",
     "loss": "atlas_bench.tasks.loss:LOSS",
 }
 
