@@ -26,6 +26,7 @@ TASKS = {
     "robust": "atlas_bench.tasks.robust:ROBUST",
     "ordinal": "atlas_bench.tasks.ordinal:ORDINAL",
     "aggregate": "atlas_bench.tasks.lines.aggregate:AGGREGATE",
+    "graph": "atlas_bench.tasks.lines.graph:GRAPH",
     "loss": "atlas_bench.tasks.loss:LOSS",
 }
 
