@@ -27,6 +27,7 @@ TASKS = {
     "ordinal": "atlas_bench.tasks.ordinal:ORDINAL",
     "aggregate": "atlas_bench.tasks.lines.aggregate:AGGREGATE",
     "graph": "atlas_bench.tasks.lines.graph:GRAPH",
+    "icl": "atlas_bench.tasks.lines.icl:ICL",
     "loss": "atlas_bench.tasks.loss:LOSS",
 }
 

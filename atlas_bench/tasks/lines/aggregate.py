@@ -141,18 +141,16 @@ class Aggregate(LineTask):
         return Votes(words, line, np.array(decks), counted, order[0], seed_of(label))
 
     def asks(self, subset: str, source: Votes, lines: int, rng: random.Random) -> list[Asked]:
-        """The subset's question, or that of each user; none where two labels are equally common."""
+        """The subset's question, or that of each user, where no two labels are equally common."""
         if subset == "count":
             standing = source.counted[: np.searchsorted(source.counted, lines)].tolist()
             text = f"How many lines have the label {source.labels[source.label]}?"
             return [_asked(text, str(len(standing)), standing, NUMBERS)]
-        wanted = self._wanted(subset, source, source.counts(lines), rng)
-        if any(np.partition(scores, -2)[-2] == scores.max() for _, scores, _ in wanted):
-            return []
         asks = []
-        for text, scores, user in wanted:
+        for text, scores, user in self._wanted(subset, source, source.counts(lines), rng):
             best = int(scores.argmax())
-            asks.append(_asked(text, source.labels[best], [source.first(best, user)], source.labels))
+            if (scores == scores[best]).sum() == 1:
+                asks.append(_asked(text, source.labels[best], [source.first(best, user)], source.labels))
         return asks
 
     def _wanted(

@@ -159,7 +159,7 @@ class Graph(LineTask):
         return Edges(self.words(tokenizer), line, nodes, seed_of(label), round_keys(f"{label} names"))
 
     def asks(self, subset: str, source: Edges, lines: int, rng: random.Random) -> list[Asked]:
-        """QUESTIONS about nodes of random edges, all different; none where too few have an answer of a fair size."""
+        """About nodes of random edges, all different, where the answer is neither empty nor large."""
         if not lines:
             return []
         back, drawn_lines = subset == "parents", [int(rng.random() * lines) for _ in range(CANDIDATES)]
@@ -169,8 +169,8 @@ class Graph(LineTask):
             edges = source.touching({node for walk in walks.values() for node in walk.reached}, int(back), lines)
             for walk in walks.values():
                 walk.step((line, b, a) if back else (line, a, b) for line, a, b in edges)
-        good = [(node, walk) for node, walk in walks.items() if 0 < len(walk.reached) <= LARGEST][:QUESTIONS]
-        return [self._asked(subset, source, node, walk) for node, walk in good] if len(good) == QUESTIONS else []
+        good = [(node, walk) for node, walk in walks.items() if 0 < len(walk.reached) <= LARGEST]
+        return [self._asked(subset, source, node, walk) for node, walk in good]
 
     def _asked(self, subset: str, source: Edges, node: int, walk: Walk) -> Asked:
         name = source.name(node)

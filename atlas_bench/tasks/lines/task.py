@@ -19,14 +19,14 @@ from atlas_bench.tasks.lines.lessons import LineLessons
 from atlas_bench.tasks.word_task import WordTask
 from atlas_bench.types import Sample, TaskOptions, Tokenizer
 
-DRAWS = 1000  # contexts that are drawn until one has a clear answer
+DRAWS = 1000  # contexts that are drawn until one has clear answers
 
 
 @dataclass(frozen=True)
 class Asked:
     """A question about the lines read so far.
 
-    text     begins with a line break
+    text     follows the last line, which ends with a line break
     prefill  with which the answer is made to begin
     lines    numbers of the lines that answer it, rising
     meta     more for Sample.meta
@@ -67,9 +67,10 @@ class LineTask(WordTask):
 
     @abstractmethod
     def asks(self, subset: str, source: Any, lines: int, rng: random.Random) -> list[Asked]:
-        """The questions after the first so many lines; none where their answer is not clear.
+        """The questions after the first so many lines that have a clear answer.
 
-        After all lines as many as rules() says, or none. All of them take the same number of tokens.
+        A context that has fewer of them at its end than rules() says is drawn again. All of a subset's questions take
+        the same number of tokens.
         """
 
     def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
@@ -123,11 +124,13 @@ class LineTask(WordTask):
     def _clear(
         self, subset: str, length: int, tokens: int, label: str, tokenizer: Tokenizer
     ) -> tuple[Lines, list[Asked]]:
-        """A context of `tokens` tokens whose questions have clear answers, and the questions."""
+        """A context of `tokens` tokens whose questions all have clear answers, and the questions."""
+        wanted = self.rules(subset).questions_per_context
         for again in range(DRAWS):
             name = f"{label}.{again}" if again else label
             context = self.context(subset, tokens, name, tokenizer, length=length)
-            if asks := self.asks(subset, context.source, context.lines, random.Random(f"{name} asked")):
+            asks = self.asks(subset, context.source, context.lines, random.Random(f"{name} asked"))[:wanted]
+            if len(asks) == wanted:
                 context.numbers = tuple(sorted({number for ask in asks for number in ask.lines}))
                 return context, asks
         raise UserError(f"none of {DRAWS} contexts of {self.name}:{subset} has a clear answer. Use a longer --len.")
