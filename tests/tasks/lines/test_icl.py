@@ -34,7 +34,7 @@ def classify(words: list[str], lines: list[tuple[list[str], str]]) -> str:
 
 
 @by_subset
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(more=st.integers(0, 20_000), seed=st.integers(0, 999))
 def test_who_counts_common_words_is_always_right(subset: str, more: int, seed: int) -> None:
     made = samples(TASK, subset, LEAST[subset] + more, int(subset), seed)
