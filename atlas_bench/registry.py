@@ -28,6 +28,7 @@ TASKS = {
     "aggregate": "atlas_bench.tasks.lines.aggregate:AGGREGATE",
     "graph": "atlas_bench.tasks.lines.graph:GRAPH",
     "icl": "atlas_bench.tasks.lines.icl:ICL",
+    "nolink": "atlas_bench.tasks.nolink:NOLINK",
     "loss": "atlas_bench.tasks.loss:LOSS",
 }
 
