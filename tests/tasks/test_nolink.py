@@ -41,7 +41,7 @@ def content(sentence: str) -> set[str]:
 
 
 @by_subset
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(length=st.integers(1500, 40_000), seed=st.integers(0, 999))
 def test_the_links_lead_to_the_answer(subset: str, length: int, seed: int) -> None:
     made = samples(TASK, subset, length, NEEDLES, seed)
