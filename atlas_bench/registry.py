@@ -202,11 +202,14 @@ def typed_memory(spec: str, *, feed: bool = True) -> tuple[str, dict[str, Any]]:
 def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Every option of a memory, those given over the class's defaults.
 
-    A model's card says them all, so that a later default changes no model. Raises UserError for an option
+    A model's card says them all, so that a later default changes no model; a default may depend on whether the rule is
+    `printed` (memory/inner_optimizer.py). Raises UserError for an option
     that the memory does not have, and for a value of another type than its default.
     """
     variant = memory(name)
     known = {} if variant is None else _keywords(variant)
+    printed = bool((given or {}).get("printed"))
+    known |= {option: values[printed] for option, values in getattr(variant, "forms", {}).items() if option in known}
     for option, value in (given or {}).items():
         if option not in known:
             listed = ", ".join(f"{key}={default!r}" for key, default in known.items()) or "none"
