@@ -176,7 +176,7 @@ class InnerOptimizer(Memory):
             (self.printed_maps if printed else MAPS)[map],
             bias=self.bias,
             chunk_size=chunk_size,
-            orthogonalise=MUON[muon],
+            orthogonalise=MUON_PRINTED[muon] if printed else MUON[muon],
             every=muon_every,
             bounded=bounded and not sums,
         )
@@ -385,3 +385,4 @@ def window_weights(gates: dict[str, Tensor], omega_window: int) -> Tensor:
 
 
 MUON = {"none": None, "sized": Step(sized=True), "plain": Step()}
+MUON_PRINTED = {name: step and replace(step, floor=1e-7) for name, step in MUON.items()}  # the floor of Muon's authors
