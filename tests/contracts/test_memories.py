@@ -13,13 +13,9 @@ OPTIONS = [  # that change what a step or a state is
     "omeganet:features=monomials,window_counts=written",
     "titans:most_momentum=1",
 ]
-SLOW_AS_PRINTED = (
-    "atlas++",
-    "surprise-omeganet",
-)  # token by token, like `atlas`, whose contracts run here in their place
+SLOW = ("atlas++", "surprise-omeganet")  # as printed; `atlas` goes the same ways
 PRINTED = [  # every token is written: none is closed, and none is skipped
-    pytest.param(f"{name}:printed=true", marks=[pytest.mark.slow] if name in SLOW_AS_PRINTED else [])
-    for name in MEMORIES
+    pytest.param(f"{name}:printed=true", marks=[pytest.mark.slow] if name in SLOW else []) for name in MEMORIES
 ]
 
 

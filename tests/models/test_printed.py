@@ -14,7 +14,7 @@ from atlas_bench import registry
 from atlas_bench.comparison import verify
 from atlas_bench.errors import UserError
 
-LENGTH = 40
+LENGTH = 24  # more than a mini-batch of TTT
 MEMORIES = [name for name in registry.MEMORIES if name != "none"]
 
 
@@ -169,7 +169,8 @@ def ttt(memory, h, q, k, v, gates):
 
     eta, outputs = (1.0 if len(W) == 1 else 0.1) * torch.sigmoid(gates["lr"]), []
     for t in range(len(q)):
-        anchor = W if t % memory.chunk_size == 0 else anchor
+        if t % memory.chunk_size == 0:
+            anchor = W
         gradients = descend(lambda weights: (f(weights, k[t]) - v[t]).square().sum(), anchor)  # noqa: B023
         W = [w - eta[t] * g for w, g in zip(W, gradients, strict=True)]
         outputs.append(f(W, q[t]))
@@ -183,7 +184,8 @@ def titans(memory, h, q, k, v, gates):
     M, outputs = start(memory, h), []
     S = [torch.zeros_like(w) for w in M]
     for t in range(len(q)):
-        anchor = M if t % memory.chunk_size == 0 else anchor
+        if t % memory.chunk_size == 0:
+            anchor = M
         gradients = descend(
             lambda weights: (mlp(weights, k[t], F.silu, v.shape[-1]) - v[t]).square().sum(),  # noqa: B023
             anchor,
@@ -233,7 +235,8 @@ def atlas(memory, h, q, k, v, gates):
     M, outputs = start(memory, h), []
     S = [torch.zeros_like(w) for w in M]
     for t in range(len(q)):
-        anchor = M if t % memory.chunk_size == 0 else anchor
+        if t % memory.chunk_size == 0:
+            anchor = M
         G = window(
             memory, gates, anchor, lambda at, i: (mlp(at, k[i], F.gelu, v.shape[-1]) - v[i]).square().sum(), t
         )  # fmt: skip
@@ -254,10 +257,7 @@ def deep(memory, h, q, k, v, gates, bias):
         return (y - v[i]).square().sum() if bias == "l2" else -y @ v[i]
 
     for t in range(len(q)):
-        if "lag0" in gates:
-            G = window(memory, gates, M, loss, t)
-        else:
-            G = descend(lambda at: loss(at, t), M)  # noqa: B023
+        G = window(memory, gates, M, loss, t) if "lag0" in gates else descend(lambda at: loss(at, t), M)  # noqa: B023
         lr = torch.sigmoid(gates["lr"][t]) if "lr" in gates else 1.0
         M = [alpha[t] * w - lr * g for w, g in zip(M, G, strict=True)]
         outputs.append(mlp(M, q[t], F.gelu, v.shape[-1]))
@@ -307,3 +307,68 @@ def test_every_row_has_an_equation():
 @pytest.mark.parametrize("name", EQUATIONS)
 def test_a_row_is_its_papers_equation(name):
     check(build(name, printed=True), EQUATIONS[name])
+
+
+# What stands around the equations --------------------------------------------------------------------------------
+
+
+def test_the_features_have_the_inner_product_of_the_paper():
+    """ATLAS eq. (5), where a_i = 1/i!."""
+    with torch.no_grad():
+        memory, x = verify.builder(registry.memory("omeganet"), {"printed": True, "degree": 3})(), verify.tokens()
+        q, k = (unit(heads(memory, linear, x)).transpose(1, 2) for linear in (memory.query, memory.key))
+        found = (memory._queries(x) * memory._pairs(x)[0]).sum(-1)
+    product = (q * k).sum(-1)
+    assert (found - (1 + product + product**2 / 2 + product**3 / 6)).abs().max() < 1e-6  # coefficients are float32
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_every_row_has_both_forms_and_safe_is_the_default(name):
+    assert registry.memory_options(name)["printed"] is False
+    safe, printed = (registry.memory(name)(32, 2, 16, printed=printed) for printed in (False, True))
+    assert safe.closes and not printed.closes
+    assert "write" in safe.gate and "write" not in printed.gate
+
+
+def test_a_card_says_the_options_of_the_form():
+    assert registry.memory_options("atlas") == {
+        **registry.memory_options("atlas", {"printed": True}),
+        "printed": False, "bounded": True, "most_momentum": 0.5, "features": "powers", "muon": "sized",
+    }  # fmt: skip
+    as_printed = registry.memory_options("atlas", {"printed": True})
+    assert {"bounded": False, "most_momentum": 1.0, "features": "taylor", "muon": "plain"}.items() <= as_printed.items()
+
+
+def test_an_option_that_is_given_goes_before_that_of_the_form():
+    """One ingredient of the safe form in the rule as printed."""
+    options = registry.memory_options("atlas", {"printed": True, "muon": "sized"})
+    assert options["muon"] == "sized" and options["features"] == "taylor"
+    memory = registry.memory("atlas")(32, 2, 16, **options)
+    assert memory.rule.orthogonalise.sized and not memory.rule.bounded
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("titans", {"bounded": True}, "no step is bounded"),
+        ("atlas", {"window_counts": "written"}, "every token is written"),
+        ("omeganet", {"chunk_size": 8, "features": "power"}, "Did you mean 'powers'"),
+    ],
+)
+def test_what_is_not_as_printed_is_refused(name, options, said):
+    with pytest.raises(UserError, match=said):
+        registry.memory(name)(32, 2, 16, printed=True, **options)
+
+
+@torch.no_grad()
+def test_a_screen_still_closes_a_rule_as_printed():
+    """The screen is the model's, not the memory's: it stands before a rule that has no write gate."""
+    memory, x = build("deltanet", printed=True), verify.tokens(2, 70)
+    _, state = memory(x, screen=torch.zeros(2, 70))
+    assert not state["M"].any()
+
+
+def test_what_diverges_as_printed_is_a_remark_that_says_so():
+    said = verify.finite(verify.builder(registry.memory("dla"), registry.memory_options("dla", {"printed": True})))
+    assert isinstance(said, verify.Remark) and "as printed, nothing bounds a step" in said
+    assert verify.finite(verify.builder(registry.memory("titans"), {"printed": True})) is None
