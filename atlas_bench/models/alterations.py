@@ -115,7 +115,7 @@ def _keep_first_degree(memory: Memory) -> None:
 GATES = {  # pattern of gates' names -> name and effect of holding them, and at what; 0 where nothing is said
     r"lag[1-9]\d*": ("window=1", "a step fits its newest token alone"),
     "momentum": ("momentum=off", "a step takes nothing from the steps before it"),
-    "lag0": ("newest=1", "the newest token counts in full, as printed by no paper", 1.0),
+    "lag0": ("newest=1", "the newest token of a window counts in full", 1.0),
     "forget|dt": ("forgetting=off", "nothing fades: retention is 1"),
     "lr": ("lr=1", "every step has full size", 1.0),
 }
