@@ -203,7 +203,7 @@ class Memory(nn.Module):
     @property
     def closes(self) -> bool:
         """Whether its write gate can be 0, so that a token changes nothing."""
-        return self.gates["write"] != ALWAYS
+        return self.gates.get("write") != ALWAYS
 
     @property
     def write_rate(self) -> Tensor:
