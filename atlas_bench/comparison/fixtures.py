@@ -80,7 +80,7 @@ def token_by_token(memory: Memory, x: Tensor) -> tuple[Tensor, State]:
     window, size = memory.omega_window, memory.chunk_size
     gates = memory._gates(x)
     k, v = memory._pairs(F.pad(x, (0, 0, window - 1, 0)))
-    q, state = memory._address(memory.query(x)), memory.init_state(x.shape[0])
+    q, state = memory._queries(x), memory.init_state(x.shape[0])
     if size > 1:
         y, _ = naive.anchored(memory.rule, q, k, v, memory.terms(gates), state)
         whole = x.shape[1] // size * size  # the state is that of the last anchor

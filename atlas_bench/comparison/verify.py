@@ -367,7 +367,7 @@ def _methods(memory: Memory, x: Tensor) -> str | None:
     k, v = memory._pairs(x[:, : memory.omega_window])
     k, v = (part.transpose(1, 2).flatten(0, 1) for part in (k, v))  # rows and heads as one dimension
     old = {name: s.flatten(0, 1) for name, s in state.items()}
-    gates = {name: torch.full((ROWS * HEADS,), 0.5, dtype=x.dtype) for name in memory.gate}
+    gates = {name: gate[:, 0].flatten(0, 1) for name, gate in memory._gates(x[:, :1]).items()}
     if type(memory).step is not Memory.step:
         new = memory.step(old, k, v, gates)
         if not isinstance(new, dict) or new.keys() != old.keys():
@@ -376,7 +376,7 @@ def _methods(memory: Memory, x: Tensor) -> str | None:
             if new[name].shape != s.shape:
                 verb = "grows" if new[name].numel() > s.numel() else "changes shape"
                 return f"state {verb}: '{name}' is {tuple(s.shape)} before a step() and {tuple(new[name].shape)} after"
-    q = memory._address(memory.query(x[:, :5])).transpose(1, 2).flatten(0, 1)
+    q = memory._queries(x[:, :5]).transpose(1, 2).flatten(0, 1)
     wanted = (ROWS * HEADS, 5, HEAD)
     if tuple(y := memory.read(old, q).shape) != wanted:
         return f"read() gives {tuple(y)} for 5 queries, not {wanted}"

@@ -73,10 +73,9 @@ def alterations(decoder: Decoder) -> list[Alteration]:
 
 
 def hold(memory: Memory, gate: str, value: float) -> None:
-    """Keep a gate at one value in [0, 1] for every token and head: hard_sigmoid(6 value - 3) = value."""
-    linear = memory.gate[gate]
-    linear.weight = _constant(torch.zeros_like(linear.weight))
-    linear.bias = _constant(torch.full_like(linear.bias, 6 * value - 3))
+    """Keep a gate at one value for every token, head and channel."""
+    constant = partial(torch.full_like, fill_value=value)
+    memory.gates = {**memory.gates, gate: memory.gates[gate]._replace(form=constant)}
 
 
 # The ingredients of an update rule ------------------------------------------------------------------------

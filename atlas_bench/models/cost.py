@@ -31,7 +31,7 @@ def feed_flops(config: Config, length: int) -> int:
     if variant is not None:
         with torch.device("meta"):
             built = variant(d, config.n_heads, d // config.n_heads, **config.memory_options)
-        gates = 2 * d * config.n_heads * len(built.gates)
+        gates = 2 * sum(linear.weight.numel() for linear in built.gate.values())
         read = 2 * project + built.read_flops()
     keys = 2 * project if config.full_attention else 0  # of a window, its own last tokens only
     mixers, last = {  # of every layer, and as much of it as the last layer runs
