@@ -1,6 +1,6 @@
 """DeltaProduct: n steps of the delta rule per token, each with a key, a value and a step size of its own.
 
-    M_t,0 = a_t M_{t-1},   M_t,i = (I - b_i k_i k_i^T) M_t,i-1 + b_i k_i v_i^T,   M_t = M_t,n      arXiv 2502.10297 eq. (4)
+    M_t,0 = a_t M_{t-1},   M_t,i = (I - b_i k_i k_i^T) M_t,i-1 + b_i k_i v_i^T,   M_t = M_t,n    arXiv 2502.10297 sec. 3
 
 n products of reflections (b up to 2, eigenvalues down to -1) are any orthogonal matrix of n mirrors: permutations, and
 so state tracking. a is the gated form's; forgetting=false leaves it out. Safe: b_i = w l_i, or 2 w l_i with negative

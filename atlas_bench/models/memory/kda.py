@@ -12,7 +12,15 @@ from torch import Tensor
 
 from atlas_bench.models.memory.base import Gate
 from atlas_bench.models.memory.matrix import (
-    DT, OPEN, RATE, SIGMOID, MatrixMemory, Update, one_step, retained, step_size,
+    DT,
+    OPEN,
+    RATE,
+    SIGMOID,
+    MatrixMemory,
+    Update,
+    one_step,
+    retained,
+    step_size,
 )  # fmt: skip
 
 
