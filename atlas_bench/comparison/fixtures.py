@@ -43,10 +43,13 @@ def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> 
             for name, parameter in memory.named_parameters():
                 if parameter.dim() > 1 and not name.startswith("gate.") and not parameter.any():
                     parameter.normal_(std=0.2)  # outputs and fast weights begin at zero
-            for name, linear in memory.gate.items():
-                linear.weight.normal_(std=0.3 if name == "write" else gate_std)
+            for linear in memory.gate.values():
+                linear.weight.normal_(std=gate_std)
             if "write" in memory.gate:
-                memory.gate["write"].bias.fill_(write_bias)
+                write = memory.gate["write"]
+                # of one length for every head: how many tokens it opens on is then no matter of chance
+                write.weight.copy_(0.3 * width**0.5 * F.normalize(write.weight, dim=-1))
+                write.bias.fill_(write_bias)
         return memory
 
     build.variant = variant

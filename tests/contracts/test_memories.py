@@ -5,6 +5,7 @@ import torch
 
 from atlas_bench import registry
 from atlas_bench.comparison import verify
+from atlas_bench.models.memory.matrix import MatrixMemory
 
 MEMORIES = [name for name in registry.MEMORIES if name != "none"]
 OPTIONS = [  # that change what a step or a state is
@@ -12,6 +13,11 @@ OPTIONS = [  # that change what a step or a state is
     "atlas:most_momentum=0,forgetting=false",
     "omeganet:features=monomials,window_counts=written",
     "titans:most_momentum=1",
+    "deltanet:negative_eigenvalues=true",
+    "gated-deltanet:negative_eigenvalues=true",
+    "deltaproduct:steps=3,negative_eigenvalues=false,forgetting=false",
+    "mesanet:iterations=16",
+    *(f"{name}:printed=true" for name in MEMORIES if issubclass(registry.memory(name), MatrixMemory)),
 ]
 
 
@@ -53,7 +59,8 @@ def test_a_sparse_stream_has_closed_blocks_and_blocks_of_few_open_tokens(name):
 def test_gradients_are_right(name):
     """Against finite differences, through the event loop and (70 tokens, many open) the closed form."""
     memory = builder(name)(write_bias=0.0, width=6, head=4)
-    x = verify.tokens(1, 70 if name.startswith(("gated-deltanet", "omeganet")) else 9, 6, seed=2).requires_grad_()
+    dense = isinstance(memory, MatrixMemory) or name.startswith(("gated-deltanet", "omeganet"))
+    x = verify.tokens(1, 70 if dense else 9, 6, seed=2).requires_grad_()
     assert torch.autograd.gradcheck(lambda z: memory(z)[0], (x,), eps=1e-6, atol=1e-4, rtol=1e-3, fast_mode=True)
 
 

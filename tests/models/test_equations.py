@@ -109,6 +109,56 @@ def negative_gated_deltanet(M, t):
     return steps(M, SimpleNamespace(k=t.k[None], v=t.v[None], q=t.q), 1 - w * hard(t.z.forget), [2 * w])
 
 
+def rwkv7_step(M, t, k, a, b, w):
+    r = unit(t.c.removal * k)
+    into = k * (1 + t.c.boost * (b - 1))
+    return (a.diag() - w * torch.outer(b * r, r)) @ M + w * torch.outer(into, t.v)
+
+
+def rwkv7(M, t):
+    a = torch.exp(-torch.exp(torch.tensor(-0.5, dtype=M.dtype)) * torch.sigmoid(t.z.forget))
+    M = rwkv7_step(M, t, t.k, a, torch.sigmoid(t.z.lr), 1.0)
+    return M, t.q @ M
+
+
+def safe_rwkv7(M, t):
+    w = hard(t.z.write)
+    M = rwkv7_step(M, t, unit(t.k), 1 - w * hard(t.z.forget), hard(t.z.lr), w)
+    return M, unit(t.q) @ M
+
+
+def comba_step(M, t, a, b):
+    k = unit(t.k)
+    p = torch.sigmoid(t.c.feedback) * k
+    M = a * M + b * torch.outer(k, t.v - p @ (a * M))
+    return M, (unit(t.q) - t.c.correction * k) @ M
+
+
+def comba(M, t):
+    return comba_step(M, t, decay(t), torch.sigmoid(t.z.lr))
+
+
+def safe_comba(M, t):
+    w = hard(t.z.write)
+    return comba_step(M, t, 1 - w * hard(t.z.forget), w)
+
+
+def mesa_step(M, t, a, b):
+    k, size = unit(t.k), len(t.k)
+    M = a * M + b * torch.outer(k, torch.cat([k, t.v]))  # [H | G]
+    ridge = (0.25 + F.softplus(t.p.ridge)).diag()
+    return M, unit(t.q) @ torch.linalg.inv(M[:, :size] + ridge) @ M[:, size:]
+
+
+def mesanet(M, t):
+    return mesa_step(M, t, torch.sigmoid(-t.z.forget), torch.sigmoid(t.z.lr))
+
+
+def safe_mesanet(M, t):
+    w = hard(t.z.write)
+    return mesa_step(M, t, 1 - w * hard(t.z.forget), w)
+
+
 EQUATIONS = {
     "gla:printed=true": gla,
     "gla": safe_gla,
@@ -120,6 +170,13 @@ EQUATIONS = {
     "gated-deltanet-2": safe_gdn2,
     "deltaproduct:steps=3,printed=true": deltaproduct,
     "deltaproduct:steps=3": safe_deltaproduct,
+    "rwkv7:printed=true": rwkv7,
+    "rwkv7": safe_rwkv7,
+    "comba:printed=true": comba,
+    "comba": safe_comba,
+    "mesanet:printed=true": mesanet,
+    "mesanet": safe_mesanet,
+    "mesanet:iterations=32": safe_mesanet,
     "deltanet:negative_eigenvalues=true": negative_deltanet,
     "gated-deltanet:negative_eigenvalues=true": negative_gated_deltanet,
 }
@@ -143,13 +200,15 @@ def token_loop(memory, x, rule):
     k, v = ((linear(x)).unflatten(-1, (heads, -1, size)).squeeze(3) for linear in (memory.key, memory.value))
     logits = {name: linear(x).unflatten(-1, (heads, -1)).squeeze(-1) for name, linear in memory.gate.items()}
     y = x.new_zeros(*x.shape[:2], heads, size)
-    last = x.new_zeros(len(x), heads, size, size)
+    last = memory.init_state(len(x))["M"]
+    parameters = dict(memory.named_parameters(recurse=False))
     for b in range(len(x)):
         for h in range(heads):
             M, constants = last[b, h], SimpleNamespace(**{n: c[h] for n, c in memory.constant.items()})
+            own = SimpleNamespace(**{n: p[h] for n, p in parameters.items()})
             for i in range(x.shape[1]):
                 gates = SimpleNamespace(**{name: z[b, i, h] for name, z in logits.items()})
-                token = SimpleNamespace(q=q[b, i, h], k=k[b, i, h], v=v[b, i, h], z=gates, c=constants)
+                token = SimpleNamespace(q=q[b, i, h], k=k[b, i, h], v=v[b, i, h], z=gates, c=constants, p=own)
                 M, y[b, i, h] = rule(M, token)
             last[b, h] = M
     return memory.out(y.flatten(2)), last
@@ -159,7 +218,7 @@ def token_loop(memory, x, rule):
 @torch.no_grad()
 def test_a_rule_is_its_equation(spec):
     memory, x = build(spec), verify.tokens(rows=2, length=LENGTH)
-    for constant in memory.constant.values():
+    for constant in [*memory.constant.values(), *(p for _, p in memory.named_parameters(recurse=False))]:
         constant.add_(0.3 * torch.randn(constant.shape, generator=torch.Generator().manual_seed(1)))
     if "printed" in spec:
         open_for_good(memory)
@@ -190,6 +249,32 @@ def same_weights(memory, other):
 def gap(memory, other):
     x = verify.tokens(length=LENGTH)
     return float((memory(x)[0] - other(x)[0]).abs().max())
+
+
+@torch.no_grad()
+def test_comba_with_all_feedback_and_no_correction_is_gated_deltanet():
+    comba, gated = build("comba"), build("gated-deltanet")
+    same_weights(comba, gated)
+    comba.constant["feedback"].fill_(50.0), comba.constant["correction"].fill_(0.0)
+    assert gap(comba, gated) < 1e-10
+
+
+@torch.no_grad()
+def test_rwkv_7_that_removes_where_it_writes_and_forgets_nothing_is_deltanet():
+    rwkv7, deltanet = build("rwkv7"), build("deltanet")
+    same_weights(rwkv7, deltanet)
+    hold(rwkv7, lr=1.0, forget=0.0)
+    assert gap(rwkv7, deltanet) < 1e-10
+
+
+@torch.no_grad()
+def test_mesanet_of_a_huge_ridge_is_mamba_2_scaled_by_it():
+    """(H + L)^-1 -> 1 / L."""
+    mesanet, mamba2 = build("mesanet"), build("mamba2")
+    same_weights(mesanet, mamba2)
+    mesanet.ridge.fill_(1e9)
+    mamba2.out.weight.div_(1e9 + 0.25)
+    assert gap(mesanet, mamba2) < 1e-6 * mamba2(verify.tokens(length=LENGTH))[0].abs().max()
 
 
 @torch.no_grad()

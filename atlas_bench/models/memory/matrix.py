@@ -83,7 +83,7 @@ class MatrixMemory(Memory):
             if update.erase is not None:
                 error = error - update.erase[..., i : i + 1, :] @ M
             M = (update.retention[..., None] * M if i == 0 else M) + key.mT @ error
-        return {"M": M}
+        return {**state, "M": M}
 
     def read(self, state: State, q: Tensor) -> Tensor:
         return q @ state["M"]
@@ -91,7 +91,7 @@ class MatrixMemory(Memory):
     def write_chunk(self, state, q, k, v, gates):
         update = self.update(k, v, gates)
         y, M = delta(q, update.k, update.v, erase=update.erase, retention=update.retention, state=state["M"])
-        return y, {"M": M}
+        return y, {**state, "M": M}
 
 
 def retained(gates: dict[str, Tensor]) -> Tensor:
