@@ -208,18 +208,20 @@ def typed_memory(spec: str, *, feed: bool = True) -> tuple[str, dict[str, Any]]:
 
 
 def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Every option of a memory, those given over the class's defaults.
+    """Every option of a memory, those given over the class's defaults, and those given of the block around it.
 
     A model's card says them all, so that a later default changes no model. Raises UserError for an option
     that the memory does not have, and for a value of another type than its default.
     """
     variant = memory(name)
-    known = {} if variant is None else _keywords(variant)
+    own = {} if variant is None else _keywords(variant)
+    around = {} if variant is None else _load("atlas_bench.models.memory.surroundings:OPTIONS")
+    known = {**around, **own}
     for option, value in (given or {}).items():
         if option not in known:
-            listed = ", ".join(f"{key}={default!r}" for key, default in known.items()) or "none"
             raise UserError(
-                f"memory '{name}' has no option '{option}'.{did_you_mean(option, known)} Its options: {listed}."
+                f"memory '{name}' has no option '{option}'.{did_you_mean(option, known)} Its options: {_listed(own)}. "
+                f"Of the block around it: {_listed(around)}."
             )
         if isinstance(value, int) and abs(value) > MOST:
             raise UserError(f"memory '{name}': {option} is {clip(str(value), 40)}. Give {MOST} or less.")
@@ -230,7 +232,11 @@ def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[st
                 f"memory '{name}': {option} is {value!r}, which is no {type(default).__name__}. "
                 f"Its default is {default!r}."
             )
-    return {**known, **(given or {})}
+    return {**own, **(given or {})}
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={default!r}" for name, default in options.items()) or "none"
 
 
 def control(name: str) -> Any:

@@ -17,6 +17,11 @@ OPTIONS = [  # that change what a step or a state is
     "gated-deltanet:negative_eigenvalues=true",
     "deltaproduct:steps=3,negative_eigenvalues=false,forgetting=false",
     "mesanet:iterations=16",
+    "kda:short_conv=4,output_norm=true,output_gate=sigmoid",
+    "omeganet:short_conv=3,omega_window=3,output_gate=silu",
+    "deltaproduct:short_conv=2",
+    "comba:short_conv=2",
+    "titans:output_norm=true,chunk_size=8",
     *(f"{name}:printed=true" for name in MEMORIES if issubclass(registry.memory(name), MatrixMemory)),
 ]
 

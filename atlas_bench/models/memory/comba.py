@@ -41,7 +41,7 @@ class Comba(MatrixMemory):
         return one_step(a, k, b * v, erase=gates["feedback"][..., None] * b * a * k)
 
     def _queries(self, x: Tensor) -> Tensor:
-        return super()._queries(x) - self.constant["correction"][:, None] * self._address(self.key(x))
+        return super()._queries(x) - self.constant["correction"][:, None] * self._address(self._project("key", x))
 
     def read_flops(self) -> int:
         return super().read_flops() + 2 * self.key.weight.numel()

@@ -40,8 +40,8 @@ class DeltaProduct(MatrixMemory):
 
     def _pairs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         shape = (self.n_heads, self.steps, self.head_dim)
-        k = F.normalize(self.key(x).unflatten(-1, shape), dim=-1, eps=1e-6)
-        return k.flatten(-2), self.value(x).unflatten(-1, shape).flatten(-2)
+        k = F.normalize(self._project("key", x).unflatten(-1, shape), dim=-1, eps=1e-6)
+        return k.flatten(-2), self._project("value", x).unflatten(-1, shape).flatten(-2)
 
     def update(self, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> Update:
         a, b = retained(gates), self.most * step_size(gates)[..., None]
