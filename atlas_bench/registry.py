@@ -41,6 +41,8 @@ MEMORIES = {
     "rwkv7": "atlas_bench.models.memory.rwkv7:RWKV7",
     "comba": "atlas_bench.models.memory.comba:Comba",
     "mesanet": "atlas_bench.models.memory.mesanet:MesaNet",
+    "yaad": "atlas_bench.models.memory.yaad:Yaad",
+    "moneta": "atlas_bench.models.memory.moneta:Moneta",
     "ttt-linear": "atlas_bench.models.memory.ttt:TTTLinear",
     "ttt-mlp": "atlas_bench.models.memory.ttt:TTTMLP",
     "dla": "atlas_bench.models.memory.dla:DLA",

@@ -22,6 +22,8 @@ OPTIONS = [  # that change what a step or a state is
     "deltaproduct:short_conv=2",
     "comba:short_conv=2",
     "titans:output_norm=true,chunk_size=8",
+    "yaad:printed=true",  # moneta's printed form is not finite on random tokens
+    "moneta:p=2,q=2",
     *(f"{name}:printed=true" for name in MEMORIES if issubclass(registry.memory(name), MatrixMemory)),
 ]
 

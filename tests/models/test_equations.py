@@ -228,6 +228,78 @@ def test_a_rule_is_its_equation(spec):
     assert (state["M"] - last).abs().max() < 1e-10
 
 
+# MLP memories. Each loss is of the error e, a threshold and a form; each shape makes the weights of what is summed up.
+
+
+def huber(e, t, printed):
+    size = e.norm()
+    if size <= t:
+        return e.square().sum() / 2
+    return t * (e.abs().sum() if printed else size)
+
+
+def cubic(e, t, printed):
+    """l_3 with the smooth sign and size held for constants, so that its gradient is theirs."""
+    size = (e.square() + 1e-6).sqrt().detach()
+    if printed:
+        return (3 * torch.tanh(10 * e.detach()) * size**2 * e).sum()
+    return (e.detach() * size.clamp(max=1) * e).sum()
+
+
+def as_it_is(A, printed):
+    return A
+
+
+def by_its_norm(A, printed):
+    norm = A.abs().pow(4).sum() ** (1 / 4)
+    return A / (norm if printed else norm.clamp_min(1.0)) ** 2
+
+
+def mlp(memory, x, W1, W2):
+    if memory.norm is None:
+        return x + F.silu(x @ W2) @ W1
+    return x + F.layer_norm(F.gelu(x @ W2) @ W1, x.shape, memory.norm.weight, memory.norm.bias)
+
+
+def bound(x, W1, W2):
+    """Of the squared norm of dM(x)/dW."""
+    z = (x @ W2).requires_grad_()
+    (slope,) = torch.autograd.grad(F.silu(z).sum(), z)
+    return F.silu(x @ W2).square().sum() + (slope.square() * W1.square().sum(1)).sum() * x.square().sum() + 1e-3
+
+
+@pytest.mark.parametrize("printed", [True, False])
+@pytest.mark.parametrize(("name", "loss", "shape"), [("yaad", huber, as_it_is), ("moneta", cubic, by_its_norm)])
+def test_an_mlp_rule_is_its_equation(name, loss, shape, printed):
+    memory, x = build(f"{name}:printed={'true' if printed else 'false'}"), verify.tokens(rows=1, length=12)
+    heads, size = memory.n_heads, memory.head_dim
+    gate, positive = (torch.sigmoid if printed else hard), F.softplus
+    y = x.new_zeros(*x.shape[:2], heads, size)
+    with torch.no_grad():
+        if printed:
+            open_for_good(memory)
+            memory.norm.weight.normal_(), memory.norm.bias.normal_()
+            memory.gate["lr"].bias.fill_(-6.0)  # not finite otherwise
+        got, state = memory(x)
+        q, k, v = (getattr(memory, n)(x).unflatten(-1, (heads, size)) for n in ("query", "key", "value"))
+        z = {n: linear(x) for n, linear in memory.gate.items()}
+    for h in range(heads):
+        A = {"W1": memory.w1[h].detach(), "W2": memory.w2[h].detach()}
+        for i in range(x.shape[1]):
+            f, lr, w = gate(z["forget"][0, i, h]), gate(z["lr"][0, i, h]), hard(z["write"][0, i, h])
+            t = positive(z["threshold"][0, i, h]) if "threshold" in z else None
+            W = {n: shape(a, printed).requires_grad_() for n, a in A.items()}
+            cost = loss(mlp(memory, unit(k[0, i, h]), **W) - v[0, i, h], t, printed)
+            slopes = torch.autograd.grad(cost, list(W.values()))
+            step = lr if printed else lr / bound(unit(k[0, i, h]), **{n: weight.detach() for n, weight in W.items()})
+            new = {n: (1 - f) * A[n] - step * slope for n, slope in zip(W, slopes, strict=True)}
+            A = {n: a + w * (new[n] - a) for n, a in A.items()}
+            with torch.no_grad():
+                y[0, i, h] = mlp(memory, unit(q[0, i, h]), **{n: shape(a, printed) for n, a in A.items()})
+        assert all((state[n][0, h] - a).abs().max() < 1e-10 for n, a in A.items())
+    assert (got - memory.out(y.flatten(2))).abs().max() < 1e-10
+
+
 def hold(memory, **gates):
     """Holds gates at a value in [0, 1] for every token, head and channel."""
     for name, value in gates.items():
