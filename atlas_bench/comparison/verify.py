@@ -264,7 +264,7 @@ def closed_form(build: Build) -> str | None:
         return NO_CLOSED_FORM
     plain = type(build.variant.__name__, (build.variant,), {"has_closed_form": lambda self: False})
     # The dense stream is short: written without a pause, atlas++ makes 1 of a rounding error within 300 tokens.
-    for write_bias, x in ((0.6, tokens()[:, :70]), (SPARSE, sparse_tokens())):
+    for write_bias, x in ((0.0, tokens()[:, :70]), (SPARSE, sparse_tokens())):
         memory = build(write_bias=write_bias)
         memory.dense = 0  # write_chunk() even for one open token
         y, state, gradient = _with_gradients(memory, memory, x)
