@@ -196,7 +196,7 @@ def closed_gate(build: Build) -> str | None:
 
 def _beside_open(build: Build) -> str | None:
     """What a closed token does right before an open one, and where the next open one is a window away."""
-    window = build().omega_window
+    window = build().sees + 1
     for apart in (window + 1, EVENT_BLOCK // 2):  # open tokens in plenty, which a closed form reads, and few
         if trace := _trace(build, window, apart):
             return f"a closed token {window} before the next open one changes {trace}; it must change nothing"
@@ -269,7 +269,7 @@ def closed_form(build: Build) -> str | None:
         return NO_CLOSED_FORM
     plain = type(build.variant.__name__, (build.variant,), {"has_closed_form": lambda self: False})
     # The dense stream is short: written without a pause, atlas++ makes 1 of a rounding error within 300 tokens.
-    dense, sparse = (0.6, tokens()[:, :70]), (SPARSE, sparse_tokens())
+    dense, sparse = (0.0, tokens()[:, :70]), (SPARSE, sparse_tokens())
     for write_bias, x in (dense, sparse) if build().closes else (dense,):
         memory = build(write_bias=write_bias)
         memory.dense = 0  # write_chunk() even for one open token
@@ -376,7 +376,7 @@ def _methods(memory: Memory, x: Tensor) -> str | None:
             )
         if s.is_floating_point() and s.dtype != x.dtype:
             return f"init_state(): '{name}' is {s.dtype} and the weights {x.dtype}; self.key.weight.new_zeros(..) fits"
-    k, v = memory._pairs(x[:, : memory.omega_window])
+    k, v = memory._pairs(x[:, : memory.sees + 1])
     k, v = (part.transpose(1, 2).flatten(0, 1) for part in (k, v))  # rows and heads as one dimension
     old = {name: s.flatten(0, 1) for name, s in state.items()}
     gates = {name: gate[:, 0].flatten(0, 1) for name, gate in memory._gates(x[:, :1]).items()}
@@ -388,7 +388,7 @@ def _methods(memory: Memory, x: Tensor) -> str | None:
             if new[name].shape != s.shape:
                 verb = "grows" if new[name].numel() > s.numel() else "changes shape"
                 return f"state {verb}: '{name}' is {tuple(s.shape)} before a step() and {tuple(new[name].shape)} after"
-    q = memory._queries(x[:, :5]).transpose(1, 2).flatten(0, 1)
+    q = memory._queries(x[:, : memory.convolved + 5]).transpose(1, 2).flatten(0, 1)
     wanted = (ROWS * HEADS, 5, HEAD)
     if tuple(y := memory.read(old, q).shape) != wanted:
         return f"read() gives {tuple(y)} for 5 queries, not {wanted}"

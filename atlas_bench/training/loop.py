@@ -274,11 +274,11 @@ def ask_all(model: Decoder, state: State, asks: Sequence[tuple[int, Ask]]) -> tu
 
 
 def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks; AdamW for embeddings, gates, vectors and fast-weight beginnings."""
+    """Muon for the linear maps of the blocks; AdamW for embeddings, gates, vectors and fast-weight beginnings."""
+    linear = {id(module.weight) for module in model.blocks.modules() if isinstance(module, torch.nn.Linear)}
     matrices, others = [], []
     for name, parameter in model.named_parameters():
-        plain = not any(part in name for part in (".gate.", "bias", "persistent"))
-        matrix = parameter.dim() == 2 and name.startswith("blocks") and plain
+        matrix = id(parameter) in linear and ".memory.gate." not in name
         (matrices if matrix else others).append(parameter)
     return [
         Muon(matrices, lr=recipe.muon_lr),

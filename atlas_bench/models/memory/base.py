@@ -125,6 +125,7 @@ class Memory(nn.Module):
         self.features: nn.Module = nn.Identity()  # phi of keys and queries, [..., K] -> [..., P]
         self.out = nn.Linear(inner, d_model, bias=False)
         nn.init.zeros_(self.out.weight)
+        self.around: Any = None  # Surroundings, where a block has any: convolutions, norm and gate of the output
         self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set
         self.written = torch.zeros(1, 1)  # [B, T], mean write gate of the last call's tokens: what is paid for writing
         self.open_rate = torch.zeros(())  # share of its tokens that any head wrote, where no gradient is wanted
@@ -167,12 +168,21 @@ class Memory(nn.Module):
 
     # Streaming ------------------------------------------------------------------------------------
 
+    @property
+    def convolved(self) -> int:
+        """Tokens before a token that its query, key and value are made of."""
+        return 0 if self.around is None else self.around.sees
+
+    @property
+    def sees(self) -> int:
+        """Tokens before a token that its update is made of."""
+        return self.omega_window - 1 + self.convolved
+
     def start(self, batch: int) -> State:
         """State at the beginning of a stream."""
         state = self.init_state(batch)
-        if self.omega_window > 1:
-            width = self.query.in_features
-            state["halo"] = self.query.weight.new_zeros(batch, self.omega_window - 1, width)
+        if self.sees:
+            state["halo"] = self.query.weight.new_zeros(batch, self.sees, self.query.in_features)
         return state
 
     def __call__(self, x: Tensor, state: State | None = None, **options: Any) -> tuple[Tensor, State]:
@@ -194,11 +204,11 @@ class Memory(nn.Module):
         seen = x if halo is None else torch.cat([halo.to(x.dtype), x], 1)
         gates = self._gates(x, screen)
         self.written = gates["write"].mean(-1)
-        q = self._queries(x) if output else None
+        q = self._queries(seen[:, self.omega_window - 1 :]) if output else None
         y, state = self._sparse(state, seen, q, gates)
         if halo is not None:
             state["halo"] = seen[:, -halo.shape[1] :].clone()  # a view would keep the whole block alive
-        return (self.out(y.flatten(2)) if output else x), state
+        return (self._output(y, x) if output else x), state
 
     @property
     def closes(self) -> bool:
@@ -211,8 +221,8 @@ class Memory(nn.Module):
         return self.written.mean()
 
     def retrieve(self, x: Tensor, state: State) -> Tensor:
-        """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]."""
-        return self.out(self._read(state, self._queries(x)).flatten(2))
+        """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]. Not with short convolutions."""
+        return self._output(self._read(state, self._queries(x)), x)
 
     def _gates(self, x: Tensor, screen: Tensor | None = None) -> dict[str, Tensor]:
         """Gates and constants [B, T, H] or [B, T, H, n] of tokens x [B, T, D]."""
@@ -243,11 +253,21 @@ class Memory(nn.Module):
         x = x.unflatten(-1, (self.n_heads, self.head_dim))
         return self.features(F.normalize(x, dim=-1, eps=1e-6) if self.unit_keys else x)
 
+    def _project(self, name: str, x: Tensor) -> Tensor:
+        """The "query", "key" or "value" of tokens x, [B, convolved + T, D] -> [B, T, C]."""
+        y = getattr(self, name)(x)
+        return y if self.around is None else self.around.projected(name, y)
+
     def _queries(self, x: Tensor) -> Tensor:
-        return self._address(self.query(x))
+        return self._address(self._project("query", x))
+
+    def _output(self, y: Tensor, x: Tensor) -> Tensor:
+        """Reads y [B, T, H, V] of tokens x as the layer's output [B, T, D]."""
+        return self.out(y.flatten(2) if self.around is None else self.around.output(y, x))
 
     def _pairs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._address(self.key(x)), self.value(x).unflatten(-1, (self.n_heads, self.head_dim))
+        value = self._project("value", x).unflatten(-1, (self.n_heads, self.head_dim))
+        return self._address(self._project("key", x)), value
 
     def _sparse(self, state, seen, q, gates):
         """Stretches without an event are read at once; blocks with events token by token (or chunkwise).
@@ -265,7 +285,7 @@ class Memory(nn.Module):
             start, stop = start * EVENT_BLOCK, min(stop * EVENT_BLOCK, length)
             if q is not None and quiet < start:
                 outputs.append(self._read(state, q[:, quiet:start]))
-            k, v = self._pairs(seen[:, start : stop + self.omega_window - 1])
+            k, v = self._pairs(seen[:, start : stop + self.sees])
             part = {name: gate[:, start:stop] for name, gate in gates.items()}
             here = None if q is None else q[:, start:stop]
             if count is None:

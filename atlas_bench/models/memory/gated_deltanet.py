@@ -2,7 +2,8 @@
 
     M_t = a_t (I - b_t k_t k_t^T) M_{t-1} + b_t k_t v_t^T          arXiv 2412.06464 eq. (10), M as [K, V]
 
-b = w (the write gate), a = 1 - w f (f: forget gate), so that a closed token has b = 0 and a = 1.
+b = w (the write gate), a = 1 - w f (f: forget gate), so that a closed token has b = 0 and a = 1. With
+negative_eigenvalues b is doubled, so that I - b k k^T has eigenvalues down to -1 and can reflect: arXiv 2411.12537.
 
 printed=true: b = sigmoid(.), the gate `lr`, and a = exp(-A softplus(.)), Mamba-2's (arXiv 2405.21060), to which the
 paper refers: the softplus is the gate `dt`, and A > 0, a number per head, the constant `rate`. Every token is written.
@@ -25,9 +26,12 @@ class GatedDeltaNet(Memory):
     kernel = "events, omega"
     together = TOGETHER
 
-    def __init__(self, d_model: int, n_heads: int, head_dim: int, *, printed: bool = False):
+    def __init__(
+        self, d_model: int, n_heads: int, head_dim: int, *, negative_eigenvalues: bool = False, printed: bool = False
+    ):
         forms = {"gates": self.printed_gates, "constants": self.printed_constants} if printed else {}
         super().__init__(d_model, n_heads, head_dim, **forms)
+        self.most = 2 if negative_eigenvalues else 1
         self.printed = printed
 
     def init_state(self, batch: int) -> State:
@@ -37,8 +41,8 @@ class GatedDeltaNet(Memory):
         """a and b [..] of a token; with a screen, the share w of them that it lets through."""
         write = gates["write"]
         if not self.printed:
-            return retention(gates), write
-        return 1 + write * torch.expm1(-gates["rate"] * gates["dt"]), write * gates["lr"]
+            return retention(gates), self.most * write
+        return 1 + write * torch.expm1(-gates["rate"] * gates["dt"]), self.most * write * gates["lr"]
 
     def write(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
         a, b = (share[..., None, None] for share in self.shares(gates))

@@ -339,11 +339,11 @@ class InnerOptimizer(Memory):
         seen = torch.cat([tail[:, tail.shape[1] - halo - pending :].to(x.dtype), x], 1)
         gates = self._gates(seen[:, halo:])
         self.written = gates["write"][:, pending:].mean(-1)
-        q = self._address(self.query(seen[:, halo:])) if output else None
+        q = self._queries(seen[:, halo:]) if output else None
         y, state = self._chunks(state, seen, q, gates)
         state["tail"] = torch.cat([tail.to(x.dtype), x], 1)[:, -tail.shape[1] :].clone()  # lets the block go
         state["open"] = torch.full_like(is_open, (pending + x.shape[1]) % self.chunk_size)
-        return (self.out(y[:, pending:].flatten(2)) if output else x), state
+        return (self._output(y[:, pending:], x) if output else x), state
 
     def _chunks(self, state: State, seen: Tensor, q: Tensor | None, gates: dict[str, Tensor]):
         """From an anchor on: chunks without an open gate are only read. The state returned is the last anchor."""

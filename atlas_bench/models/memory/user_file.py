@@ -12,6 +12,7 @@ import torch
 from atlas_bench.errors import UserError
 from atlas_bench.files import user_file
 from atlas_bench.models.memory.base import Memory
+from atlas_bench.models.memory.surroundings import build
 
 NO_WRITE_GATE = "`gates` has no 'write', the gate that the base puts in front of step(); add \"write\": -0.6"
 
@@ -38,7 +39,7 @@ def load(typed: str | Path) -> tuple[str, type[Memory], bytes]:
 def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -> Memory:
     """A small memory of the variant; UserError where it cannot be built with these options."""
     try:
-        return variant(32, 2, 16, **options)
+        return build(variant, 32, 2, 16, options)
     except UserError:
         raise
     except Exception as error:
