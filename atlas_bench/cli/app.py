@@ -170,6 +170,52 @@ def report(
 @app.command(
     cls=config.Command,
     epilog=_examples(
+        "show runs 3 --task babilong:qa2 --len 16K --model atlas-nano",
+        "show results/five.jsonl 0 --task babilong:qa3 --len 10M --model atlas-nano",
+    ),
+)
+def show(
+    path: opt.ShownRecords,
+    index: opt.Index,
+    task: opt.ShownTask = None,
+    length: opt.ShownLength = None,
+    model: opt.ShownModel = None,
+    seed: opt.ShownSeed = None,
+    data: opt.ShownData = None,
+    background: opt.ShownBackground = None,
+    prompt: opt.ShownPrompt = None,
+    samples: opt.ShownSamples = None,
+    weights: opt.ShownWeights = None,
+    tokenizer: opt.ShownTokenizer = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Show one question of a record, what surrounds it, and the answer.
+
+    The context is made again from the record's own fields and checked against its row: the prompt's ends and the text
+    around its facts are printed, with the number of tokens between them. The options choose one record of several.
+    """
+    from atlas_bench import registry
+    from atlas_bench.cli import show as shown
+    from atlas_bench.results import store
+    from atlas_bench.running import plan, remake
+    from atlas_bench.units import parse_length
+
+    name, subset = registry.parted(task or "")
+    if registry.is_file(name):  # the user typed it, so it may be executed
+        task = plan.parse_task(name)[0][0] + ("" if subset is None else f":{subset}")
+    wanted = {
+        "--task": task, "--len": None if length is None else parse_length(length), "--model": model, "--seed": seed,
+        "--data": remake.kind(data), "--background": remake.kind(background), "--prompt": prompt, "--samples": samples,
+        "--weights": weights and weights[:8],
+    }  # fmt: skip
+    record = remake.choose(store.scan(path, output.warn), wanted)
+    found = remake.remake(record, index, data=data, background=background, tokenizer=tokenizer)
+    output.show(found, as_json, shown.lines)
+
+
+@app.command(
+    cls=config.Command,
+    epilog=_examples(
         "compare atlas-nano omeganet-nano --task babilong:qa1 --len 1K,4K",
         "compare titans ./my_memory.py --task mqar:8 --len 1K --train 2M",
     ),
