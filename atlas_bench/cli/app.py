@@ -136,11 +136,13 @@ def run(
     epilog=_examples(
         "report runs",
         "report runs -o leaderboard.html",
+        "report runs -o leaderboard.html --answers answers.html",
     ),
 )
 def report(
     paths: opt.Records,
     out: opt.ReportFile = None,
+    answers: opt.AnswersFile = _report.answers,
     form: opt.Form = _report.format,
     threshold: opt.Threshold = _report.threshold,
     no_published: opt.NoPublished = not _report.published,
@@ -150,17 +152,22 @@ def report(
 ) -> None:
     """Show results, models x lengths: as a table or a page.
 
-    With -o in a file, whose suffix says the form: .html is one page to open in a browser.
+    With -o in a file, whose suffix says the form: .html is one page to open in a browser. With --answers every answer
+    is written too, as a page of its own, with filters.
     """
     from atlas_bench.results import report as results
     from atlas_bench.units import share_of
 
     output_file.check(out)
+    output_file.check(answers, "--answers")
     form = results.chosen({"--json": "json" if as_json else None, f"--format {form}": form}, out)
-    text = results.main(
-        paths, form=form, threshold=share_of(threshold), published=not no_published, models=model or [],
-        tasks=[each for typed in task or [] for each in typed.split(",")], warn=output.warn, command=config.typed(),
+    text, pages = results.with_answers(
+        paths, answers, leaderboard=out if form == "html" else None, form=form, threshold=share_of(threshold),
+        published=not no_published, tasks=[each for typed in task or [] for each in typed.split(",")],
+        models=model or [], warn=output.warn, command=config.typed(),
     )  # fmt: skip
+    for file, html in pages.items():
+        output.write(file, html)
     if out:
         output.write(out, text)
     else:  # what goes into files is UTF-8, whatever the terminal's is
@@ -171,7 +178,7 @@ def report(
     cls=config.Command,
     epilog=_examples(
         "show runs 3 --task babilong:qa2 --len 16K --model atlas-nano",
-        "show results/five.jsonl 0 --task babilong:qa3 --len 10M --model atlas-nano",
+        "show runs/babilong.jsonl 0 --len 10M --json",
     ),
 )
 def show(

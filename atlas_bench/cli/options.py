@@ -250,6 +250,10 @@ ModelFolder = Annotated[Path, _written(metavar="FOLDER", help="Folder of the mod
 ReportFile = Annotated[
     Path | None, _written("-o", "--out", metavar="FILE", help="Write it, in the form of its suffix.")
 ]
+AnswersFile = Annotated[
+    Path | None,
+    _written("--answers", metavar="FILE.html", help="Write every answer as a page, too.", callback=_page),
+]
 Page = Annotated[
     Path | None, _written("-o", "--page", metavar="FILE.html", help="Write it as a page, too.", callback=_page)
 ]
