@@ -8,8 +8,8 @@
   const plural = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
   function apply() {
-    const { task, length, model, verdict } = Object.fromEntries(new FormData(form));
-    const wanted = { task, length, model };
+    const { task, at, model, verdict } = Object.fromEntries(new FormData(form));
+    const wanted = { task, at, model };
     const rows = verdict ? `tbody tr.${verdict}` : "tbody tr";
     let shown = 0, answers = 0;
     main.dataset.verdict = verdict;

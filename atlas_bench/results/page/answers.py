@@ -65,6 +65,7 @@ def pages(
     leaderboard: str = "",
     title: str = "Answers",
     command: str = "",
+    part_bytes: int = PART_BYTES,
 ) -> Written:
     """All answers of some records, by task, length and model.
 
@@ -72,9 +73,10 @@ def pages(
     folder       address of the parts' folder as seen from the leaderboard, 'all/', '' where they stand beside it
     leaderboard  address of the page that shows the scores, '' for none
     command      what made it, for the foot of the page
+    part_bytes   after which a part ends
     """
     sections = sorted((_section(record) for record in records), key=lambda section: section.order)
-    parts = list(_parts(sections)) or [[]]
+    parts = list(_parts(sections, part_bytes)) or [[]]
     names = [name, *(_numbered(name, number) for number in range(2, len(parts) + 1))]
     listed = [
         {"href": quote(file), "records": len(part), "answers": sum(each.answers for each in part), "of": _range(part)}
@@ -102,13 +104,13 @@ def pages(
     return Written(files, links)
 
 
-def _parts(sections: Iterable[Section]) -> Iterator[list[Section]]:
+def _parts(sections: Iterable[Section], part_bytes: int) -> Iterator[list[Section]]:
     part: list[Section] = []
     size_bytes = 0
     for section in sections:
         part.append(section)
         size_bytes += len(section.html.encode())
-        if size_bytes >= PART_BYTES:
+        if size_bytes >= part_bytes:
             yield part
             part, size_bytes = [], 0
     if part:
