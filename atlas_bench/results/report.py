@@ -93,7 +93,7 @@ def with_answers(
 
     The other arguments are main()'s. Nothing is written.
     """
-    chosen = {"tasks": tasks, "models": models, "command": command}
+    chosen: dict[str, Any] = {"tasks": tasks, "models": models, "command": command}
     if file is None:
         return main(source, warn=warn, **chosen, **options), {}
     if leaderboard is not None and file.resolve() == leaderboard.resolve():

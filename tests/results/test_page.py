@@ -314,6 +314,20 @@ def test_figures_stop_at_their_share_of_the_page(make, monkeypatch):
     assert "No further figures" in text
 
 
+def test_each_panel_has_its_first_figure_before_any_has_a_second(make, monkeypatch):
+    models = ("atlas", "titans")
+    board = board_of(
+        make(subset=f"qa{i}", length=length, model=model)
+        for i in range(1, 5)
+        for length in (1000, 2000)
+        for model in models
+    )
+    monkeypatch.setattr(build, "FIGURES", 8000)
+    text = page.leaderboard(board, published=False)
+    drawn = [panel.count("<svg") for panel in text.split('<section class="panel"')[1:]]
+    assert min(drawn) == 1 and sum(drawn) < 12
+
+
 def test_the_page_waits_for_neither_torch_nor_matplotlib():
     code = "import sys, atlas_bench.results.page; print({'torch', 'matplotlib', 'scipy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
