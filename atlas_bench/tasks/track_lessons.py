@@ -43,7 +43,11 @@ class TrackLessons:
         return [TrackLessons(self.make, self.words, 0, purpose="examination")]
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
-        """One stream of `length` tokens in segments; each token is free to be written, since each changes the state."""
+        """One stream of `length` tokens in segments; symbols that change the state are free to be written.
+
+        A symbol that changes nothing, the 0 of parity, is not free: gates learn to close on it, and what a memory never
+        touches holds for any length.
+        """
         subset = self.rng.choice(sorted(self.make))
         stream = self.make[subset](self.words, length, f"track {self.purpose} {self.rng.getrandbits(128)}")
         for start in range(0, length, segment):
@@ -54,4 +58,4 @@ class TrackLessons:
                 scored=stream.scored(start, stop) & (answers != NONE),
                 kind=subset,
             )
-            yield Segment(stream.read(start, stop), (), free=np.ones(stop - start, dtype=bool), tags=tags)
+            yield Segment(stream.read(start, stop), (), free=stream.changes(start, stop), tags=tags)

@@ -22,6 +22,7 @@ from atlas_bench.tasks.pairs import Vocabulary, seed_of
 
 NONE = -1  # in place of an answer where nothing is asked
 BLOCK = 4096  # steps of a stack's walk to a sum
+PIECE = 1 << 14  # tokens made at once, in int64
 PER_STEP = 8  # numbers of 32 bits that one step of Philox's counter gives
 NEAR_END = 256  # tokens at the end of a part of the stream, among which its question is chosen
 LEAST_STRINGS = 16  # halves of the largest strings, in a stream
@@ -42,9 +43,11 @@ class TaggedStream:
     def read(self, start: int, stop: int) -> np.ndarray:
         """Tokens [start, stop) as int32, cut at the ends of the stream."""
         start, stop = max(start, 0), min(stop, self.length)
-        if start >= stop:
-            return np.empty(0, dtype=np.int32)
-        return self.words.keys.tokens[self.symbols(start, stop)]
+        out = np.empty(max(stop - start, 0), dtype=np.int32)
+        for at in range(start, stop, PIECE):
+            piece = slice(at - start, min(at + PIECE, stop) - start)
+            out[piece] = self.words.keys.tokens[self.symbols(at, min(at + PIECE, stop))]
+        return out
 
     def symbols(self, start: int, stop: int) -> np.ndarray:
         """Numbers of the symbols in the places [start, stop)."""
@@ -56,6 +59,10 @@ class TaggedStream:
 
     def scored(self, start: int, stop: int) -> np.ndarray:
         """Whether the answer in each place takes more than its own symbol and a good guess; bool."""
+        return np.ones(stop - start, dtype=bool)
+
+    def changes(self, start: int, stop: int) -> np.ndarray:
+        """Whether the symbol in each place changes what later answers are; bool."""
         return np.ones(stop - start, dtype=bool)
 
     def needs(self, place: int) -> int:
@@ -101,6 +108,10 @@ class GroupWord(TaggedStream):
         """x_t = s_(t-1)^-1 s_t."""
         states = self.answers(start - 1, stop) if start else np.append(0, self.answers(0, stop))
         return quotients(self.group)[states[:-1], states[1:]]
+
+    def changes(self, start: int, stop: int) -> np.ndarray:
+        """All but the identity."""
+        return self.symbols(start, stop) != 0
 
     def answers(self, start: int, stop: int) -> np.ndarray:
         """s_t."""
@@ -296,7 +307,7 @@ def _last_rise(heights: np.ndarray) -> np.ndarray:
     order = after.astype(np.int16).argsort(kind="stable")  # height by height, each in the order of the steps
     grouped, rank = after[order], np.arange(len(after))
     last = np.maximum.accumulate(np.where(rises[order], rank, NONE))
-    first = np.searchsorted(grouped, np.arange(grouped[-1] + 1))[grouped]  # of its height
+    first = np.searchsorted(grouped, np.arange(after.max(initial=0) + 1))[grouped]  # of its height
     found = np.empty(len(after), dtype=np.int64)
     found[order] = np.where((last >= first) & (grouped > 0), order[last], NONE)
     return found
