@@ -212,11 +212,14 @@ def typed_memory(spec: str, *, feed: bool = True) -> tuple[str, dict[str, Any]]:
 def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Every option of a memory, those given over the class's defaults, and those given of the block around it.
 
-    A model's card says them all, so that a later default changes no model. Raises UserError for an option
-    that the memory does not have, and for a value of another type than its default.
+    A model's card says them all, so that a later default changes no model; a default may depend on whether the rule is
+    `printed` (memory/inner_optimizer.py). Raises UserError for an option that the memory does not have, and for a value
+    of another type than its default.
     """
     variant = memory(name)
     own = {} if variant is None else _keywords(variant)
+    printed = bool((given or {}).get("printed"))
+    own |= {option: values[printed] for option, values in getattr(variant, "forms", {}).items() if option in own}
     around = {} if variant is None else _load("atlas_bench.models.memory.surroundings:OPTIONS")
     known = {**around, **own}
     for option, value in (given or {}).items():

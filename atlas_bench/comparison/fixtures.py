@@ -31,7 +31,8 @@ def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> 
     """A function that makes equal memories of the variant, none of whose weights is zero.
 
     write_bias  of the write gate: -3 opens it on half of random tokens, by a tenth on average; 5 wholly on all
-    gate_std    of the weights of all other gates
+    gate_std    of the weights of all other gates; a third of it where every token is written: nothing bounds such a
+                rule's steps, and its gates stay near where they begin
     """
 
     def build(
@@ -44,8 +45,9 @@ def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> 
             for name, parameter in memory.named_parameters():
                 if parameter.dim() > 1 and not name.startswith("gate.") and not parameter.any():
                     parameter.normal_(std=0.2)  # outputs and fast weights begin at zero
+            std = gate_std if memory.closes else gate_std / 3
             for linear in memory.gate.values():
-                linear.weight.normal_(std=gate_std)
+                linear.weight.normal_(std=std)
             if "write" in memory.gate:
                 write = memory.gate["write"]
                 # of one length for every head: how many tokens it opens on is then no matter of chance

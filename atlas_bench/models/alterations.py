@@ -115,7 +115,8 @@ def _keep_first_degree(memory: Memory) -> None:
 GATES = {  # pattern of gates' names -> name and effect of holding them, and at what; 0 where nothing is said
     r"lag[1-9]\d*": ("window=1", "a step fits its newest token alone"),
     "momentum": ("momentum=off", "a step takes nothing from the steps before it"),
-    "forget": ("forgetting=off", "nothing fades: retention is 1"),
+    "lag0": ("newest=1", "the newest token of a window counts in full", 1.0),
+    "forget|dt": ("forgetting=off", "nothing fades: retention is 1"),
     "lr": ("lr=1", "every step has full size", 1.0),
 }
 INGREDIENTS = (

@@ -202,7 +202,8 @@ def step(
         costly = torch.from_numpy(~np.stack(free))
         gates, screen = model.written(), model.screen.gates if screened else torch.zeros(1, 1)
         written, opened = written + float(gates.detach().sum()), opened + float(screen.detach().sum())
-        paid = paid + (recipe.write_cost * gates * costly).sum() / len(rows)
+        if gates.requires_grad:  # a rule that writes every token has nothing to save
+            paid = paid + (recipe.write_cost * gates * costly).sum() / len(rows)
         if costs_grow(progress, recipe):
             paid = paid + (recipe.screen_cost * screen * costly).sum() / len(rows)
         read += tokens.numel()

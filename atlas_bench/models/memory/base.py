@@ -58,6 +58,9 @@ class Gate(NamedTuple):
         return n_heads, self.per if isinstance(self.per, int) else head_dim
 
 
+ALWAYS = Gate(0.0, form=torch.ones_like)  # as "write": every token is written, and nothing is learnt of it
+
+
 class Memory(nn.Module):
     """Base of all memories: [B, T, D] in, [B, T, D] and the new state out.
 
@@ -94,7 +97,8 @@ class Memory(nn.Module):
     ):
         super().__init__()
         self.gates = {
-            name: gate if isinstance(gate, Gate) else Gate(gate) for name, gate in (gates or self.gates).items()
+            name: gate if isinstance(gate, Gate) else Gate(gate)
+            for name, gate in (self.gates if gates is None else gates).items()
         }
         self.constants = dict(self.constants if constants is None else constants)
         if "write" in self.gates and self.gates["write"].per != "head":
@@ -110,10 +114,11 @@ class Memory(nn.Module):
             self.query.weight.copy_(self.key.weight)
         self.value = nn.Linear(d_model, inner, bias=False)
         shapes = {name: gate.shape(n_heads, head_dim) for name, gate in {**self.gates, **self.constants}.items()}
-        self.gate = nn.ModuleDict({name: nn.Linear(d_model, math.prod(shapes[name])) for name in self.gates})
-        for name, gate in self.gates.items():
-            nn.init.normal_(self.gate[name].weight, std=0.02)
-            nn.init.constant_(self.gate[name].bias, gate.bias)
+        learnt = [name for name, gate in self.gates.items() if gate != ALWAYS]
+        self.gate = nn.ModuleDict({name: nn.Linear(d_model, math.prod(shapes[name])) for name in learnt})
+        for name, linear in self.gate.items():
+            nn.init.normal_(linear.weight, std=0.02)
+            nn.init.constant_(linear.bias, self.gates[name].bias)
         self.constant = nn.ParameterDict(
             {name: nn.Parameter(torch.full(shapes[name], gate.bias)) for name, gate in self.constants.items()}
         )
@@ -206,6 +211,11 @@ class Memory(nn.Module):
         return (self._output(y, x) if output else x), state
 
     @property
+    def closes(self) -> bool:
+        """Whether its write gate can be 0, so that a token changes nothing."""
+        return self.gates["write"] != ALWAYS
+
+    @property
     def write_rate(self) -> Tensor:
         """Mean write gate of the last call."""
         return self.written.mean()
@@ -216,16 +226,18 @@ class Memory(nn.Module):
 
     def _gates(self, x: Tensor, screen: Tensor | None = None) -> dict[str, Tensor]:
         """Gates and constants [B, T, H] or [B, T, H, n] of tokens x [B, T, D]."""
-        layers = self.gate.values()
-        logits = dict(
-            zip(self.gate, project(x, *layers).split([linear.out_features for linear in layers], -1), strict=True)
-        )
-        if self.gate_noise:
+        layers, logits = self.gate.values(), {}
+        if layers:
+            parts = project(x, *layers).split([linear.out_features for linear in layers], -1)
+            logits = dict(zip(self.gate, parts, strict=True))
+        if self.gate_noise and "write" in logits:
             logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
         gates = {}
         for name, gate in self.gates.items():
-            logit = logits[name] if gate.per == "head" else logits[name].unflatten(-1, (self.n_heads, -1))
-            gates[name] = gate.form(logit)
+            logit = logits.get(name)
+            if logit is None:  # ALWAYS, or what was put in its place
+                logit = x.new_zeros(*x.shape[:2], self.n_heads)
+            gates[name] = gate.form(logit if gate.per == "head" else logit.unflatten(-1, (self.n_heads, -1)))
         for name, gate in self.constants.items():
             value = gate.form(self.constant[name])
             gates[name] = value.expand(*x.shape[:2], *value.shape)
