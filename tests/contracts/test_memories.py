@@ -26,7 +26,9 @@ OPTIONS = [  # that change what a step or a state is
 ]
 SLOW = ("atlas++", "surprise-omeganet")  # as printed; `atlas` goes the same ways
 PRINTED = [  # every token is written: none is closed, and none is skipped
-    pytest.param(f"{name}:printed=true", marks=[pytest.mark.slow] if name in SLOW else []) for name in MEMORIES
+    pytest.param(f"{name}:printed=true", marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in MEMORIES
+    if "printed" in registry.memory_options(name)
 ]
 
 
