@@ -45,9 +45,8 @@ def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> 
             for name, parameter in memory.named_parameters():
                 if parameter.dim() > 1 and not name.startswith("gate.") and not parameter.any():
                     parameter.normal_(std=0.2)  # outputs and fast weights begin at zero
-            std = gate_std if memory.closes else gate_std / 3
             for linear in memory.gate.values():
-                linear.weight.normal_(std=std)
+                linear.weight.normal_(std=gate_std if memory.closes else gate_std / 3)
             if "write" in memory.gate:
                 write = memory.gate["write"]
                 # of one length for every head: how many tokens it opens on is then no matter of chance

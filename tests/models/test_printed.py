@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from atlas_bench import registry
 from atlas_bench.comparison import verify
 from atlas_bench.errors import UserError
+from atlas_bench.models.alterations import alterations
+from atlas_bench.models.decoder import Config, Decoder
 from tests.models.test_equations import EQUATIONS as NEWER
 
 LENGTH = 24  # more than a mini-batch of TTT
@@ -374,3 +376,17 @@ def test_what_diverges_as_printed_is_a_remark_that_says_so():
     said = verify.finite(verify.builder(registry.memory("dla"), registry.memory_options("dla", {"printed": True})))
     assert isinstance(said, verify.Remark) and "as printed, nothing bounds a step" in said
     assert verify.finite(verify.builder(registry.memory("titans"), {"printed": True})) is None
+
+
+@torch.no_grad()
+def test_a_rule_as_printed_takes_part_in_probing():
+    """Its gates can be held one by one, and its memory can be closed though it has no write gate."""
+    config = Config("atlas", registry.memory_options("atlas", {"printed": True}), vocab_size=64, d_model=32, n_heads=2)
+    decoder, tokens = Decoder(config), torch.arange(40).view(1, 40)
+    found = {each.name: each for each in alterations(decoder)}
+    assert {"muon=off", "momentum=off", "newest=1", "window=1", "memory=closed"} <= set(found)
+    found["memory=closed"].apply(decoder)
+    _, state = decoder(tokens)
+    memory = decoder.blocks[0].memory
+    start = memory.start(1)
+    assert all(torch.equal(state[0]["memory"][name], start[name]) for name in memory.init_state(1))
