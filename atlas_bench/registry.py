@@ -219,8 +219,8 @@ def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[st
     """Every option of a memory, those given over the class's defaults, and those given of the block around it.
 
     A model's card says them all, so that a later default changes no model; a default may depend on whether the rule is
-    `printed` (memory/inner_optimizer.py). Raises UserError for an option
-    that the memory does not have, and for a value of another type than its default.
+    `printed` (memory/inner_optimizer.py). Raises UserError for an option that the memory does not have, and for a value
+    of another type than its default.
     """
     variant = memory(name)
     own = {} if variant is None else _keywords(variant)

@@ -22,15 +22,13 @@ OPTIONS = [  # that change what a step or a state is
     "deltaproduct:short_conv=2",
     "comba:short_conv=2",
     "titans:output_norm=true,chunk_size=8",
-    "yaad:printed=true",  # moneta's printed form is not finite on random tokens
     "moneta:p=2,q=2",
-    *(f"{name}:printed=true" for name in MEMORIES if issubclass(registry.memory(name), MatrixMemory)),
 ]
 SLOW = ("atlas++", "surprise-omeganet")  # as printed; `atlas` goes the same ways
 PRINTED = [  # every token is written: none is closed, and none is skipped
     pytest.param(f"{name}:printed=true", marks=[pytest.mark.slow] if name in SLOW else [])
     for name in MEMORIES
-    if not registry.memory(name)(32, 2, 16, printed=True).closes
+    if "printed" in registry.memory_options(name)
 ]
 
 

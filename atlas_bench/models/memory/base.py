@@ -213,7 +213,7 @@ class Memory(nn.Module):
     @property
     def closes(self) -> bool:
         """Whether its write gate can be 0, so that a token changes nothing."""
-        return self.gates.get("write") != ALWAYS
+        return self.gates.get("write", ALWAYS) != ALWAYS
 
     @property
     def write_rate(self) -> Tensor:

@@ -4,7 +4,7 @@
                                                                                                         arXiv 2506.02475
 
 c in (0, 1) and d are learnt constants of a head: c is how much of what is stored is fed back, d makes queries unlike
-keys. Safe: b = w, the write gate, a = 1 - w f. printed: w is 1, b = sigmoid(.), a = exp(-rate dt). d begins at 0.02,
+keys. Safe: b = w, the write gate, a = 1 - w f. printed: w = 1, b = sigmoid(.), a = exp(-rate dt). d begins at 0.02,
 which the authors' code recommends for small models. At its other value, 1, y would be 0 as long as queries equal keys,
 and here they do at first.
 """
@@ -14,10 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from atlas_bench.models.memory.base import Gate
+from atlas_bench.models.memory.base import ALWAYS, Gate
 from atlas_bench.models.memory.matrix import (
     DT,
-    OPEN,
     RATE,
     SIGMOID,
     MatrixMemory,
@@ -33,7 +32,7 @@ class Comba(MatrixMemory):
 
     gates = {"write": -0.6, "forget": -2.5}
     constants = {"feedback": Gate(1.0, form=torch.sigmoid), "correction": Gate(0.02, form=torch.positive)}
-    printed_gates = {"write": OPEN, "lr": SIGMOID, "dt": DT}
+    printed_gates = {"write": ALWAYS, "lr": SIGMOID, "dt": DT}
     printed_constants = {**constants, "rate": RATE}
 
     def update(self, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> Update:

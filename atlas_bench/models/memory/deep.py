@@ -16,10 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from atlas_bench.kernels.anchored.maps import MLP, Normed, PlainGeluMLP
-from atlas_bench.models.memory.base import Gate, Memory, State
-from atlas_bench.models.memory.matrix import OPEN, SIGMOID
+from atlas_bench.models.memory.base import ALWAYS, Gate, Memory, State
+from atlas_bench.models.memory.matrix import SIGMOID
 
-START = {"W1": 0.1, "W2": 1.5}  # standard deviation of the learnt weights that a stream begins with
+STEEPNESS = 10.0
+START = {"W1": 0.5, "W2": 1.5}  # standard deviation of the learnt weights that a stream begins with
+
+
+def smooth_sign(error: Tensor) -> Tensor:
+    """tanh(10 e), in the place of sign(e), which has no gradient: the paper's remark 5."""
+    return torch.tanh(STEEPNESS * error)
 
 
 class DeepMemory(Memory):
@@ -31,7 +37,7 @@ class DeepMemory(Memory):
 
     gates: Mapping[str, float | Gate] = {"write": -0.6, "forget": -2.5, "lr": 2.0}
     printed_gates: Mapping[str, float | Gate] = {
-        "write": OPEN, "forget": SIGMOID._replace(bias=-5.0), "lr": SIGMOID._replace(bias=-3.0),
+        "write": ALWAYS, "forget": SIGMOID._replace(bias=-5.0), "lr": SIGMOID._replace(bias=-5.0),
     }  # fmt: skip
 
     def __init__(self, d_model: int, n_heads: int, head_dim: int, *, expansion: int = 2, printed: bool = False):

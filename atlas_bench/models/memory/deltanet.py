@@ -3,7 +3,7 @@
     M_t = (I - b_t k_t k_t^T) M_{t-1} + b_t k_t v_t^T              arXiv 2406.06484 eq. (2) transposed, M as [K, V]
 
 b = w, the write gate: what is kept of the old value and what is written of the new are one number. printed=true: b is
-a sigmoid of x_t, `lr`, as the paper has it, and never 0. With negative_eigenvalues b is doubled, so that I - b k k^T
+a sigmoid of x_t, `lr`, as the paper has it, and never 0. With negative_eigenvalues b is twice that, so that I - b k k^T
 has eigenvalues down to -1 and can reflect: arXiv 2411.12537.
 """
 

@@ -4,7 +4,7 @@
 
 n products of reflections (b up to 2, eigenvalues down to -1) are any orthogonal matrix of n mirrors: permutations, and
 so state tracking. a is the gated form's; forgetting=false leaves it out. Safe: b_i = w l_i, or 2 w l_i with negative
-eigenvalues, w the write gate and l a hard sigmoid per step; a = 1 - w f. printed: w is 1, l = sigmoid(.),
+eigenvalues, w the write gate and l a hard sigmoid per step; a = 1 - w f. printed: w = 1, l = sigmoid(.),
 a = exp(-rate dt). n = 1 is Gated DeltaNet, or DeltaNet.
 """
 
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atlas_bench.errors import UserError
-from atlas_bench.models.memory.base import Gate
-from atlas_bench.models.memory.matrix import DT, OPEN, RATE, SIGMOID, MatrixMemory, Update, retained, step_size
+from atlas_bench.models.memory.base import ALWAYS, Gate
+from atlas_bench.models.memory.matrix import DT, RATE, SIGMOID, MatrixMemory, Update, retained, step_size
 
 
 class DeltaProduct(MatrixMemory):
@@ -29,7 +29,7 @@ class DeltaProduct(MatrixMemory):
         if steps < 1:
             raise UserError(f"steps is {steps}. Give 1 or more.")
         self.gates = {"write": -0.6, "lr": Gate(0.0, per=steps)} | ({"forget": -2.5} if forgetting else {})
-        self.printed_gates = {"write": OPEN, "lr": SIGMOID._replace(per=steps)} | ({"dt": DT} if forgetting else {})
+        self.printed_gates = {"write": ALWAYS, "lr": SIGMOID._replace(per=steps)} | ({"dt": DT} if forgetting else {})
         self.printed_constants = {"rate": RATE} if forgetting else {}
         super().__init__(d_model, n_heads, head_dim, printed=printed)
         self.steps, self.most = steps, 2 if negative_eigenvalues else 1

@@ -2,11 +2,11 @@
 
     M_t = a_t (I - b_t k_t k_t^T) M_{t-1} + b_t k_t v_t^T          arXiv 2412.06464 eq. (10), M as [K, V]
 
-b = w (the write gate), a = 1 - w f (f: forget gate), so that a closed token has b = 0 and a = 1. With
-negative_eigenvalues b is doubled, so that I - b k k^T has eigenvalues down to -1 and can reflect: arXiv 2411.12537.
+b = w (the write gate), a = 1 - w f (f: forget gate), so that a closed token has b = 0 and a = 1.
 
 printed=true: b = sigmoid(.), the gate `lr`, and a = exp(-A softplus(.)), Mamba-2's (arXiv 2405.21060), to which the
 paper refers: the softplus is the gate `dt`, and A > 0, a number per head, the constant `rate`. Every token is written.
+With negative_eigenvalues b is twice that, so that I - b k k^T has eigenvalues down to -1 and can reflect: 2411.12537.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ class GatedDeltaNet(Memory):
     ):
         forms = {"gates": self.printed_gates, "constants": self.printed_constants} if printed else {}
         super().__init__(d_model, n_heads, head_dim, **forms)
-        self.most = 2 if negative_eigenvalues else 1
-        self.printed = printed
+        self.printed, self.most = printed, 2 if negative_eigenvalues else 1
 
     def init_state(self, batch: int) -> State:
         return {"M": self.key.weight.new_zeros(batch, self.n_heads, self.head_dim, self.head_dim)}

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.models.memory.base import Gate
-from atlas_bench.models.memory.matrix import OPEN, MatrixMemory, Update, one_step, retained
+from atlas_bench.models.memory.base import ALWAYS, Gate
+from atlas_bench.models.memory.matrix import MatrixMemory, Update, one_step, retained
 
 TEMPERATURE = 16  # of the published decay
 
@@ -26,7 +26,7 @@ class GLA(MatrixMemory):
     """Gated linear attention (arXiv 2312.06635)."""
 
     gates = {"write": -0.6, "forget": Gate(-2.5, per="key")}
-    printed_gates = {"write": OPEN, "forget": Gate(0.0, per="key", form=forgotten)}
+    printed_gates = {"write": ALWAYS, "forget": Gate(0.0, per="key", form=forgotten)}
     printed_unit_keys = False
 
     def update(self, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> Update:

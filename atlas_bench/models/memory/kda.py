@@ -2,7 +2,7 @@
 
     M_t = (I - b_t k_t k_t^T) Diag(a_t) M_{t-1} + b_t k_t v_t^T                  Kimi Linear, arXiv 2510.26692 eq. (1)
 
-Safe: b = w, the write gate, a = 1 - w f. printed: w is 1, b = sigmoid(.), a = exp(-rate dt) with dt = softplus(.) per
+Safe: b = w, the write gate, a = 1 - w f. printed: w = 1, b = sigmoid(.), a = exp(-rate dt) with dt = softplus(.) per
 key channel and a rate per head (its low-rank projection of x is a full one here).
 """
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from atlas_bench.models.memory.base import Gate
+from atlas_bench.models.memory.base import ALWAYS, Gate
 from atlas_bench.models.memory.matrix import (
     DT,
-    OPEN,
     RATE,
     SIGMOID,
     MatrixMemory,
@@ -28,7 +27,7 @@ class KDA(MatrixMemory):
     """Kimi Delta Attention (arXiv 2510.26692)."""
 
     gates = {"write": -0.6, "forget": Gate(-2.5, per="key")}
-    printed_gates = {"write": OPEN, "lr": SIGMOID, "dt": DT._replace(per="key")}
+    printed_gates = {"write": ALWAYS, "lr": SIGMOID, "dt": DT._replace(per="key")}
     printed_constants = {"rate": RATE}
 
     def update(self, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> Update:

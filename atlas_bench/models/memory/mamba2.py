@@ -4,7 +4,7 @@
 
 B, C and X of the paper are k, q and v; M is its state h with A a scalar per head, discretised as Mamba's
 (2312.00752 eq. (4), B dt in place of its exact form, as the published layer has it). Safe: a = 1 - w f and no dt, the
-write gate w in front of v. printed: w is 1, dt = softplus(.), rate = exp(A) learnt, keys of any length. Left out: the
+write gate w in front of v. printed: w = 1, dt = softplus(.), rate = exp(A) learnt, keys of any length. Left out: the
 direct path D x around the memory, its short convolution and its gated norm, which are options of the block.
 """
 
@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from atlas_bench.models.memory.matrix import DT, OPEN, RATE, MatrixMemory, Update, one_step, retained
+from atlas_bench.models.memory.base import ALWAYS
+from atlas_bench.models.memory.matrix import DT, RATE, MatrixMemory, Update, one_step, retained
 
 
 class Mamba2(MatrixMemory):
     """Mamba-2 (arXiv 2405.21060): linear attention with a decay per head."""
 
     gates = {"write": -0.6, "forget": -2.5}
-    printed_gates = {"write": OPEN, "dt": DT}
+    printed_gates = {"write": ALWAYS, "dt": DT}
     printed_constants = {"rate": RATE}
     printed_unit_keys = False
 

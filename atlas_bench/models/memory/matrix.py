@@ -14,7 +14,7 @@ The same names mean the same in every variant:
     dt      forget = 1 - exp(-rate dt), the parametrisation of Mamba-2 and its successors; rate is a constant
 
 `printed=true` takes `printed_gates` and `printed_constants` in place of `gates` and `constants`: the papers'
-parametrisation, with a write gate that begins at exactly 1 (and then receives no gradient, so it stays there).
+parametrisation, and no write gate: every token is written (docs/printed.md).
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atlas_bench.kernels.delta.chunk import delta
-from atlas_bench.models.memory.base import TOGETHER, Gate, Memory, State, like
+from atlas_bench.models.memory.base import ALWAYS, TOGETHER, Gate, Memory, State, like
 
-OPEN = Gate(6.0)  # a hard sigmoid is 1 from 3 on: no write gate, unless training or a screen closes it
 SIGMOID = Gate(0.0, form=torch.sigmoid)
 DT = Gate(-4.6, form=F.softplus)  # dt = 0.01 at first; with RATE, 4 % are forgotten per token
 RATE = Gate(1.4, form=torch.exp)
@@ -58,7 +57,7 @@ class MatrixMemory(Memory):
     kernel = "events, delta"
     together = TOGETHER
     constants: Mapping[str, Gate] = {}
-    printed_gates: Mapping[str, float | Gate] = {"write": OPEN}
+    printed_gates: Mapping[str, float | Gate] = {"write": ALWAYS}
     printed_constants: Mapping[str, Gate] = {}
     printed_unit_keys = True  # whether the paper scales keys and queries to length 1
 

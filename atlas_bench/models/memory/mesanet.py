@@ -3,7 +3,7 @@
     H_t = a_t H_{t-1} + b_t k_t k_t^T,   G_t = a_t G_{t-1} + b_t k_t v_t^T,   y_t = q_t (H_t + L)^-1 G_t     2506.05233
 
 The ridge regression of all values on all keys, weighted by a and b; L = diag(ridge), 0.25 at least, is learnt. Safe:
-b = w, the write gate, a = 1 - w f. printed: w is 1, b = sigmoid(.), a = 1 - sigmoid(.). iterations=0 solves exactly;
+b = w, the write gate, a = 1 - w f. printed: w = 1, b = sigmoid(.), a = 1 - sigmoid(.). iterations=0 solves exactly;
 n > 0 takes n steps of conjugate gradients, as the paper does (30 in its experiments). State: [H | G], and the ridge.
 """
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from atlas_bench.kernels.conjugate_gradient import solve
 from atlas_bench.kernels.decay import decay
-from atlas_bench.models.memory.base import State
-from atlas_bench.models.memory.matrix import OPEN, SIGMOID, MatrixMemory, Update, one_step, retained, step_size
+from atlas_bench.models.memory.base import ALWAYS, State
+from atlas_bench.models.memory.matrix import SIGMOID, MatrixMemory, Update, one_step, retained, step_size
 
 
 class MesaNet(MatrixMemory):
     gates = {"write": -0.6, "forget": -2.5}
-    printed_gates = {"write": OPEN, "lr": SIGMOID, "forget": SIGMOID._replace(bias=-3.0)}
+    printed_gates = {"write": ALWAYS, "lr": SIGMOID, "forget": SIGMOID._replace(bias=-3.0)}
     together = 1  # every matrix of a dense block is made
 
     def __init__(self, d_model: int, n_heads: int, head_dim: int, *, iterations: int = 0, printed: bool = False):

@@ -5,19 +5,18 @@
 The slope is p sign(e) |e|^(p-1), with sign(e) as tanh(10 e) and |e| as sqrt(e^2 + 1e-6) (its remark 5); p = 3, q = 4.
 Each matrix has its own norm. Safe: a slope of e |e|^(p-2) below |e| = 1 and e above it, so that no step passes the
 error; A is divided by its norm only where that exceeds 1, since as printed W grows without limit as A shrinks; bounded
-steps. As printed it is soon not finite on random tokens.
+steps.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from atlas_bench.errors import UserError
 from atlas_bench.models.memory.base import State
-from atlas_bench.models.memory.deep import DeepMemory
+from atlas_bench.models.memory.deep import DeepMemory, smooth_sign
 
-STEEPNESS, SMALL = 10.0, 1e-6  # of the smooth sign and absolute value
+SMALL = 1e-6  # under the root of the smooth absolute value
 
 
 class Moneta(DeepMemory):
@@ -35,7 +34,7 @@ class Moneta(DeepMemory):
     def slope(self, error: Tensor, gates: dict[str, Tensor]) -> Tensor:
         size = (error.square() + SMALL).sqrt()
         if self.printed:
-            return self.p * torch.tanh(STEEPNESS * error) * size ** (self.p - 1)
+            return self.p * smooth_sign(error) * size ** (self.p - 1)
         return error * size.clamp(max=1.0) ** (self.p - 2)
 
     def weights(self, state: State) -> State:

@@ -5,7 +5,7 @@
 
 r is the removal key, k' the replacement key, b the in-context learning rate per key channel, R and B learnt constants
 per key channel. Removal reads M_{t-1} before its decay, so a token is two steps: remove, then write. Safe: b a hard
-sigmoid, a = 1 - w f, removal and writing multiplied by the write gate w. printed: w is 1, b = sigmoid(.),
+sigmoid, a = 1 - w f, removal and writing multiplied by the write gate w. printed: w = 1, b = sigmoid(.),
 a = exp(-e^-0.5 sigmoid(.)), keys of any length. Left out: the token shift, the bonus term that passes v_t around the
 memory, and low-rank forms of projections.
 """
@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.models.memory.base import Gate
-from atlas_bench.models.memory.matrix import OPEN, SIGMOID, MatrixMemory, Update, retained
+from atlas_bench.models.memory.base import ALWAYS, Gate
+from atlas_bench.models.memory.matrix import SIGMOID, MatrixMemory, Update, retained
 
 
 def forgotten(logit: Tensor) -> Tensor:
@@ -31,7 +31,11 @@ class RWKV7(MatrixMemory):
     """The time-mixing state of RWKV-7 (arXiv 2503.14456)."""
 
     gates = {"write": -0.6, "forget": Gate(-2.5, per="key"), "lr": Gate(2.0, per="key")}
-    printed_gates = {"write": OPEN, "forget": Gate(-3.0, per="key", form=forgotten), "lr": SIGMOID._replace(per="key")}
+    printed_gates = {
+        "write": ALWAYS,
+        "forget": Gate(-3.0, per="key", form=forgotten),
+        "lr": SIGMOID._replace(per="key"),
+    }
     constants = printed_constants = {
         "removal": Gate(1.0, per="key", form=torch.positive),
         "boost": Gate(1.0, per="key", form=torch.positive),
