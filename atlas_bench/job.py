@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry, units
-from atlas_bench.cli import announce
 from atlas_bench.files import text_files
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
-from atlas_bench.running import estimate, plan, runner
-from atlas_bench.running.plan import Cell
+from atlas_bench.running import announce, estimate, plan, runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
+from atlas_bench.running.settings import Settings
 from atlas_bench.types import Model, TaskOptions
 
 
@@ -36,7 +36,7 @@ class Job:
     cells: list[Cell]
     models: dict[str, Model]
     out: Path
-    settings: runner.Settings
+    settings: Settings
     theirs: list[str]
     documents: int | None
     num_fewshot: int | None
@@ -86,7 +86,7 @@ def prepare(
     ours, theirs = plan.split_lm_eval(task)
     wanted = plan.parse_tasks(ours) if ours else []
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
-    settings = runner.Settings(
+    settings = Settings(
         batch=None if batch is None else units.whole("batch", batch, least=1),
         block=None if block is None else units.parse_length(block),
         checkpoint_tokens=units.parse_length(checkpoint_every),

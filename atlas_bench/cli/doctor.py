@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from atlas_bench import __version__
-from atlas_bench.running.plan import cpu
+from atlas_bench.running.resources import cpu_name
 from atlas_bench.tasks.corpora import cache_folder
 from atlas_bench.units import format_bytes
 
@@ -31,7 +31,7 @@ def examine() -> dict[str, Any]:
         "versions": {"atlas-bench": __version__, "python": platform.python_version(), **_versions()},
         "cache": str(cache_folder()),
         "device": None,
-        "cpu": {"name": cpu(), "cores": os.cpu_count()},
+        "cpu": {"name": cpu_name(), "cores": os.cpu_count()},
         "gpu": None,
         "kernels": [],
         "missing": None,

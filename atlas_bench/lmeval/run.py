@@ -31,7 +31,8 @@ from atlas_bench.lmeval import results as theirs
 from atlas_bench.lmeval.model import BLOCK, AtlasLM, Unsupported
 from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
-from atlas_bench.running import plan, resources, runner
+from atlas_bench.running import plan, recording, resources, runner
+from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Model, Rules
 
@@ -154,7 +155,8 @@ def _blank(
     own, version_ = told.get("num_fewshot"), (told.get("metadata") or {}).get("version")
     source = {} if file is None else {"file": hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]}
     task = SimpleNamespace(version=str(version_), rules=lambda subset: Rules({}, 0.0, 0))
-    blank = plan.blank(plan.Cell("lm-eval", name, 0, key, SEED, limit or 0), task, model)
+    cell = Cell("lm-eval", name, 0, key, SEED, limit or 0)
+    blank = recording.blank(Evaluation(cell, task, model))
     shots = own if own == 0 or num_fewshot is None else num_fewshot
     versions = blank.versions | {library: version(library) for library in ("lm_eval", "datasets")}
     return replace(

@@ -33,6 +33,7 @@ from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.lmeval.model import Prompt, opened
 from atlas_bench.running import plan, streams
+from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.types import Model, Rules, Sample, TaskOptions, Tokenizer
 from atlas_bench.units import format_length, parse_length
 
@@ -71,8 +72,8 @@ class AtlasTask(ConfigurableTask):
         except UserError as error:
             raise UserError(f"{error} In lm-eval such options go into --metadata: length=16K data=hub.") from None
         bare = list(task.samples(subset, cell.length, cell.samples, cell.seed, reader.tokenizer, cell.options))
-        rules = plan.rules(cell, task)
-        around = plan.around(rules, reader)
+        evaluation = Evaluation(cell, task, reader)
+        rules, around = evaluation.rules, evaluation.around
         samples = list(streams.wrapped(bare, *around)) if any(around) else bare
         self._samples, self._key = samples, reader.tokenizer.key
         self._documents = _documents(bare, samples, reader.tokenizer)
@@ -141,7 +142,7 @@ def _documents(bare: Sequence[Sample], samples: Sequence[Sample], tokenizer: Tok
     return Dataset.from_list(rows, features=FEATURES)
 
 
-def _cell(name: str, task: str, subset: str, told: Mapping[str, Any]) -> plan.Cell:
+def _cell(name: str, task: str, subset: str, told: Mapping[str, Any]) -> Cell:
     """The cell that --metadata asks for."""
     if "length" not in told:
         raise UserError(f"task {name} has no length of its own. Add --metadata length=16K.")

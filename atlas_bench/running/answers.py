@@ -26,7 +26,7 @@ def row_of(sample: Sample, answer: str | Exception, scorers: Mapping[str, Scorer
     return row | where | ({"failed": clip(" ".join(str(answer).split()))} if failed else {})
 
 
-def told(rows: Sequence[Mapping[str, Any]], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
+def summary(rows: Sequence[Mapping[str, Any]], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
     """A record's answers in their order, their scores, and the hash of their plans."""
     ordered = sorted(rows, key=lambda row: row["index"])
     plans = [row["plan"] for row in ordered]
@@ -38,6 +38,11 @@ def told(rows: Sequence[Mapping[str, Any]], scorers: Mapping[str, Scorer]) -> di
     }
     plan_hash = hashlib.sha256("\n".join(plans).encode()).hexdigest()[:16] if plans else None
     return {"answers": answers, "scores": scores, "plan_hash": plan_hash}
+
+
+def correct(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Right answers among the rows, by the headline's scorer."""
+    return sum(next(iter(row["correct"].values()), 0) for row in rows)
 
 
 def sources_of(sample: Sample) -> dict[str, str]:

@@ -75,6 +75,11 @@ class Point:
     code: str = __version__
     state: Any = None
 
+    @property
+    def read(self) -> int:
+        """Tokens read, those of the streams being read too."""
+        return self.tokens + len(self.reading) * self.position
+
     def without_state(self) -> Point:
         """The same answers, and no stream: the group that was being read begins anew."""
         return replace(self, state=None, reading=(), asking=0, position=0, sums=None)

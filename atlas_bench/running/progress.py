@@ -30,7 +30,7 @@ class Progress:
         self._process = psutil.Process()
 
     def start(self, title: str, *, samples: int, tokens: int, read: int = 0) -> None:
-        """A cell begins: `tokens` to read in all, `read` of them in an earlier sitting."""
+        """A cell begins: `tokens` to read in all, `read` of them in an earlier attempt."""
         self._title, self._samples, self._tokens, self._already = title, samples, tokens, read
         self._began = self._shown = self._told = time.monotonic()
         self.note(f"{title}: {samples} samples, {_short(tokens)} tokens to read")

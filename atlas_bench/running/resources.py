@@ -1,7 +1,9 @@
-"""What a run takes note of: the command, time of day, peak memory, what was used, an exception as a status."""
+"""What a run takes note of: the command, time of day, the processor, peak memory, usage, an exception as a status."""
 
 from __future__ import annotations
 
+import os
+import platform
 import shlex
 import sys
 from collections.abc import Mapping
@@ -35,6 +37,21 @@ def command_line() -> str:
     return shlex.join([*(("python", "-m", "atlas_bench") if ours else (program.name,)), *sys.argv[1:]])
 
 
+def cpu_name() -> str:
+    """The processor's name; platform.processor() is empty on most Linux systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def cores() -> int | None:
+    """Cores this process may use: fewer than the machine's in a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def reset_peak() -> None:
     """Forget earlier cells' peak where the kernel can (Linux); elsewhere a peak is the process's."""
     with suppress(OSError):
@@ -59,7 +76,7 @@ def peak() -> int:
 def summed(
     earlier: Mapping[str, Any] | None, current: Mapping[str, Any] | None, before: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Counts of earlier sittings, and what was added to `before` by now; a count that nobody keeps stays None."""
+    """Counts of earlier attempts, and what was added to `before` by now; a count that nobody keeps stays None."""
     if current is None:
         return None
     return {

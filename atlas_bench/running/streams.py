@@ -9,7 +9,7 @@ Nothing here knows of models or records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -95,6 +95,13 @@ def blocks(contexts: Sequence[Context], start: int, stop: int, size: int, *, ahe
             if at + size < stop:
                 coming = pool.submit(read, at + size)
             yield tokens
+
+
+def to_read_in_all(first: Sequence[Sample], count: int, size: Callable[[Sequence[Sample]], int] | None = None) -> int:
+    """Tokens that `count` samples take, judged by those on the first context; size() counts one context's."""
+    size = size or to_read
+    whole, rest = divmod(count, max(1, len(first)))
+    return whole * size(first) + size(first[:rest])
 
 
 def to_read(sharing: Sequence[Sample]) -> int:

@@ -14,7 +14,8 @@ from atlas_bench.errors import UserError
 from atlas_bench.models import causal_lm, loading
 from atlas_bench.models.huggingface import load as hf
 from atlas_bench.results.record import timeless
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from tests.marks import sweep
 from tests.models.huggingface import tiny
@@ -210,7 +211,7 @@ class Stopping:
 
 
 def run(model, folder, task, subset, length, samples, **settings):
-    cells = [plan.Cell(task, subset, length, model.name, samples=samples)]
+    cells = [Cell(task, subset, length, model.name, samples=samples)]
     return runner.run(cells, {model.name: model}, folder, runner.Settings(**settings), Progress(quiet=True))[0]
 
 
