@@ -151,19 +151,22 @@ class Rules:
 class TaskOptions:
     """What a user may choose about a task's data.
 
-    data        "generated", "hub", or the path of a local folder of bAbI files
-    background  "generated", "pg19" (hub), or the path of a folder of .txt files
-    prompt      "bare" or "official"
-    encoding    of the files in those folders; None for UTF-8
+    data             "generated", "hub", or the path of a local folder of bAbI files
+    background       "generated", "pg19" (hub), or the path of a folder of .txt files
+    prompt           "bare" or "official"
+    encoding         of the files in those folders; None for UTF-8
+    document_tokens  of each document of made text, at least; None for the tasks' own million. Fewer are made
+                     sooner, and are other text
     """
 
     data: str = "generated"
     background: str = "generated"
     prompt: str = "bare"
     encoding: str | None = None
+    document_tokens: int | None = None
 
-    def given(self) -> dict[str, str]:
-        """The options as a record has them: an encoding only where there is one."""
+    def given(self) -> dict[str, Any]:
+        """The options as a record has them: those that are None are left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 

@@ -12,7 +12,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,17 +139,16 @@ def _task_lines(data: dict[str, Any]) -> Iterator[str]:
 def _sample(task: Task, subset: str) -> dict[str, Any]:
     """One real sample, shortened, or why there is none."""
     name, why = f"{task.name}:{subset}" if subset else task.name, ""
-    with _small_documents():
-        for length in LENGTHS:
-            try:
-                return {"sample": {"of": name, **_first(task, subset, length)}, "why": None}
-            except UserError as error:
-                why = str(error)
-            except Exception as error:
-                if not registry.is_file(task.name):
-                    raise
-                told = user_file.told(error, inspect.getfile(type(task)))
-                raise UserError(f"task '{name}' makes no sample of {length} tokens: {told}.") from None
+    for length in LENGTHS:
+        try:
+            return {"sample": {"of": name, **_first(task, subset, length)}, "why": None}
+        except UserError as error:
+            why = str(error)
+        except Exception as error:
+            if not registry.is_file(task.name):
+                raise
+            where = user_file.told(error, inspect.getfile(type(task)))
+            raise UserError(f"task '{name}' makes no sample of {length} tokens: {where}.") from None
     return {"sample": None, "why": why}
 
 
@@ -157,9 +156,10 @@ def _first(task: Task, subset: str, length: int) -> dict[str, Any]:
     """The first sample of seed 0 in the embedded models' tokens; UserError where none has that length."""
     from atlas_bench.models.tokenizer import embedded
 
-    task, tokenizer = type(task)(), embedded()  # a task keeps its background, and is to keep no small one
-    task.check(subset, length, tokenizer, TaskOptions())
-    sample = next(iter(task.samples(subset, length, 1, 0, tokenizer, TaskOptions())))
+    task, tokenizer = type(task)(), embedded()  # a new one: a task keeps its background open
+    options = TaskOptions(document_tokens=SMALL)
+    task.check(subset, length, tokenizer, options)
+    sample = next(iter(task.samples(subset, length, 1, 0, tokenizer, options)))
     return {
         "length": sample.length,
         "reads": sample.reads,
@@ -212,19 +212,6 @@ def _word(tokens: Sequence[int], at: int, tokenizer: Tokenizer) -> int:
     while 0 < at < len(tokens) and not tokenizer.decode(tokens[at : at + 1])[:1].isspace():
         at += 1
     return at
-
-
-@contextmanager
-def _small_documents() -> Iterator[None]:
-    """Corpora without end are made of small documents meanwhile; tasks open them as they always do."""
-    from atlas_bench.tasks import corpora
-
-    made = corpora.endless
-    corpora.endless = lambda *args, **options: made(*args, **options | {"shard_tokens": SMALL})
-    try:
-        yield
-    finally:
-        corpora.endless = made
 
 
 # Models, memories ------------------------------------------------------------------------------------------------

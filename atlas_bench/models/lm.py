@@ -11,7 +11,7 @@ import torch
 
 from atlas_bench.kernels import dispatch, processor
 from atlas_bench.kernels.processor import best_products, keep_freed_memory
-from atlas_bench.models import cost, loading
+from atlas_bench.models import card, cost
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.events import EventReader
 from atlas_bench.models.tokenizer import Tokenizer
@@ -164,7 +164,7 @@ class LanguageModel(Model):
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "memory": config.memory,
             "training_tokens": training_tokens(self.card),
-            "learnt": loading.learnt(self.card),
+            "learnt": card.learnt(self.card),
             "weights_hash": self.card.get("weights_hash"),
             "kernel": f"{'screen, ' if self.events else ''}{kernel} ({form})",
             "kernel_why": why,

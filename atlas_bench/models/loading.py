@@ -32,15 +32,6 @@ def taught(about: Mapping[str, Any]) -> set[str]:
     return {task.partition(":")[0] for task in (about.get("recipe") or {}).get("tasks", ["babilong"])}
 
 
-def learnt(about: Mapping[str, Any]) -> list[str] | None:
-    """'babilong:qa1' and all else that the weights of a card saw in training, before it began too; None: not said."""
-    found: list[str] = []
-    for recipe in (about.get("recipe"), (about.get("initialised_from") or {}).get("recipe")):
-        if recipe:
-            found += recipe.get("tasks") or [f"babilong:{subset}" for subset in recipe.get("subsets", ())]
-    return sorted(set(found)) or None
-
-
 def load_all(models: Any, *, say: Callable[[str], Any] = lambda text: None, **options: Any) -> dict[str, Model]:
     """What records call the model -> the model, of all that specs.typed() takes; options as load() takes them.
 

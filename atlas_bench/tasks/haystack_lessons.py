@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from atlas_bench.tasks.babilong_lessons import TRAINING_POOL, TRAINING_SHARDS
 from atlas_bench.tasks.corpora import Corpus
 from atlas_bench.tasks.haystack import background, intersperse, place
+from atlas_bench.tasks.hidden import Hidden, Question
 from atlas_bench.tasks.lessons import Ask, Segment
 from atlas_bench.tasks.texts import Encoder
 from atlas_bench.types import Tokenizer
 
-if TYPE_CHECKING:
-    from atlas_bench.tasks.haystack_task import HaystackTask, Question
-
 ASKED = 8  # questions after a segment, at most
 FILLED = 0.8  # share of a lesson that facts may take
+
+
+class Hides(Protocol):
+    """What lessons need of a task: see HaystackTask."""
+
+    lasting: bool
+
+    def hide(self, subset: str, rng: random.Random, length: int) -> Hidden: ...
 
 
 class HaystackLessons:
@@ -34,7 +40,7 @@ class HaystackLessons:
 
     def __init__(
         self,
-        task: HaystackTask,
+        task: Hides,
         subsets: Sequence[str],
         corpora: Sequence[Corpus],
         tokenizer: Tokenizer,
