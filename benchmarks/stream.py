@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from atlas_bench import registry
-from atlas_bench.kernels.processor import PRECISIONS, best_products
+from atlas_bench.kernels.cpu import PRECISIONS, best_matmul_precision
 from atlas_bench.models import cost, loading, sizes
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.lm import LanguageModel
@@ -47,7 +47,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     names = options.model or ["atlas-nano", "omeganet-nano", "gated-deltanet-nano", "titans-nano"]
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    precision = options.products or best_products(device)[0]
+    precision = options.products or best_matmul_precision(device)[0]
     where = torch.cuda.get_device_name() if device == "cuda" else f"{options.threads} CPU threads"
     print(f"{where}, products in {precision}, batch {options.batch}, {options.background} background")
     columns = f"{'tokens/s':>12}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state"

@@ -44,8 +44,8 @@ SEES_TORCH = {"running/resources.py", "cli/doctor.py"}  # where it is there alre
 BY_STRING = {  # file that imports modules by a string -> the library that it keeps out
     "registry.py": "torch, for names are listed without it",
     "kernels/dispatch.py": "triton",
-    "kernels/ahead.py": "triton",
-    "kernels/check.py": "triton",
+    "kernels/aot.py": "triton",
+    "kernels/selftest.py": "triton",
     "models/loading.py": "transformers and aiohttp",
     "results/report.py": "matplotlib",
 }

@@ -476,6 +476,6 @@ def export(model: opt.TrainedModel, folder: opt.NewFolder, as_json: opt.Json = F
 )
 def lm_eval(ctx: typer.Context) -> None:
     """Call lm-eval's own command line; it knows our models and tasks."""
-    from atlas_bench.lmeval import shim
+    from atlas_bench.lmeval import cli
 
-    raise typer.Exit(shim.main(ctx.args))
+    raise typer.Exit(cli.main(ctx.args))

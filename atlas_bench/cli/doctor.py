@@ -117,14 +117,14 @@ def _speed(device: str, size: int = 1024) -> dict[str, Any]:
     """Rates of products and copies, measured now, and the products that are best."""
     import torch
 
-    from atlas_bench.kernels import processor
+    from atlas_bench.kernels import cpu
 
     x = torch.randn(size, size, device=device)
     flops = 2 * size**3 / 1e9
     copied = torch.empty(1 << 25, device=device)  # 128 MiB: more than a core's caches
     fp32, bf16 = (flops / seconds(lambda a=a: a @ a, device) for a in (x, x.bfloat16()))
     gigabytes = 2 * copied.nbytes / 1e9 / seconds(lambda: copied.clone(), device)
-    products, why = processor.best_products(device)
+    products, why = cpu.best_matmul_precision(device)
     return {
         "gflops": {"fp32": fp32, "bf16": bf16},
         "gigabytes_per_second": gigabytes,
@@ -135,12 +135,12 @@ def _speed(device: str, size: int = 1024) -> dict[str, Any]:
 
 def _kernel(op: str, device: str) -> dict[str, Any]:
     """The form of an op that runs, how far it is from its definition, and why no faster one runs."""
-    from atlas_bench.kernels import check, dispatch
+    from atlas_bench.kernels import dispatch, selftest
 
     why = dispatch.why_not(op, device, **_fitted()[op])
     form = "chunk" if why else "triton"
-    error = check.error(op, form, device)
-    return {"op": op, "form": NAMES[form], "error": error, "well": error <= check.TOLERANCE, "why": why}
+    error = selftest.error(op, form, device)
+    return {"op": op, "form": NAMES[form], "error": error, "well": error <= selftest.TOLERANCE, "why": why}
 
 
 def _fitted() -> dict[str, dict[str, Any]]:

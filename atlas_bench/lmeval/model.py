@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError, unknown
-from atlas_bench.lmeval.strings import Strings, Tail
+from atlas_bench.lmeval.tokenization import Strings, Tail
 from atlas_bench.models import loading
 from atlas_bench.running import streams
 from atlas_bench.types import Context, Model, Sample, as_model

@@ -9,8 +9,8 @@ import numpy as np
 import psutil
 import torch
 
-from atlas_bench.kernels import dispatch, processor
-from atlas_bench.kernels.processor import best_products, keep_freed_memory
+from atlas_bench.kernels import cpu, dispatch
+from atlas_bench.kernels.cpu import best_matmul_precision, keep_freed_memory
 from atlas_bench.models import card, cost
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.events import EventReader
@@ -38,7 +38,7 @@ class LanguageModel(Model):
         self.block = EVENT_BLOCK if self.events else 4096  # tokens that are best fed at once
         self.newline = tokenizer.encode("\n")[0]
         # by events few products are made: rounding them would save nothing, and answers would differ between machines
-        self.products = products or ("fp32" if self.events else best_products(device)[0])
+        self.products = products or ("fp32" if self.events else best_matmul_precision(device)[0])
         keep_freed_memory()
 
     def supports(self, length: int) -> str | None:
@@ -70,7 +70,7 @@ class LanguageModel(Model):
     @torch.inference_mode()
     def feed(self, state: State, tokens: np.ndarray) -> State:
         ids = torch.from_numpy(tokens).long().to(self.device)
-        with processor.products(self.products):
+        with cpu.matmul_precision(self.products):
             return self.events.feed(state, ids) if self.events else self.model(ids, state, output=False)[1]
 
     def row(self, state: State, index: int) -> State:
@@ -89,7 +89,7 @@ class LanguageModel(Model):
         stop = () if by_token else stop
         tokens, said = torch.tensor([list(question)], device=self.device), []
         for _ in range(max_tokens):
-            with processor.products(self.products):
+            with cpu.matmul_precision(self.products):
                 hidden, state = self.model(tokens, state)
                 logits = self.model.logits(hidden[:, -1])
             if not torch.isfinite(logits).all():  # argmax would take a NaN for the answer
@@ -117,7 +117,7 @@ class LanguageModel(Model):
         wanted = ids[:, 1:].flatten()
         step = max(1, LOGITS // (4 * self.model.config.vocab_size))
         nats, greedy = [], []
-        with processor.products("fp32"):  # bf16 rounds by blocks: a loss would hang on their size by 0.001
+        with cpu.matmul_precision("fp32"):  # bf16 rounds by blocks: a loss would hang on their size by 0.001
             hidden, state = self.model(ids[:, :-1], state)
             for rows, token in zip(hidden.flatten(0, 1).split(step), wanted.split(step), strict=True):
                 logits = self.model.logits(rows).float()

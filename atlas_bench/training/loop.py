@@ -18,7 +18,7 @@ from torch import Tensor
 
 from atlas_bench.errors import UserError, reason
 from atlas_bench.files import checkpoint_file
-from atlas_bench.kernels.processor import keep_freed_memory
+from atlas_bench.kernels.cpu import keep_freed_memory
 from atlas_bench.models.decoder import Config, Decoder, State
 from atlas_bench.models.lm import is_finite
 from atlas_bench.tasks.lessons import Ask, Lessons, Segment, weigh

@@ -111,7 +111,7 @@ def test_a_screen_needs_a_memory_whose_chunks_end_with_each_token():
 
 def test_reading_by_events_is_in_float32_on_any_processor(monkeypatch):
     """A third party's machine with bf16 units must give the committed answers; they would buy no speed."""
-    monkeypatch.setattr(lm, "best_products", lambda device: ("bf16", "as on a processor with AMX"))
+    monkeypatch.setattr(lm, "best_matmul_precision", lambda device: ("bf16", "as on a processor with AMX"))
     products = {
         screen: lm.LanguageModel("any", Decoder(Config("gated-deltanet", screen=screen)), embedded(), {}).products
         for screen in (0, 4)

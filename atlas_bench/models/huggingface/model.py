@@ -24,7 +24,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from atlas_bench.kernels import processor
+from atlas_bench.kernels import cpu
 from atlas_bench.models import answers
 from atlas_bench.models.huggingface import cache as hf_cache
 from atlas_bench.models.huggingface import tokenizer as hf_tokenizer
@@ -75,7 +75,7 @@ class HuggingFaceModel(Model):
         self.positions = _learned_positions(model)
         self.limit = min(filter(None, (context_limit or limit_of(model, tokenizer), self.positions)), default=None)
         self.ends = _ends(model, tokenizer)
-        processor.keep_freed_memory()
+        cpu.keep_freed_memory()
 
     def supports(self, length: int) -> str | None:
         """Why a prompt of that length is not read: the context limit, or a cache that memory does not hold."""
@@ -228,7 +228,7 @@ class HuggingFaceModel(Model):
         }
 
     def _forward(self, ids: torch.Tensor, cache: Any, *, every: bool = False) -> tuple[torch.Tensor, Any]:
-        with processor.products(self.products):
+        with cpu.matmul_precision(self.products):
             return self.reads(ids, cache, every=every)
 
     def _ids(self, tokens: Any) -> torch.Tensor:

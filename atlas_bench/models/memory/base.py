@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atlas_bench.kernels.processor import project
+from atlas_bench.kernels.cpu import project
 
 State = dict[str, Tensor]
 
