@@ -53,7 +53,7 @@ def run(
     timeout: float | None = None,
     threads: int | None = None,
     device: str | None = None,
-    products: str | None = None,
+    matmul_precision: str | None = None,
     code: PathLike | Iterable[PathLike] = (),
     canary: bool = False,
     debug: bool = False,
@@ -86,7 +86,7 @@ def run(
         written, lengths=lengths, models=models, samples=samples, seeds=_each(seeds),
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
         out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads,
-        device=device, products=products, code=_several(code), canary=canary, debug=debug,
+        device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary, debug=debug,
         progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
@@ -204,7 +204,7 @@ def train(
     persistent: int = 0,
     screen: int = 0,
     segment: int = 16,
-    paced: bool = False,
+    fixed_schedule: bool = False,
     threads: int | None = None,
     examine: bool = True,
     quiet: bool = True,
@@ -237,7 +237,7 @@ def train(
         memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
         background=_several(background), encoding=encoding, hold_out=_several(hold_out),
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
-        segment=segment, paced=paced, threads=threads, examine=examine, say=say,
+        segment=segment, fixed_schedule=fixed_schedule, threads=threads, examine=examine, say=say,
     )  # fmt: skip
 
 

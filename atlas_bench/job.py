@@ -72,7 +72,7 @@ def prepare(
     task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: int | None,
     seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None, num_fewshot: int | None,
     out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None,
-    threads: int | None, device: str | None, products: str | None, code: Iterable[str | Path], canary: bool,
+    threads: int | None, device: str | None, matmul_precision: str | None, code: Iterable[str | Path], canary: bool,
     debug: bool, progress: Progress, command: str | None = None,
 ) -> Job:  # fmt: skip
     """The job of what a user asks for; atlas_bench.run() explains the arguments.
@@ -104,7 +104,9 @@ def prepare(
         from atlas_bench.models.endpoint import spec
 
         asked = spec.with_canary(asked)
-    loaded = loading.load_all(asked, say=progress.note, threads=units.few(threads), device=device, products=products)
+    loaded = loading.load_all(
+        asked, say=progress.note, threads=units.few(threads), device=device, matmul_precision=matmul_precision
+    )
     cells = plan.make(
         wanted, lengths=plan.FIRST_LENGTHS if lengths is None else units.parse_lengths(lengths), models=list(loaded),
         seeds=[units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS) for seed in seeds],

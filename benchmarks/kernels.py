@@ -2,10 +2,10 @@
 
     python -m benchmarks.kernels [--op recurrence ..] [--device cuda] [--dtype bf16] [--turns 20]
 
-First the gate: a form that differs from its definition (atlas_bench/kernels/selftest.py) gets no speed. Times are medians;
-forms take turns. `share` is the fraction of the measured GEMM rate of that type that the op's own products reach
-forward; forward and backward together are some three times as many. flash-linear-attention's gated delta rule is timed
-where it is installed and a GPU is there.
+First the gate: a form that differs from its definition (atlas_bench/kernels/selftest.py) gets no speed. Times are
+medians; forms take turns. `share` is the fraction of the measured GEMM rate of that type that the op's own products
+reach forward; forward and backward together are some three times as many. flash-linear-attention's gated delta rule is
+timed where it is installed and a GPU is there.
 """
 
 from __future__ import annotations

@@ -174,8 +174,8 @@ CheckpointEvery = Annotated[
 Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
 Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
 Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where models run [a GPU where there is one].")]
-Products = Annotated[
-    Literal["fp32", "tf32", "bf16"] | None, _run(help="Of matrices; see `doctor` [what is fastest here].")
+MatmulPrecision = Annotated[
+    Literal["fp32", "tf32", "bf16"] | None, _run(help="Of matrix products; see `doctor` [what is fastest here].")
 ]
 Code = Annotated[list[Path], _run(metavar="FILE.py", help="Memory file (.py) of a model folder; is run; repeatable.")]
 Canary = Annotated[bool, _run("--canary", help="See if an endpoint's cache or batches change answers.")]
@@ -210,7 +210,7 @@ Segment = Annotated[int, _trained(metavar="TOKENS", min=1, help="Tokens that att
 Screen = Annotated[
     int, _trained("--screen", metavar="N", min=0, help="Tokens that a gate before all write gates sees; 0: none.")
 ]
-Paced = Annotated[bool, _trained("--paced", help="Lengths by tokens spent, not by what is learnt.")]
+FixedSchedule = Annotated[bool, _trained("--fixed-schedule", help="Lengths by tokens spent, not by what is learnt.")]
 NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 
 # What is written and printed

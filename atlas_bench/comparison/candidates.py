@@ -111,7 +111,7 @@ def trainings(
                 tasks = _written(f"{out}/{task}", subsets)
             flags = ("--memory", f"{out}/{name}") if contender.file else contender.flags
             words = ["train", *flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
-            words += ["--out", str(out), "--threads", "1", "--paced", "--no-examine"]
+            words += ["--out", str(out), "--threads", "1", "--fixed-schedule", "--no-examine"]
             words += ["--init", begun] if begun else []
             words += [word for text in texts for word in ("--background", text)]
             words += ["--encoding", encoding] if texts and encoding else []

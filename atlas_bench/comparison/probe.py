@@ -33,7 +33,7 @@ def main(
     lengths  of the contexts, as units.parse_lengths() takes them
     reset    tokens before a question that are remembered while all older ones are forgotten, a row for each; None: a
              quarter of the shortest context
-    machine  threads, device and products, as loading.load() takes them
+    machine  threads, device and matmul_precision, as loading.load() takes them
 
     The comparison has, beside what results.compare.compare() states, "alterations" (name -> effect) and "notes" of the
     records. Raises UserError for every mistake before anything is written, KeyboardInterrupt on Ctrl-C.

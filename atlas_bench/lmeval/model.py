@@ -38,7 +38,7 @@ from atlas_bench.types import Context, Model, Sample, as_model
 
 BLOCK = 4096  # tokens fed or scored at once
 NAME = "atlas-bench"  # of AtlasLM among lm-eval's models
-ARGUMENTS = ("name", "device", "products", "threads", "code")
+ARGUMENTS = ("name", "device", "matmul_precision", "threads", "code")
 
 _opened: dict[str, Model] = {}
 
@@ -99,7 +99,7 @@ class AtlasLM(LM):
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None):
-        """lm-eval's constructor from --model_args name=..,device=..,products=..,threads=..,code=.."""
+        """lm-eval's constructor from --model_args name=..,device=..,matmul_precision=..,threads=..,code=.."""
         model = _open(dict(arg_dict), dict(additional_config or {}))
         if isinstance(arg_dict, dict):
             arg_dict.setdefault("model", model.name)  # lm-eval names the folder of its results by it
@@ -257,6 +257,8 @@ def opened(name: str) -> Model:
 def _open(arguments: dict[str, Any], config: Mapping[str, Any]) -> Model:
     """The model of lm-eval's --model_args and options; a UserError names what is not among them."""
     arguments.pop("trust_remote_code", None)  # lm-eval adds it for data sets
+    if "products" in arguments:  # its name in version 0.1
+        arguments["matmul_precision"] = arguments.pop("products")
     for name in arguments:
         if name not in ARGUMENTS:
             raise unknown("argument of --model_args", name, ARGUMENTS)

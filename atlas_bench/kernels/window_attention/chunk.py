@@ -29,9 +29,7 @@ class _WindowAttention(torch.autograd.Function):
     def forward(ctx, qkv: Tensor, mask: Tensor) -> Tensor:
         ctx.save_for_backward(qkv, mask)
         q, k, v = _views(qkv)
-        with matmul_precision(
-            "fp32"
-        ):  # torch makes its small products one by one, and in bf16 each would be packed anew
+        with matmul_precision("fp32"):  # torch makes its small products one by one; in bf16 each would be packed anew
             # a mask that is learnt would send torch another way, to another layout
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.detach()[None])
         return y.transpose(1, 2).contiguous()
