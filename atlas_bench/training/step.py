@@ -1,0 +1,136 @@
+"""One optimiser step: segments are read, what is asked of them is answered, and the weights follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from atlas_bench.errors import UserError
+from atlas_bench.models.decoder import Decoder, State
+from atlas_bench.tasks.lessons import Ask, Segment
+from atlas_bench.training.muon import Muon
+from atlas_bench.training.recipe import Progress, Recipe
+from atlas_bench.training.schedule import AUXILIARY, costs_grow
+
+MAX_SKIPPED = 20  # steps in a row that may be skipped before training has diverged
+
+
+def step(
+    model: Decoder,
+    optimizers: Sequence[torch.optim.Optimizer],
+    segments: Sequence[Sequence[Segment]],
+    state: State | None,
+    recipe: Recipe,
+    progress: Progress = Progress(),  # noqa: B008 - never changed here
+) -> tuple[dict[str, Any], State]:
+    """One optimiser step on consecutive segments of every row; returns figures and the detached state.
+
+    Figures are numbers but for "kinds", {kind: [right, asked]}. The step is left out where a figure, the loss or the
+    gradient's norm among them, is not finite.
+    """
+    screened = model.screen is not None
+    losses, right, kinds, written, opened, paid, read = [], [], [], 0.0, 0.0, 0.0, 0
+    for rows in segments:
+        tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
+        _, state = model(tokens, state, output=False)
+        free = [np.zeros(len(segment.tokens), bool) if segment.free is None else segment.free for segment in rows]
+        costly = torch.from_numpy(~np.stack(free))
+        gates, screen = model.written(), model.screen.gates if screened else torch.zeros(1, 1)
+        written, opened = written + float(gates.detach().sum()), opened + float(screen.detach().sum())
+        paid = paid + (recipe.write_cost * gates * costly).sum() / len(rows)
+        if costs_grow(progress, recipe):
+            paid = paid + (recipe.screen_cost * screen * costly).sum() / len(rows)
+        read += tokens.numel()
+        asks = [(row, ask) for row, segment in enumerate(rows) for ask in segment.asks]
+        if asks:
+            loss, correct = ask_all(model, state, asks)
+            losses.append(loss * len(asks))
+            right += correct.tolist()
+            kinds += [AUXILIARY * ask.auxiliary + ask.kind for _, ask in asks]
+    asked = len(right)
+    loss = progress.cost * paid + sum(losses) / max(asked, 1)
+    figures = {
+        "asked": asked,
+        "accuracy": sum(right) / max(asked, 1),
+        "loss": float(loss.detach()),
+        "write_rate": written / read,
+        **({"screen_rate": opened / read} if screened else {}),
+    }
+    if loss.requires_grad:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        figures["gradient_norm"] = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
+        if all(map(math.isfinite, figures.values())):  # one wild step would end the model
+            for optimizer in optimizers:
+                optimizer.step()
+    figures["kinds"] = {}
+    for kind, is_right in zip(kinds, right, strict=True):
+        tally = figures["kinds"].setdefault(kind, [0, 0])
+        tally[0] += is_right
+        tally[1] += 1
+    return figures, detach(state)
+
+
+def count_skipped(progress: Progress, figures: dict[str, float]) -> None:
+    """Counts a step that step() did not take; UserError for the MAX_SKIPPED-th in a row."""
+    if not all(map(math.isfinite, figures.values())):
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+    elif "gradient_norm" in figures:  # without one nothing was asked, and nothing is known of the model
+        progress.skipped_in_a_row = 0
+    if progress.skipped_in_a_row >= MAX_SKIPPED:
+        raise UserError(
+            f"training diverged: in stage '{progress.stage}', after {progress.tokens:,} tokens and {progress.step:,} "
+            f"steps, the loss or the gradient was not finite {MAX_SKIPPED} times in a row. Train into an empty folder "
+            "with another --seed; for a memory of your own, `atlas-bench verify` says whether its state and gradients "
+            "stay finite."
+        )
+
+
+def ask_all(model: Decoder, state: State, asks: Sequence[tuple[int, Ask]]) -> tuple[Tensor, Tensor]:
+    """Loss of the answers and which were right, each question put to a fork of its row's state."""
+    rows = torch.tensor([row for row, _ in asks])
+    width = max(len(ask.question) + len(ask.answer) for _, ask in asks) - 1
+    tokens = torch.zeros(len(asks), width, dtype=torch.long)
+    targets = torch.full((len(asks), width), -100)
+    for i, (_, ask) in enumerate(asks):
+        both = ask.question + ask.answer
+        tokens[i, : len(both) - 1] = torch.tensor(both[:-1])
+        targets[i, len(ask.question) - 1 : len(both) - 1] = torch.tensor(ask.answer)
+    forks = [{k: {n: x[rows] for n, x in part.items()} for k, part in layer.items()} for layer in state]
+    hidden, _ = model(tokens, forks)
+    asked = targets != -100
+    logits = model.logits(hidden[asked])
+    right = torch.ones_like(asked)
+    right[asked] = logits.detach().argmax(-1) == targets[asked]
+    return F.cross_entropy(logits, targets[asked]), right.all(1)
+
+
+def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks; AdamW for embeddings, gates, vectors and fast-weight beginnings."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        plain = not any(part in name for part in (".gate.", "bias", "persistent"))
+        matrix = parameter.dim() == 2 and name.startswith("blocks") and plain
+        (matrices if matrix else others).append(parameter)
+    return [
+        Muon(matrices, lr=recipe.muon_lr),
+        torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def follow(average: Decoder, model: Decoder, keep: float) -> None:
+    """average <- keep average + (1 - keep) model."""
+    torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - keep)
+
+
+def detach(state: State) -> State:
+    """The state without its past."""
+    return [{k: {n: x.detach() for n, x in part.items()} for k, part in layer.items()} for layer in state]
