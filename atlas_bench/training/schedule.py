@@ -61,7 +61,7 @@ def advance(progress: Progress, recipe: Recipe, window: deque[dict[str, list[int
 
 
 def scheduled_length(recipe: Recipe, progress: Progress) -> int:
-    """The length of a curriculum by a fixed schedule: the first for `patience` of its tokens, then doubled at equal distances."""
+    """The length in a fixed schedule: the first for `patience` of the tokens, then doubled at equal distances."""
     doublings = (recipe.longest // recipe.first_length).bit_length() - 1
     late = progress.stage_tokens / recipe.curriculum_tokens - recipe.patience
     done = 0 if late < 0 else 1 + int(late / (1 - recipe.patience) * doublings)
