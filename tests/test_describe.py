@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_bench import registry
-from atlas_bench.cli import completion, describe, fold
+from atlas_bench.cli import completion, describe, describe_task, fold
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.running import listing, plan
@@ -42,7 +42,7 @@ def test_a_task_is_described_in_80_columns_with_a_sample_or_why_there_is_none(na
         assert data["sample"] is None and WITHOUT[name] in data["why"] and "No sample: " in text
         return
     sample = data["sample"]
-    assert 0 < sample["length"] <= describe.LENGTHS[-1] and len(sample["context"]) < 5000
+    assert 0 < sample["length"] <= describe_task.LENGTHS[-1] and len(sample["context"]) < 5000
     assert " ".join(sample["context"].split()) in " ".join(text.split())
     if name in FOUND_IN_CONTEXT:
         assert sample["question"] and sample["right"]
@@ -62,7 +62,7 @@ def test_a_sample_waits_for_no_million_tokens(tmp_path, monkeypatch, name):
     monkeypatch.setenv("ATLAS_BENCH_CACHE", str(tmp_path))
     assert describe.describe(name)["sample"]
     files = [file.stat().st_size for file in tmp_path.rglob("*.tok")]
-    assert files and max(files) < 4 * describe.SMALL
+    assert files and max(files) < 4 * describe_task.SMALL
 
 
 class Words:
@@ -91,13 +91,13 @@ def test_what_is_left_out_is_counted_and_what_answers_is_shown(length, facts):
     facts = sorted((start, min(start + size, length)) for start, size in facts if start < length)
     wanted = facts[-1:]
     sample = Sample(0, Numbers(length, facts), (), (), {"supporting": [start for start, _ in wanted]})
-    text = describe._shortened(sample, Words())
+    text = describe_task._shortened(sample, Words())
     shown = [int(n) for n in re.findall(r"[w.](\d+)", re.sub(r"\[\.\. \d+ tokens \.\.\]", "", text))]
     left_out = [int(n) for n in re.findall(r"\[\.\. (\d+) tokens \.\.\]", text)]
     assert len(shown) + sum(left_out) == length and shown == sorted(set(shown))
-    assert all(count > describe.AROUND // 2 or count < 3 for count in left_out)
+    assert all(count > describe_task.AROUND // 2 or count < 3 for count in left_out)
     for start, stop in wanted:
-        if stop - start <= describe.LONGEST:
+        if stop - start <= describe_task.LONGEST:
             assert set(range(start + 1, stop + 1)) <= set(shown)
 
 

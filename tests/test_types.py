@@ -8,12 +8,13 @@ import pytest
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading, specs
+from atlas_bench.models.adapted import NEEDED, OPTIONAL, as_model
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results.record import timeless
 from atlas_bench.running import runner
 from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
-from atlas_bench.types import NEEDED, OPTIONAL, Model, as_model
+from atlas_bench.types import Model
 
 
 class Sum(Model):

@@ -25,8 +25,9 @@ from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError
 from atlas_bench.files.atomic import replacing
 from atlas_bench.models import loading, specs
+from atlas_bench.models.adapted import as_model
 from atlas_bench.training.recipe import Recipe
-from atlas_bench.types import Model, as_model
+from atlas_bench.types import Model
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
 ATTENTION = {"transformer": 0, "swa": WINDOW}  # no memory -> attention window, 0 for full attention

@@ -33,8 +33,9 @@ from atlas_bench import registry
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.lmeval.tokenization import Strings, Tail
 from atlas_bench.models import loading
+from atlas_bench.models.adapted import as_model
 from atlas_bench.running import streams
-from atlas_bench.types import Context, Model, Sample, as_model
+from atlas_bench.types import Context, Model, Sample
 
 BLOCK = 4096  # tokens fed or scored at once
 NAME = "atlas-bench"  # of AtlasLM among lm-eval's models

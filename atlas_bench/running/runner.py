@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atlas_bench import registry
 from atlas_bench.files import locks
+from atlas_bench.models.adapted import as_model
 from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.running import recording
@@ -20,7 +21,7 @@ from atlas_bench.running.checkpoint import Checkpoint
 from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
-from atlas_bench.types import Model, as_model
+from atlas_bench.types import Model
 
 
 class Interrupted(KeyboardInterrupt):
