@@ -137,7 +137,7 @@ def report(
     form = results.chosen({f"format={format!r}": format}, file)
     text = results.main(
         records, form=form, threshold=units.share_of(threshold), published=published,
-        tasks=[each for one in _several(task) for each in one.split(",")], models=_several(model), warn=_warn,
+        tasks=[name for names in _several(task) for name in names.split(",")], models=_several(model), warn=_warn,
         command=_written(report, given),
     )  # fmt: skip
     if file:
@@ -258,7 +258,7 @@ def list_tasks() -> dict[str, str]:
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """Name -> default of the function's arguments that have one: the command of its name has the same."""
     parameters = inspect.signature(function).parameters.values()
-    return {each.name: each.default for each in parameters if each.default is not each.empty}
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 def _each(given: Any) -> Iterable[Any]:
@@ -268,7 +268,7 @@ def _each(given: Any) -> Iterable[Any]:
 
 def _several(given: Any) -> list[str]:
     """One or several, as a list of texts."""
-    return [str(each) for each in _each(given)]
+    return [str(value) for value in _each(given)]
 
 
 def _path(given: PathLike | None) -> str | None:
@@ -286,9 +286,9 @@ def _refuse(function: Callable[..., Any], given: Mapping[str, Any], why: str, na
 def _written(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
     """The call as a line of Python, which records and reports name as the command; defaults are left out."""
     usual = defaults(function)
-    told = {name: _shown(value) for name, value in given.items()}
-    named = [f"{name}={text}" for name, text in told.items() if name in usual and text != _shown(usual[name])]
-    needed = [text for name, text in told.items() if name not in usual]
+    shown = {name: _shown(value) for name, value in given.items()}
+    named = [f"{name}={text}" for name, text in shown.items() if name in usual and text != _shown(usual[name])]
+    needed = [text for name, text in shown.items() if name not in usual]
     return f"atlas_bench.{function.__name__}({', '.join(needed + named)})"
 
 
@@ -299,7 +299,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, os.PathLike):
         return repr(str(value))
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_shown(name)}: {_shown(each)}' for name, each in value.items())}}}"
+        return f"{{{', '.join(f'{_shown(name)}: {_shown(item)}' for name, item in value.items())}}}"
     if isinstance(value, (list, tuple, set, range)):
         return f"[{', '.join(map(_shown, value))}]"
     return type(value).__name__

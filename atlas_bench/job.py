@@ -44,9 +44,9 @@ class Job:
 
     def estimate(self) -> dict[str, Any]:
         """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
-        found = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
-        found["notes"] += [f"lm-eval:{name} is not estimated." for name in self.theirs]
-        return found
+        estimated = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
+        estimated["notes"] += [f"lm-eval:{name} is not estimated." for name in self.theirs]
+        return estimated
 
     def run(self) -> list[Record]:
         """Run what the folder has no record of yet; records of everything that was asked for.

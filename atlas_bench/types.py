@@ -101,13 +101,13 @@ class Scorer:
         """The verdict as a bool, or a float in 0..1; ValueError for anything else."""
         import numpy as np
 
-        said = self.rule(answer, sample)
-        if isinstance(said, (bool, np.bool_)) or (isinstance(said, int) and said in (0, 1)):
-            return bool(said)
-        if isinstance(said, (numbers.Real, np.number)) and 0 <= said <= 1:
-            return float(said)
+        verdict = self.rule(answer, sample)
+        if isinstance(verdict, (bool, np.bool_)) or (isinstance(verdict, int) and verdict in (0, 1)):
+            return bool(verdict)
+        if isinstance(verdict, (numbers.Real, np.number)) and 0 <= verdict <= 1:
+            return float(verdict)
         raise ValueError(
-            f"the scorer {getattr(self.rule, '__name__', 'rule')} gave {said!r} for the answer {answer[:60]!r}; "
+            f"the scorer {getattr(self.rule, '__name__', 'rule')} gave {verdict!r} for the answer {answer[:60]!r}; "
             "a scorer gives True, False or a number from 0 to 1"
         )
 

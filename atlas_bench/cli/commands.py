@@ -123,9 +123,9 @@ def _mistakes_shown(ctx: Any) -> Iterator[None]:
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own have it
             raise
-        said, where = error.format_message().rstrip("."), getattr(error, "ctx", None)
+        text, where = error.format_message().rstrip("."), getattr(error, "ctx", None)
         path = where.command_path if where else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
-        message = f"{said}{'' if said.endswith('?') else '.'} See `{path} --help`."
+        message = f"{text}{'' if text.endswith('?') else '.'} See `{path} --help`."
     except KeyboardInterrupt as stop:
         goes_on = " The same command goes on from the last checkpoint." * (ctx.invoked_subcommand in _RESUMING)
         typer.echo(str(stop) or f"stopped.{goes_on}", err=True)
@@ -169,14 +169,14 @@ def _wrong_value(
     return UserError(f"{origins.label_of(param)} {clip(origins.shown(value))}{where}{_why(error.message)}")
 
 
-def _why(said: str) -> str:
+def _why(message: str) -> str:
     """Click's, pydantic's or our own words, to stand behind the value: ' should be a valid integer.'"""
-    if said.startswith(" "):
-        return said
-    said = said.removeprefix("Value error, ").removesuffix(".").partition(", unable to")[0]
-    advice = next((f" Write {words}." for kind, words in _NUMBERS.items() if said.endswith(f"valid {kind}")), "")
+    if message.startswith(" "):
+        return message
+    message = message.removeprefix("Value error, ").removesuffix(".").partition(", unable to")[0]
+    advice = next((f" Write {words}." for kind, words in _NUMBERS.items() if message.endswith(f"valid {kind}")), "")
     return (
-        f" should be{said.removeprefix('Input should be')}.{advice}"
-        if said.startswith("Input should")
-        else f": {said}."
+        f" should be{message.removeprefix('Input should be')}.{advice}"
+        if message.startswith("Input should")
+        else f": {message}."
     )

@@ -28,11 +28,11 @@ def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
     There are tabs behind a name, so that `cut -f1` gives the names alone.
     """
-    for kind, found in listings.items():
+    for kind, entries in listings.items():
         if len(listings) > 1:
             yield from [""] * (kind != next(iter(listings))) + [f"{kind}:"]
-        column = max(map(len, found)) // 8 * 8 + 8
-        for name, about in found.items():
+        column = max(map(len, entries)) // 8 * 8 + 8
+        for name, about in entries.items():
             tabs = "\t" * (column // 8 - len(name) // 8)
             yield f"{name}{tabs}{textwrap.shorten(about, 79 - column, placeholder=' ..')}"
 
@@ -53,7 +53,7 @@ def describe(name: str) -> dict[str, Any]:
     from atlas_bench.models import loading, sizes, specs
 
     if name in sizes.SIZES:
-        measured = {each: sizes.measure(sizes.config(name, each)) for each in registry.MEMORIES}
+        measured = {memory: sizes.measure(sizes.config(name, memory)) for memory in registry.MEMORIES}
         return {"kind": "size", "name": name, **sizes.SIZES[name], "memories": measured}
     if loading.is_elsewhere(name):
         return {"kind": "model", "name": name, "facts": loading.load(name).facts()}
@@ -97,10 +97,10 @@ def _measured(card: Mapping[str, Any]) -> dict[str, Any] | None:
         from atlas_bench.models.decoder import Config
 
         config = Config(**card["config"])
-        found = sizes.measure(config)
+        measured = sizes.measure(config)
         return {
-            "parameters": found["parameters"],
-            "state_bytes": None if config.full_attention else found["state_bytes"],
+            "parameters": measured["parameters"],
+            "state_bytes": None if config.full_attention else measured["state_bytes"],
         }
     return None
 
@@ -108,17 +108,17 @@ def _measured(card: Mapping[str, Any]) -> dict[str, Any] | None:
 def _card_lines(data: dict[str, Any]) -> Iterator[str]:
     """A card in words; one that is not as `train` writes them, as it is."""
     try:
-        told = _told(data["card"], data["measured"])
+        rows = _card_rows(data["card"], data["measured"])
     except (AttributeError, KeyError, TypeError, ValueError):
         yield from json.dumps(data["card"], indent=2).splitlines()
         return
-    for label, text in told.items():
+    for label, text in rows.items():
         if text:
             yield from wrapped(f"{label:<12}{plain(text)}", 12)
     yield from ["", f"{COMMAND}describe {plain(shlex.quote(data['name']))} --json    prints the whole card"]
 
 
-def _told(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[str, str]:
+def _card_rows(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[str, str]:
     """Label -> what a card says of it, '' for nothing."""
     from atlas_bench.results.stats import wilson
 
@@ -134,12 +134,12 @@ def _told(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[s
         if measured["state_bytes"] is not None:
             state = f"{format_bytes(measured['state_bytes'])} per stream, at any length"
     opened, right = final.get("background_open"), []
-    for at, found in final.items():
+    for at, tally in final.items():
         _, is_accuracy, length = at.rpartition("accuracy at ")  # behind the task's name since recipe 2
         if is_accuracy:
-            low, high = wilson(found["correct"], found["n"])
+            low, high = wilson(tally["correct"], tally["n"])
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"
-            right.append(f"{found['correct']} of {found['n']} right ({interval}) at {length} tokens")
+            right.append(f"{tally['correct']} of {tally['n']} right ({interval}) at {length} tokens")
     return {
         "model": f"{config['n_layers']} blocks of width {config['d_model']}, {config['n_heads']} heads{size}",
         "attention": f"over {config.get('attention_window') or 'all'} tokens",

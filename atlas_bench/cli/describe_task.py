@@ -37,8 +37,8 @@ def describe(typed: str, *, one: bool) -> dict[str, Any]:
             "answer_tokens": rules.max_answer_tokens,
             "questions_per_context": rules.questions_per_context,
         }
-    found = {"kind": "task", "name": name, "version": task.version, "about": task.describe(), "subsets": subsets}
-    return found | {"subset": pairs[0][1] if one and len(pairs) == 1 else None, **_sample(task, pairs[0][1])}
+    about = {"kind": "task", "name": name, "version": task.version, "about": task.describe(), "subsets": subsets}
+    return about | {"subset": pairs[0][1] if one and len(pairs) == 1 else None, **_sample(task, pairs[0][1])}
 
 
 def lines(data: dict[str, Any]) -> Iterator[str]:
@@ -78,8 +78,8 @@ def _sample(task: Task, subset: str) -> dict[str, Any]:
         except Exception as error:
             if not registry.is_file(task.name):
                 raise
-            where = user_file.told(error, inspect.getfile(type(task)))
-            raise UserError(f"task '{name}' makes no sample of {length} tokens: {where}.") from None
+            cause = user_file.describe_error(error, inspect.getfile(type(task)))
+            raise UserError(f"task '{name}' makes no sample of {length} tokens: {cause}.") from None
     return {"sample": None, "why": why}
 
 
@@ -127,15 +127,15 @@ def _hidden(sample: Sample) -> list[tuple[int, int]]:
     """(start, stop) of the facts to show: those that answer first, then the others, in their places."""
     context = sample.context
     if hasattr(context, "facts"):
-        found = [(at, at + len(ids)) for at, ids in context.facts()]
+        spans = [(at, at + len(ids)) for at, ids in context.facts()]
     else:
-        found, at = [], 0
+        spans, at = [], 0
         for item in getattr(context, "items", ()):  # a plan of literal tokens and spans of a corpus
             size = len(item) if isinstance(item, tuple) else item.stop - item.start
-            found += [(at, at + size)] * isinstance(item, tuple)
+            spans += [(at, at + size)] * isinstance(item, tuple)
             at += size
     wanted = set(sample.meta.get("supporting", ()))
-    return sorted(found, key=lambda span: span[0] not in wanted)[:HIDDEN]
+    return sorted(spans, key=lambda span: span[0] not in wanted)[:HIDDEN]
 
 
 def _word(tokens: Sequence[int], at: int, tokenizer: Tokenizer) -> int:

@@ -13,8 +13,8 @@ def list_(kind: opt.Kind = None, as_json: opt.Json = False) -> None:
     from atlas_bench.cli import describe
     from atlas_bench.running import listing
 
-    found = {each: listing.listing(each) for each in ([kind] if kind else listing.KINDS)}
-    output.show(found, as_json, describe.listed)
+    listings = {name: listing.listing(name) for name in ([kind] if kind else listing.KINDS)}
+    output.show(listings, as_json, describe.listed)
 
 
 def describe(name: opt.Name, as_json: opt.Json = False) -> None:
@@ -34,7 +34,7 @@ def doctor(as_json: opt.Json = False) -> None:
     """
     from atlas_bench.cli import doctor as examination
 
-    found = examination.examine()
-    output.show(found, as_json, examination.lines)
-    if not examination.well(found):
+    report = examination.examine()
+    output.show(report, as_json, examination.lines)
+    if not examination.well(report):
         raise typer.Exit(1)

@@ -70,14 +70,15 @@ def verify(memory: opt.VerifiedMemory, as_json: opt.Json = False) -> None:
     variant = registry.memory(name)
     if variant is None:
         raise UserError(f"memory '{name}' is no memory: there is nothing to verify. See `atlas-bench list memories`.")
-    found = []
-    for contract, said in contracts.verify(variant, options):
-        found.append({"contract": contract, "well": not contracts.is_broken(said), "said": said or "ok"})
+    results = []
+    for contract, sentence in contracts.verify(variant, options):
+        text = sentence or "ok"
+        results.append({"contract": contract, "well": not contracts.is_broken(sentence), "said": text})
         if not as_json:  # each as soon as it is known
-            typer.echo(textwrap.fill(said or "ok", 79, initial_indent=f"{contract:<16}", subsequent_indent=" " * 16))
+            typer.echo(textwrap.fill(text, 79, initial_indent=f"{contract:<16}", subsequent_indent=" " * 16))
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
-    if not all(each["well"] for each in found):
+        typer.echo(json.dumps(results, indent=2))
+    if not all(result["well"] for result in results):
         raise typer.Exit(1)
 
 
@@ -90,5 +91,5 @@ def export(model: opt.TrainedModel, folder: opt.NewFolder, as_json: opt.Json = F
 
     logging.disable_progress_bar()  # one file of a few megabytes
     causal_lm.export(model, folder)
-    found = {"folder": str(folder), "files": sorted(path.name for path in folder.iterdir())}
-    output.show(found, as_json, lambda found: [f"{folder}: {', '.join(found['files'])}"])
+    written = {"folder": str(folder), "files": sorted(path.name for path in folder.iterdir())}
+    output.show(written, as_json, lambda written: [f"{folder}: {', '.join(written['files'])}"])

@@ -38,11 +38,11 @@ def _reading(reader: str) -> Callable[[Any], Any]:
             if value is not None:
                 getattr(units, reader)(value)
         except UserError as error:
-            said, written = str(error), f"'{clip(str(value))}'"
+            message, written = str(error), f"'{clip(str(value))}'"
             named = (f"{what} {written}" for what in ("length", "length range", "length list"))
             for beginning in (*named, f"threads {value}", f"threshold {value}"):
-                said = said.removeprefix(beginning)
-            raise BadParameter(said) from None
+                message = message.removeprefix(beginning)
+            raise BadParameter(message) from None
         return value
 
     return check

@@ -86,7 +86,7 @@ def added(ctx: typer.Context) -> list[str]:
             words += [label_of(param)] * value
         else:
             option = [label_of(param)] if param.param_type_name == "option" else []
-            words += [word for each in listed(value) for word in (*option, str(each))]
+            words += [word for item in listed(value) for word in (*option, str(item))]
     return words
 
 
@@ -95,8 +95,8 @@ def lines(ctx: typer.Context) -> Iterator[str]:
     yield f"[{ctx.info_name}]"
     for param, value, origin in values_of(ctx):
         empty = value is None or value == []
-        said = f"# {key_of(param)} =" if empty else f"{key_of(param)} = {shown(value)}"
-        yield f"{said:<39} # {origin}"
+        line = f"# {key_of(param)} =" if empty else f"{key_of(param)} = {shown(value)}"
+        yield f"{line:<39} # {origin}"
     folder, origin = _cache()
     yield f"{f'# cache: {folder}':<39} # {origin}"
 
@@ -118,6 +118,6 @@ def _cache() -> tuple[str, str]:
 
 def shown(value: Any) -> str:
     """A value as TOML has it, which JSON's texts, numbers and lists are; nothing in it steers a terminal."""
-    said = without_secrets(json.dumps(value, ensure_ascii=False, default=str))
-    escaped = (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}" for c in said)
-    return "".join(c if c.isprintable() else code for c, code in zip(said, escaped, strict=True))
+    text = without_secrets(json.dumps(value, ensure_ascii=False, default=str))
+    escaped = (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}" for c in text)
+    return "".join(c if c.isprintable() else code for c, code in zip(text, escaped, strict=True))

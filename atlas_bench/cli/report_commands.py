@@ -35,7 +35,7 @@ def report(
     form = results.chosen({"--json": "json" if as_json else None, f"--format {form}": form}, out)
     text = results.main(
         paths, form=form, threshold=share_of(threshold), published=not no_published, models=model or [],
-        tasks=[each for typed in task or [] for each in typed.split(",")], warn=output.warn, command=config.typed(),
+        tasks=[name for typed in task or [] for name in typed.split(",")], warn=output.warn, command=config.typed(),
     )  # fmt: skip
     if out:
         output.write(out, text)
@@ -48,12 +48,12 @@ def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json
     from atlas_bench.results import changes as results
 
     output_file.check(page)
-    found = results.changes([old], [new], warn=output.warn)
-    output.show(found, as_json, results.lines)
+    changed = results.changes([old], [new], warn=output.warn)
+    output.show(changed, as_json, results.lines)
     if page:
         from atlas_bench.results.compare_page import changes_html
 
-        output.write(page, changes_html(found))
+        output.write(page, changes_html(changed))
 
 
 def push(

@@ -37,4 +37,4 @@ def names(given: Any) -> str:
     """The names in a state; of anything else its type, such as '(Tensor, list)'."""
     if isinstance(given, dict):
         return ", ".join(map(repr, given)) or "nothing"
-    return f"({', '.join(type(each).__name__ for each in given)})" if type(given) is tuple else type(given).__name__
+    return f"({', '.join(type(part).__name__ for part in given)})" if type(given) is tuple else type(given).__name__

@@ -77,16 +77,16 @@ def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, s
     """Name -> (altered model, effect): each alteration that a LanguageModel has, and a reset at each distance."""
     from atlas_bench.models.alterations import Recent, alterations, altered  # torch, which load() has imported
 
-    found: dict[str, tuple[Model, str]] = {
-        each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)
+    parts: dict[str, tuple[Model, str]] = {
+        alteration.name: (altered(whole, alteration), alteration.effect) for alteration in alterations(whole.model)
     }
     for tokens in distances:
         effect = f"all that is older than {tokens:,} tokens is forgotten"
-        found[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
+        parts[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
     if whole.spec:  # the user gave it another name to be shown
-        for name, (model, _) in found.items():
+        for name, (model, _) in parts.items():
             model.spec = f"{whole.spec};{name}"
-    return found
+    return parts
 
 
 def _distances(reset: Sequence[int] | None, lengths: Sequence[int]) -> list[int]:

@@ -24,9 +24,9 @@ def runs(build: Build) -> str | None:
     parameters = inspect.signature(memory.forward).parameters.values()
     if not any(p.name == "output" or p.kind is p.VAR_KEYWORD for p in parameters):
         return "forward() takes no output=: write `def forward(self, x, state=None, *, output=True)`"
-    for said, given in {"forward(x)": memory(x), "forward(x, output=False)": memory(x, output=False)}.items():
+    for call, given in {"forward(x)": memory(x), "forward(x, output=False)": memory(x, output=False)}.items():
         if not (isinstance(given, tuple) and len(given) == 2 and is_state(given[1])):
-            return f"{said} gives {names(given)}, not a pair of the output [B, T, D] and the state, a dict of tensors"
+            return f"{call} gives {names(given)}, not a pair of the output [B, T, D] and the state, a dict of tensors"
     y, state = memory(x)
     if not isinstance(y, Tensor):
         return f"output is {names(y)}, not a tensor"

@@ -36,7 +36,7 @@ from atlas_bench.comparison.fixtures import (
 from atlas_bench.comparison.shapes import runs
 from atlas_bench.models.memory.base import EVENT_BLOCK, Memory, State
 from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
-from atlas_bench.models.memory.user_file import told
+from atlas_bench.models.memory.user_file import describe_error
 
 CLOSED = 1e-8  # a closed form against the rule token by token
 CUTS = (1, 2, 7, 64, 127, 129, 255)
@@ -49,9 +49,9 @@ class Remark(str):
 NO_CLOSED_FORM = Remark("none: step() token by token")  # what closed_form() says where there is nothing to compare
 
 
-def is_broken(said: str | None) -> bool:
+def is_broken(sentence: str | None) -> bool:
     """Whether a contract's sentence tells a fault."""
-    return said is not None and not isinstance(said, Remark)
+    return sentence is not None and not isinstance(sentence, Remark)
 
 
 def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str | None]]:
@@ -61,7 +61,7 @@ def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> I
         try:
             sentence = contract(build)
         except Exception as error:
-            sentence = told(error, inspect.getfile(variant))
+            sentence = describe_error(error, inspect.getfile(variant))
         yield name, sentence
         if contract is runs and sentence:
             return
@@ -87,9 +87,9 @@ def _split(memory: Memory, x: Tensor) -> str | None:
     for splits in [*([cut, LENGTH - cut] for cut in CUTS), [7, 13, 150, 130], [1] * LENGTH]:
         y2, state2 = stream(memory, x, splits)
         blocks = {2: f"a split at token {splits[0]}", LENGTH: "feeding token by token"}
-        said = blocks.get(len(splits), f"blocks of {', '.join(map(str, splits))} tokens")
+        name = blocks.get(len(splits), f"blocks of {', '.join(map(str, splits))} tokens")
         if broken := output_gap(y, y2) or state_gap(state, state2):
-            return f"{said} changes {broken}"
+            return f"{name} changes {broken}"
     return None
 
 
@@ -97,13 +97,13 @@ def _split(memory: Memory, x: Tensor) -> str | None:
 def empty_segment(build: Build) -> str | None:
     """A segment of no tokens gives no outputs and leaves the state as it was, whenever it comes."""
     memory, x = build(), tokens()
-    for said, state in (("at the beginning", memory.start(ROWS)), ("after 50 tokens", memory(x[:, :50])[1])):
+    for when, state in (("at the beginning", memory.start(ROWS)), ("after 50 tokens", memory(x[:, :50])[1])):
         for options in ({}, {"output": False}):
             y, after = memory(x[:, :0], state, **options)
             if y.shape != x[:, :0].shape:
                 return f"an empty segment gives outputs of shape {tuple(y.shape)}, not {tuple(x[:, :0].shape)}"
             if gap := state_gap(state, after, 0):
-                return f"an empty segment {said} changes {gap}"
+                return f"an empty segment {when} changes {gap}"
     return None
 
 
@@ -276,10 +276,10 @@ def saved_state(build: Build) -> str | None:
     for name, s in copy.items():
         if not torch.equal(s, state[name]):
             return f"feeding changes '{name}' of the state it was given; return new tensors, or no state can be forked"
-    for said, start in (("saved and loaded", load(save(copy))), ("used twice", state)):
+    for how, start in (("saved and loaded", load(save(copy))), ("used twice", state)):
         y2, final2 = memory(x[:, 150:], start)
         if not torch.equal(y, y2) or any(not torch.equal(final[name], final2[name]) for name in final):
-            return f"a state that is {said} does not go on bit for bit"
+            return f"a state that is {how} does not go on bit for bit"
     y2, _ = memory(x[1:2, 150:], {name: s[1:2].clone() for name, s in copy.items()})
     gap = output_gap(y[1:2], y2)
     return f"one stream's fork changes {gap}" if gap else None

@@ -145,12 +145,12 @@ class AtlasLM(LM):
         return {"model_num_parameters": facts.get("parameters", -1), "atlas_bench": facts}
 
     def _each(self, kind: str, respond: Callable[[Instance], Any], requests: list[Instance], quiet: bool) -> list[Any]:
-        found = []
+        responses = []
         for request in tqdm(requests, desc=f"Running {kind} requests", disable=quiet or None):  # None: on a terminal
-            found.append(respond(request))
-            self.cache_hook.add_partial(kind, request.args, found[-1])
+            responses.append(respond(request))
+            self.cache_hook.add_partial(kind, request.args, responses[-1])
         self._text = self._stream = None  # a state may be large
-        return found
+        return responses
 
     def _generate(self, request: Instance) -> str:
         context, options = request.args[:2]

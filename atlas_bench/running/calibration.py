@@ -138,12 +138,12 @@ def _expected(row: Row, readings: Sequence[Row], costs: Mapping[str, float], gro
     """Time of what is left of a cell, peak memory of the process, bytes of one stream's state at its end."""
     context = row["tokens"] / row["contexts"]
     parts = row["samples"], row["tokens"], row["tokens"] * context
-    seconds = sum(each * part for each, part in zip(costs.values(), parts, strict=True))
+    seconds = sum(cost * part for cost, part in zip(costs.values(), parts, strict=True))
     memory = [(reading["tokens_read"], reading["peak_rss_bytes"]) for reading in readings]  # of streams side by side
     states = [(r["tokens_read"] / r["contexts"], r["state_bytes"]) for r in readings if r["state_bytes"] is not None]
     return {
         "seconds": seconds * row["tokens_left"] / max(row["tokens"], 1),
-        "memory_bytes": _beyond(memory, side_by_side * context) if grows else max(each for _, each in memory),
+        "memory_bytes": _beyond(memory, side_by_side * context) if grows else max(peak for _, peak in memory),
         "state_bytes": _beyond(states, context) if states else None,
     }
 

@@ -232,11 +232,11 @@ def _answered(line: bytes) -> Answered | None:
         digest, _, text = line.decode().partition(" ")
         if digest != _digest(text):
             return None
-        found = _ANSWERED.validate_json(text)
-        _ROWS.validate_python((found.row,))
+        answered = _ANSWERED.validate_json(text)
+        _ROWS.validate_python((answered.row,))
     except ValueError:  # pydantic's, and of what is no text
         return None
-    return found
+    return answered
 
 
 def _digest(text: str) -> str:

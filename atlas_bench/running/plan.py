@@ -46,7 +46,7 @@ def parse_task(text: str) -> list[tuple[str, str]]:
     task = registry.task(name)
     if subset is None or (subset == ALL and ALL not in task.subsets):
         meant = task.subsets if subset else getattr(task, "usual", task.subsets)
-        return [(name, each) for each in meant] or [(name, "")]
+        return [(name, subset) for subset in meant] or [(name, "")]
     if subset not in task.subsets:
         raise unknown(f"subset of {name}", subset, task.subsets)
     return [(name, subset)]
@@ -138,6 +138,6 @@ def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
             except Exception as error:
                 if isinstance(error, UserError) or not registry.is_file(cell.task):
                     raise
-                told = user_file.told(error, inspect.getfile(type(task)))
-                raise UserError(f"task '{cell.title}' makes no sample of {cell.length} tokens: {told}.") from None
+                cause = user_file.describe_error(error, inspect.getfile(type(task)))
+                raise UserError(f"task '{cell.title}' makes no sample of {cell.length} tokens: {cause}.") from None
             seen.add(asked)

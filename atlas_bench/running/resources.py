@@ -17,12 +17,12 @@ from atlas_bench.types import Status
 
 def status_of(error: Exception) -> tuple[Status, str]:
     """An exception as status and one line; torch's out-of-memory goes by name: no import."""
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     phrases = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate")
     full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if full or (isinstance(error, RuntimeError) and any(phrase in said.lower() for phrase in phrases)):
-        return "oom", f"{said or 'out of memory'}; a smaller --batch or --block needs less"
-    return "failed", f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if full or (isinstance(error, RuntimeError) and any(phrase in message.lower() for phrase in phrases)):
+        return "oom", f"{message or 'out of memory'}; a smaller --batch or --block needs less"
+    return "failed", f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def now() -> str:

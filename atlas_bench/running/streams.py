@@ -70,11 +70,11 @@ def stops(streams: Sequence[Sequence[Sample]]) -> list[int]:
     A question is asked from the last stop before it; one less than NEAR tokens behind a stop makes none of its own.
     """
     common = min(max(sample.reads for sample in stream) for stream in streams)
-    found: list[int] = []
+    positions: list[int] = []
     for reads in sorted({min(sample.reads, common) for stream in streams for sample in stream}):
-        if not found or reads >= found[-1] + NEAR:
-            found.append(reads)
-    return found
+        if not positions or reads >= positions[-1] + NEAR:
+            positions.append(reads)
+    return positions
 
 
 def blocks(contexts: Sequence[Context], start: int, stop: int, size: int, *, ahead: int = 0) -> Iterator[np.ndarray]:
