@@ -113,7 +113,8 @@ def work(options: argparse.Namespace) -> int:
 
     from atlas_bench import registry
     from atlas_bench.models import loading
-    from atlas_bench.models.decoder import Config, Decoder
+    from atlas_bench.models.config import Config
+    from atlas_bench.models.decoder import Decoder
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
     from atlas_bench.training.loop import transplant

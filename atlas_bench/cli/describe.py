@@ -94,7 +94,7 @@ def _measured(card: Mapping[str, Any]) -> dict[str, Any] | None:
     """Parameters of a card's model and bytes of one stream's state, None where it grows; None without torch."""
     with suppress(Exception):  # a card in a folder states what it likes, a user's memory among that
         from atlas_bench.models import sizes
-        from atlas_bench.models.decoder import Config
+        from atlas_bench.models.config import Config
 
         config = Config(**card["config"])
         measured = sizes.measure(config)

@@ -18,6 +18,7 @@ from atlas_bench.results.record import Record
 from atlas_bench.running import plan, runner
 from atlas_bench.running.evaluation import Cell, rules_of
 from atlas_bench.running.progress import Progress
+from atlas_bench.running.settings import Settings
 from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import Model, TaskOptions
 
@@ -80,7 +81,7 @@ def main(
             label: loading.load(str(folder)) for label, folder in folders.items() if (label, name) not in reasons
         }
         runnable = [cell for cell in cells[name] if cell.model in models]
-        records += runner.run(runnable, models, out, runner.Settings(command=command), progress)
+        records += runner.run(runnable, models, out, Settings(command=command), progress)
         records += [_failed(cell, reasons[cell.model, name]) for cell in cells[name] if cell.model not in models]
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None

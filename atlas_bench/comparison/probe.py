@@ -17,6 +17,7 @@ from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison, compare
 from atlas_bench.running import plan, runner
 from atlas_bench.running.progress import Progress
+from atlas_bench.running.settings import Settings
 from atlas_bench.types import Model, TaskOptions
 from atlas_bench.units import format_length, parse_lengths
 
@@ -55,7 +56,7 @@ def main(
     )  # fmt: skip
     store.check_names(out, models)
     plan.check(cells, models)
-    records = runner.run(cells, models, out, runner.Settings(), progress)
+    records = runner.run(cells, models, out, Settings(), progress)
     notes = list(dict.fromkeys(record.note for record in records if record.note))
     effects = {name: effect for name, (_, effect) in parts.items()}
     comparison = compare(records, list(models)) | {"alterations": effects, "notes": notes}

@@ -47,7 +47,7 @@ class Config:
     segment: int = 16
     screen: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
             if not least <= (value := getattr(self, name)) <= most:
                 raise UserError(f"{name} is {clip(str(value), 40)}. Give {least} to {most:,}.")

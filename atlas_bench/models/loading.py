@@ -80,7 +80,8 @@ def load(
         return load_it(name, threads=threads, device=device, matmul_precision=matmul_precision)
     import torch
 
-    from atlas_bench.models.decoder import Config, Decoder
+    from atlas_bench.models.config import Config
+    from atlas_bench.models.decoder import Decoder
     from atlas_bench.models.lm import LanguageModel
     from atlas_bench.models.tokenizer import embedded
 

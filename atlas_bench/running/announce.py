@@ -68,7 +68,8 @@ def _tokens(evaluation: Evaluation) -> int:
 
 def _what(waiting: Sequence[Evaluation]) -> str:
     """'babilong:qa1,qa2 at 1K,16K, 2 models'."""
-    cells, subsets = [evaluation.cell for evaluation in waiting], {}
+    cells = [evaluation.cell for evaluation in waiting]
+    subsets: dict[str, dict[str, None]] = {}
     for cell in sorted(cells, key=lambda cell: natural(cell.subset)):
         subsets.setdefault(cell.task, {})[cell.subset] = None
     tasks = (f"{task}:{','.join(names)}".rstrip(":") for task, names in subsets.items())

@@ -51,7 +51,7 @@ def feed(
 
 def _first_not_finite(model: Model, state: Any, tokens: np.ndarray) -> int:
     """The number of tokens after which the state is not finite any more; it is after the last one."""
-    good, bad = 0, tokens.shape[1]
+    good, bad = 0, int(tokens.shape[1])
     while bad - good > 1:
         middle = (good + bad) // 2
         still = model.finite(model.feed(state, tokens[:, :middle]))

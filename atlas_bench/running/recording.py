@@ -71,7 +71,7 @@ def ended(
     resumed       whether it went on from a checkpoint
     command       that the record names; None: the blank one's
     """
-    answered = answers.summary(point.rows, evaluation.rules.scorers)
+    answered: dict[str, Any] = answers.summary(point.rows, evaluation.rules.scorers) | point.sources
     ran = status != "unsupported"
     facts = evaluation.model.facts()  # again: on a GPU which kernels ran is known only now
     return replace(
@@ -82,11 +82,10 @@ def ended(
         status=status,
         reason=reason,
         **answered,
-        metrics=losses.metrics(answered["answers"]),
+        metrics={**losses.metrics(answered["answers"])},
         curve=losses.curve(answered["answers"], evaluation.cell.length),
         usage=point.usage,
         endpoint=facts.get("endpoint"),
-        **point.sources,
         state_bytes=point.state_bytes,
         tokens_read=point.read if ran else None,
         seconds=round(point.seconds, 3) if ran else None,

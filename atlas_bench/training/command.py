@@ -18,7 +18,8 @@ from atlas_bench import __version__, registry, units
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.files import locks, text_files
 from atlas_bench.models import lm, loading
-from atlas_bench.models.decoder import Config, Decoder
+from atlas_bench.models.config import Config
+from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results import store
 from atlas_bench.results.record import clip

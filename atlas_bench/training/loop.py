@@ -18,7 +18,8 @@ from torch import Tensor
 from atlas_bench.errors import reason
 from atlas_bench.files import checkpoint_file
 from atlas_bench.kernels.cpu import keep_freed_memory
-from atlas_bench.models.decoder import Config, Decoder
+from atlas_bench.models.config import Config
+from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.lm import is_finite
 from atlas_bench.tasks.lessons import Lessons, weigh
 from atlas_bench.training import checkpoint
