@@ -1,7 +1,7 @@
 """Training contexts for any task that hides facts in running text, a user's own among them.
 
 A lesson hides what an evaluation hides, in background that evaluation never reads; a short one hides the first facts
-that leave some background. Where a told answer stays right (`lasting`), everything told so far is asked after each
+that leave some background. Where an answer stays right (`persistent_answer`), everything read so far is asked after each
 segment, else what is asked at the end is asked there alone. What is drawn differs from every evaluation's.
 """
 
@@ -26,7 +26,7 @@ FILLED = 0.8  # share of a lesson that facts may take
 class Hides(Protocol):
     """What lessons need of a task: see HaystackTask."""
 
-    lasting: bool
+    persistent_answer: bool
 
     def hide(self, subset: str, rng: random.Random, length: int) -> Hidden: ...
 
@@ -89,7 +89,7 @@ class HaystackLessons:
             stop = min(start + segment, length)
             known = sum(end <= stop for end in ends)
             askable = [q for q in hidden.questions if all(fact < known for fact in q.supporting)]
-            if not self.task.lasting and (stop < length or known < len(hidden.facts)):
+            if not self.task.persistent_answer and (stop < length or known < len(hidden.facts)):
                 askable = []  # a later fact may change the answer
             asked = rng.sample(askable, min(ASKED, len(askable)))
             yield Segment(context.read(start, stop), tuple(map(self._ask, asked)))

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,8 +42,9 @@ DRAWS = 1000
 class HaystackTask:
     """Base of such tasks; implements types.Task but for rules, hide and describe.
 
-    takes    which of TaskOptions the task understands; any other that is given is refused
-    lasting  whether an answer stays right whatever facts follow: training then asks on the way, not only at the end
+    takes              which of TaskOptions the task understands; any other that is given is refused
+    persistent_answer  whether an answer stays right whatever facts follow: training then asks on the way, not only
+                       at the end
     """
 
     name: str
@@ -50,10 +52,17 @@ class HaystackTask:
     version = "1"
     reads_text = True
     takes: tuple[str, ...] = ("background",)
-    lasting = False
+    persistent_answer = False
 
     def __init__(self) -> None:
         self._corpora = corpora.CorpusCache()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Take `lasting`, the last version's name of persistent_answer, for one version more."""
+        super().__init_subclass__(**options)
+        if "lasting" in vars(cls):
+            warnings.warn(f"{cls.__name__}: `lasting` is called `persistent_answer` now", stacklevel=2)
+            cls.persistent_answer = vars(cls)["lasting"]
 
     def rules(self, subset: str) -> Rules:
         """How the subset's questions are answered and judged."""
