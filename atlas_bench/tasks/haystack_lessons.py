@@ -1,8 +1,8 @@
 """Training contexts for any task that hides facts in running text, a user's own among them.
 
 A lesson hides what an evaluation hides, in background that evaluation never reads; a short one hides the first facts
-that leave some background. Where an answer stays right (`persistent_answer`), everything read so far is asked after each
-segment, else what is asked at the end is asked there alone. What is drawn differs from every evaluation's.
+that leave some background. Where an answer stays right (`persistent_answer`), everything read so far is asked after
+each segment, else what is asked at the end is asked there alone. What is drawn differs from every evaluation's.
 """
 
 from __future__ import annotations
