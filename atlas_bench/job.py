@@ -1,6 +1,6 @@
 """A run as it was asked for, checked and ready: what `atlas-bench run` and atlas_bench.run() share.
 
-job = prepare("babilong:qa1", lengths="1K,16K", models="atlas-nano", ..)    # every mistake is told here
+job = prepare("babilong:qa1", lengths="1K,16K", models="atlas-nano", ..)    # raises every mistake
 job.estimate()                                                              # what it would take
 records = job.run()                                                         # from here on files are written
 """
@@ -77,12 +77,12 @@ def prepare(
 ) -> Job:  # fmt: skip
     """The job of what a user asks for; atlas_bench.run() explains the arguments.
 
-    progress  is told what is loaded, and then how far the run has come
+    progress  shows what is loaded, and then how far the run has come
     command   that records name; None: what was typed
 
-    Raises UserError for every mistake; nothing is written before all of them are told.
+    Raises UserError for a mistake before anything is written.
     """
-    asked, documents = specs.typed(models), samples  # first, for these mistakes can be told at once
+    asked, documents = specs.typed(models), samples  # first: these mistakes take no time to find
     ours, theirs = plan.split_lm_eval(task)
     wanted = plan.parse_tasks(ours) if ours else []
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))

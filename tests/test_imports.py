@@ -82,14 +82,27 @@ def modules() -> dict[str, Path]:
     return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): file for file, parts in names.items()}
 
 
-def test_no_module_imports_itself_by_way_of_others():
-    """Of all imports, lazy ones and those for types too; the version's number apart, which the package holds."""
+def graph() -> dict[str, set[str]]:
+    """Module -> modules that it imports, lazily and for types too; but for the version's number, the package's own."""
     known = modules()
-    graph = {}
-    for name, file in known.items():
-        imported = imports(file) - {"atlas_bench.__version__"}
-        graph[name] = {each if each in known else each.rpartition(".")[0] for each in imported} & known.keys() - {name}
-    list(TopologicalSorter(graph).static_order())  # its CycleError names the modules
+    imported = {name: imports(file) - {"atlas_bench.__version__"} for name, file in known.items()}
+    return {
+        name: {each if each in known else each.rpartition(".")[0] for each in found} & known.keys() - {name}
+        for name, found in imported.items()
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    list(TopologicalSorter(graph()).static_order())  # its CycleError names the modules
+
+
+def test_the_runner_is_given_what_it_needs():
+    """What runs a cell does not look up what to run: planning, estimates and announcements stand above it."""
+    edges, below = graph(), {"atlas_bench.running.runner"}
+    while further := set().union(*(edges[name] for name in below)) - below:
+        below |= further
+    assert {"atlas_bench.running.attempt", "atlas_bench.running.evaluation"} <= below
+    assert not {name for name in below if name.endswith((".plan", ".estimate", ".announce", ".job", ".api"))}
 
 
 def test_imports_by_string_are_known_and_lead_somewhere():

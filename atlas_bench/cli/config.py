@@ -13,7 +13,7 @@
     samples = 50                            # ATLAS_BENCH_RUN_SAMPLES
     ...
 
-Click looks values up in that order by itself; here it is told which variable is whose, and what is in the file. Records
+Click looks values up in that order by itself; this module gives it the variables' names and the file's values. Records
 hold the command with all that a file or a variable added to it.
 """
 

@@ -44,7 +44,7 @@ def describe(name: str) -> dict[str, Any]:
     """
     base, colon = re.match(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(:?)", name, re.DOTALL).groups()
     if base in registry.TASKS or registry.is_file(base) or name.startswith("lm-eval:"):
-        return describe_task.describe(name, one=bool(colon))  # tells of lm-eval's that they can be run alone
+        return describe_task.describe(name, one=bool(colon))  # raises for lm-eval's: they can only be run
     if name in registry.MODELS:
         return {"kind": "model", "name": name, "about": docs(registry.MODELS[name])[-1]}
     if name in registry.MEMORIES:

@@ -27,7 +27,7 @@ def _completing(*kinds: str) -> Callable[[str], list[str]]:
     return complete
 
 
-# Mistakes in a value, told before anything heavy is imported; what begins with a blank goes on behind the value
+# Checks of a value, before anything heavy is imported. A message that begins with a blank follows the value
 def _reading(reader: str) -> Callable[[Any], Any]:
     """A check that a function of units can read the value, which stays as it was typed."""
 
@@ -175,7 +175,7 @@ Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a
 Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
 Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where models run [a GPU where there is one].")]
 MatmulPrecision = Annotated[
-    Literal["fp32", "tf32", "bf16"] | None, _run(help="Of matrix products; see `doctor` [what is fastest here].")
+    Literal["fp32", "tf32", "bf16"] | None, _run(help="Precision of matrix products [fastest available].")
 ]
 Code = Annotated[list[Path], _run(metavar="FILE.py", help="Memory file (.py) of a model folder; is run; repeatable.")]
 Canary = Annotated[bool, _run("--canary", help="See if an endpoint's cache or batches change answers.")]

@@ -37,7 +37,7 @@ def runs(build: Build) -> str | None:
 
 
 def _methods(memory: Memory, x: Tensor) -> str | None:
-    """init_state, step and read alone, so that a wrong shape is told where it is made."""
+    """init_state, step and read alone, so that a wrong shape is reported where it is made."""
     state = memory.init_state(ROWS)
     if not is_state(state):
         return f"init_state() gives {type(state).__name__}, not a dict of names and tensors"

@@ -50,7 +50,7 @@ NO_CLOSED_FORM = Remark("none: step() token by token")  # what closed_form() say
 
 
 def is_broken(sentence: str | None) -> bool:
-    """Whether a contract's sentence tells a fault."""
+    """Whether a contract's sentence describes a fault."""
     return sentence is not None and not isinstance(sentence, Remark)
 
 

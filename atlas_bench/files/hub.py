@@ -1,4 +1,4 @@
-"""The Hugging Face hub: whether it can be reached, told within seconds, and rows of its data sets.
+"""The Hugging Face hub: whether it can be reached, found out within seconds, and rows of its data sets.
 
     reach("Qwen/Qwen2.5-0.5B")                                       # UserError where neither hub nor cache has it
     for row in rows("emozilla/pg19", split="test", advice="Use --background generated."): ...

@@ -1,4 +1,4 @@
-"""A user's own Python file: executed under a name that holds its version, every mistake told in one sentence.
+"""A user's own Python file: executed under a name that holds its version, every mistake described in one sentence.
 
 Only for a path that the user has typed: nothing that is read from disk may lead here.
 """

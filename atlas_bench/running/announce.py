@@ -29,7 +29,7 @@ from atlas_bench.units import format_count, format_length, format_seconds
 
 SECONDS = 1.0  # that a model is tried for
 COLUMNS = 79
-NAMED = 3  # models whose names are told
+NAMED = 3  # models that are named, at most
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from atlas_bench.running.settings import Settings
 from atlas_bench.types import Model, Sample
 from atlas_bench.units import format_bytes
 
-PERCENT = (50, 90)  # scores whose interval is told: the widest there is, and that of a model that does well
+PERCENT = (50, 90)  # scores whose interval is shown: the widest one, and that of a good model
 TO_RUN = ("run", "resume")  # what is still to be read of a cell: all, the rest
 ENDED = ("done", "unsupported")
 
@@ -51,7 +51,7 @@ def estimate(
     """What running the cells would take, as plain data: docs/method.md explains the fields.
 
     cells     that plan.check() has passed
-    folder    of the records: tells what is done and what goes on from a checkpoint; nothing is written there
+    folder    of the records, which say what is done and what goes on from a checkpoint; nothing is written there
     settings  of the run; a calibration reads with the same
 
     Raises KeyboardInterrupt on Ctrl-C, when the temporary folder is gone.
@@ -149,7 +149,7 @@ def _sent(rows: Sequence[Row], models: Mapping[str, Model]) -> Iterator[str]:
         price = models[name].options.usd_per_million_in
         cost = f", which cost ${price * tokens / 1e6:,.2f} (answers come on top)" if price else ""
         unknown = ", and whether it reads such lengths is not known" if _would_ask(models[name]) else ""
-        yield f"{name}: not called, so no time is told{unknown}. It would be sent {tokens:,} tokens{cost}."
+        yield f"{name}: not called, so its time is not known{unknown}. It would be sent {tokens:,} tokens{cost}."
 
 
 def _total(rows: Sequence[Row]) -> Row:

@@ -2,7 +2,7 @@
 
 wanted = parse_tasks("babilong:qa1,babilong:qa2")
 cells = make(wanted, lengths=[16_000], models=["atlas-nano"], seeds=[0], options=options)
-check(cells, models)                     # every mistake is told before anything is written
+check(cells, models)                     # raises every mistake before anything is written
 """
 
 from __future__ import annotations

@@ -128,6 +128,6 @@ def _final(evaluation: Evaluation, record: Record | None) -> Record | None:
 
 
 def _may_have_changed(model: Model) -> bool:
-    """Whether nothing tells two models of this name apart: a user's own object without a hash of its weights."""
+    """Whether records cannot tell two models of this name apart: a user's own object without a hash of its weights."""
     facts = model.facts()
     return not (facts.get("weights_hash") or facts.get("device") == "server" or model.is_control)

@@ -160,7 +160,7 @@ def check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:
     if names and not folders:
         raise UserError(f"--hold-out '{names[0]}': no --background is a folder of texts. Name one, or leave it out.")
     texts = sorted({file.stem for spec in folders for file in Path(spec).expanduser().rglob("*.txt")})
-    for name in names if texts else ():  # a folder without a text is told when it is opened
+    for name in names if texts else ():  # a folder without a text is refused when it is opened
         if name not in texts:
             where, known = ", ".join(folders), clip(", ".join(texts), 400)
             raise UserError(
@@ -176,7 +176,7 @@ def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str], encoding: st
 
 
 def origin_of(init: str) -> dict[str, Any]:
-    """What the card tells of the model that training began from."""
+    """What the card says of the model that training began from."""
     card = loading.card(init)
     return {
         "memory": card["config"]["memory"],
