@@ -259,11 +259,11 @@ class Attempt:
 
     def _ask(self, side_by_side: Streams, stop: int, following: int) -> None:
         """Ask what comes behind this stop and before the following one, each sample on a fork of its stream."""
-        limit, ends = self._rules.max_answer_tokens, self._rules.stop
         forks = reading.forks(self._evaluation, self.point, side_by_side, stop, following, self.block)
         if self._model.answers_together:
             self._ask_together(side_by_side, list(forks))
             return
+        limit, ends = self._rules.max_answer_tokens, self._rules.stop
         for sample, first, state in forks:  # answer() leaves the state as it is
             try:
                 answer: str | Exception = self._model.answer(state, sample.asked, limit, ends)
