@@ -33,6 +33,11 @@ COMMANDS = {  # in the order of use -> examples of their help
     report_commands.report: (
         "report runs",
         "report runs -o leaderboard.html",
+        "report runs -o leaderboard.html --answers answers.html",
+    ),
+    report_commands.show: (
+        "show runs 3 --task babilong:qa2 --len 16K --model atlas-nano",
+        "show runs/babilong.jsonl 0 --len 10M --json",
     ),
     run_commands.compare: (
         "compare atlas-nano omeganet-nano --task babilong:qa1 --len 1K,4K",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atlas_bench.errors import UserError
 from atlas_bench.models.decoder import Decoder, State
-from atlas_bench.tasks.lessons import Ask, Segment
+from atlas_bench.tasks.lessons import Ask, Segment, Tags
 from atlas_bench.training.muon import Muon
 from atlas_bench.training.recipe import Progress, Recipe
 from atlas_bench.training.schedule import AUXILIARY, costs_grow
@@ -35,10 +35,13 @@ def step(
     gradient's norm among them, is not finite.
     """
     screened = model.screen is not None
-    losses, right, kinds, written, opened, paid, read = [], [], [], 0.0, 0.0, 0.0, 0
+    answers: list[tuple[str, bool]] = []  # kind, whether it was right
+    losses, questions, along, tags = [], 0, [], 0
+    written, opened, paid, read = 0.0, 0.0, 0.0, 0
     for rows in segments:
         tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
-        _, state = model(tokens, state, output=False)
+        tagged = any(segment.tags is not None for segment in rows)
+        hidden, state = model(tokens, state, output=tagged)
         free = [np.zeros(len(segment.tokens), bool) if segment.free is None else segment.free for segment in rows]
         costly = torch.from_numpy(~np.stack(free))
         gates, screen = model.written(), model.screen.gates if screened else torch.zeros(1, 1)
@@ -51,31 +54,49 @@ def step(
         if asks:
             loss, correct = ask_all(model, state, asks)
             losses.append(loss * len(asks))
-            right += correct.tolist()
-            kinds += [AUXILIARY * ask.auxiliary + ask.kind for _, ask in asks]
-    asked = len(right)
-    loss = progress.cost * paid + sum(losses) / max(asked, 1)
+            questions += len(asks)
+            kinds = [AUXILIARY * ask.auxiliary + ask.kind for _, ask in asks]
+            answers += zip(kinds, correct.tolist(), strict=True)
+        if tagged:
+            loss, number, scored = tag_all(model, hidden, [segment.tags for segment in rows])
+            along.append(loss)
+            tags += number
+            answers += scored
+    loss = progress.cost * paid + sum(losses) / max(questions, 1) + sum(along) / max(tags, 1)
     figures = {
-        "asked": asked,
-        "accuracy": sum(right) / max(asked, 1),
+        "asked": len(answers),
+        "accuracy": sum(is_right for _, is_right in answers) / max(len(answers), 1),
         "loss": float(loss.detach()),
         "write_rate": written / read,
         **({"screen_rate": opened / read} if screened else {}),
     }
     if loss.requires_grad:
+        _descend(loss, model, optimizers, recipe, figures)
+    figures["kinds"] = _tallies(answers)
+    return figures, detach(state)
+
+
+def _descend(
+    loss: Tensor, model: Decoder, optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, figures: dict[str, Any]
+) -> None:
+    """Take the step, and note the gradient's norm; where a figure is not finite, one wild step would end the model."""
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    figures["gradient_norm"] = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
+    if all(map(math.isfinite, figures.values())):
         for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        figures["gradient_norm"] = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
-        if all(map(math.isfinite, figures.values())):  # one wild step would end the model
-            for optimizer in optimizers:
-                optimizer.step()
-    figures["kinds"] = {}
-    for kind, is_right in zip(kinds, right, strict=True):
-        tally = figures["kinds"].setdefault(kind, [0, 0])
+            optimizer.step()
+
+
+def _tallies(answers: Sequence[tuple[str, bool]]) -> dict[str, list[int]]:
+    """{kind: [right, asked]}."""
+    tallies: dict[str, list[int]] = {}
+    for kind, is_right in answers:
+        tally = tallies.setdefault(kind, [0, 0])
         tally[0] += is_right
         tally[1] += 1
-    return figures, detach(state)
+    return tallies
 
 
 def count_skipped(progress: Progress, figures: dict[str, float]) -> None:
@@ -111,6 +132,24 @@ def ask_all(model: Decoder, state: State, asks: Sequence[tuple[int, Ask]]) -> tu
     right = torch.ones_like(asked)
     right[asked] = logits.detach().argmax(-1) == targets[asked]
     return F.cross_entropy(logits, targets[asked]), right.all(1)
+
+
+def tag_all(model: Decoder, hidden: Tensor, rows: Sequence[Tags | None]) -> tuple[Tensor, int, list[tuple[str, bool]]]:
+    """Answers along a segment, hidden [B, T, D]: their summed loss, their number, and of each that is scored (kind,
+    whether it is right)."""
+    untagged = np.full(hidden.shape[1], -1)
+    targets = torch.from_numpy(np.stack([untagged if tags is None else tags.tokens for tags in rows])).long()
+    asked = targets >= 0
+    logits = model.logits(hidden[asked])
+    right = torch.zeros_like(asked)
+    right[asked] = logits.detach().argmax(-1) == targets[asked]
+    scored = [
+        (tags.kind, is_right)
+        for tags, row in zip(rows, right.numpy(), strict=True)
+        if tags is not None
+        for is_right in row[tags.scored].tolist()
+    ]
+    return F.cross_entropy(logits, targets[asked], reduction="sum"), len(logits), scored
 
 
 def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimizer]:
