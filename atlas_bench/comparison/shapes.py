@@ -17,7 +17,7 @@ from atlas_bench.models.memory.user_file import NO_WRITE_GATE
 def runs(build: Build) -> str | None:
     """It is built, its methods take and give the shapes the base expects, and it reads a stream."""
     memory, x = build(), tokens()
-    if "write" not in memory.gate:
+    if "write" not in memory.gates:
         return NO_WRITE_GATE
     if build.variant.forward is Memory.forward and (sentence := _methods(memory, x)):
         return sentence
@@ -48,10 +48,10 @@ def _methods(memory: Memory, x: Tensor) -> str | None:
             )
         if s.is_floating_point() and s.dtype != x.dtype:
             return f"init_state(): '{name}' is {s.dtype} and the weights {x.dtype}; self.key.weight.new_zeros(..) fits"
-    k, v = memory._pairs(x[:, : memory.omega_window])
+    k, v = memory._pairs(x[:, : memory.sees + 1])
     k, v = (part.transpose(1, 2).flatten(0, 1) for part in (k, v))  # rows and heads as one dimension
     old = {name: s.flatten(0, 1) for name, s in state.items()}
-    gates = {name: torch.full((ROWS * HEADS,), 0.5, dtype=x.dtype) for name in memory.gate}
+    gates = {name: gate[:, 0].flatten(0, 1) for name, gate in memory._gates(x[:, :1]).items()}
     if type(memory).step is not Memory.step:
         new = memory.step(old, k, v, gates)
         if not isinstance(new, dict) or new.keys() != old.keys():
@@ -60,7 +60,7 @@ def _methods(memory: Memory, x: Tensor) -> str | None:
             if new[name].shape != s.shape:
                 verb = "grows" if new[name].numel() > s.numel() else "changes shape"
                 return f"state {verb}: '{name}' is {tuple(s.shape)} before a step() and {tuple(new[name].shape)} after"
-    q = memory._address(memory.query(x[:, :5])).transpose(1, 2).flatten(0, 1)
+    q = memory._queries(x[:, : memory.convolved + 5]).transpose(1, 2).flatten(0, 1)
     wanted = (ROWS * HEADS, 5, HEAD)
     if tuple(y := memory.read(old, q).shape) != wanted:
         return f"read() gives {tuple(y)} for 5 queries, not {wanted}"
