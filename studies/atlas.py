@@ -91,7 +91,7 @@ def train(out: Path, variant: str, task: str, seed: int, tokens: int, *, init: s
 
     from atlas_bench import registry
     from atlas_bench.models import loading
-    from atlas_bench.models.decoder import Config
+    from atlas_bench.models.config import Config
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.running import plan
     from atlas_bench.tasks import corpora

@@ -25,8 +25,9 @@ from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError
 from atlas_bench.files.atomic import replacing
 from atlas_bench.models import loading, specs
+from atlas_bench.models.adapted import as_model
 from atlas_bench.training.recipe import Recipe
-from atlas_bench.types import Model, as_model
+from atlas_bench.types import Model
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
 ATTENTION = {"transformer": 0, "swa": WINDOW}  # no memory -> attention window, 0 for full attention
@@ -111,7 +112,7 @@ def trainings(
                 tasks = _written(f"{out}/{task}", subsets)
             flags = ("--memory", f"{out}/{name}") if contender.file else contender.flags
             words = ["train", *flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
-            words += ["--out", str(out), "--threads", "1", "--paced", "--no-examine"]
+            words += ["--out", str(out), "--threads", "1", "--fixed-schedule", "--no-examine"]
             words += ["--init", begun] if begun else []
             words += [word for text in texts for word in ("--background", text)]
             words += ["--encoding", encoding] if texts and encoding else []

@@ -16,7 +16,9 @@ from atlas_bench.results.compare import Comparison
 from atlas_bench.results.compare import compare as compare_records
 from atlas_bench.results.record import Record
 from atlas_bench.running import plan, runner
+from atlas_bench.running.evaluation import Cell, rules_of
 from atlas_bench.running.progress import Progress
+from atlas_bench.running.settings import Settings
 from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import Model, TaskOptions
 
@@ -79,7 +81,7 @@ def main(
             label: loading.load(str(folder)) for label, folder in folders.items() if (label, name) not in reasons
         }
         runnable = [cell for cell in cells[name] if cell.model in models]
-        records += runner.run(runnable, models, out, runner.Settings(command=command), progress)
+        records += runner.run(runnable, models, out, Settings(command=command), progress)
         records += [_failed(cell, reasons[cell.model, name]) for cell in cells[name] if cell.model not in models]
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None
@@ -108,10 +110,10 @@ def _options(name: str, wanted: Iterable[str], options: TaskOptions) -> TaskOpti
     return options if name in reads or not reads else TaskOptions()
 
 
-def _failed(cell: plan.Cell, reason: str) -> Record:
+def _failed(cell: Cell, reason: str) -> Record:
     """What stands for a cell whose model could not be trained; not kept on disk, for no cell has run."""
     task = registry.task(cell.task)
-    rules = plan.rules(cell, task)
+    rules = rules_of(cell, task)
     return Record(
         status="failed", reason=f"training failed: {reason}", task=cell.task, task_version=task.version,
         subset=cell.subset, length=cell.length, model=cell.model, seed=cell.seed, samples=cell.samples,
