@@ -244,6 +244,7 @@ def train(
     segment: int = 16,
     fixed_schedule: bool = False,
     threads: int | None = None,
+    device: str | None = None,
     examine: bool = True,
     quiet: bool = True,
 ) -> Path:
@@ -275,7 +276,7 @@ def train(
         memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
         background=_several(background), encoding=encoding, hold_out=_several(hold_out),
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
-        segment=segment, fixed_schedule=fixed_schedule, threads=threads, examine=examine, say=say,
+        segment=segment, fixed_schedule=fixed_schedule, threads=threads, device=device, examine=examine, say=say,
     )  # fmt: skip
 
 

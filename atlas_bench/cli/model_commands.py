@@ -36,6 +36,7 @@ def train(
     segment: opt.Segment = _train.segment,
     fixed_schedule: opt.FixedSchedule = _train.fixed_schedule,
     threads: opt.Threads = _train.threads,
+    device: opt.Device = _train.device,
     no_examine: opt.NoExamine = not _train.examine,
     as_json: opt.Json = False,
 ) -> None:
@@ -51,7 +52,8 @@ def train(
         memory=memory, out=out, init=init, tokens=tokens, task=task or [_train.task], seed=seed,
         background=background or [], encoding=encoding, hold_out=hold_out or [], attention_window=attention_window,
         layers=layers, placement=placement, persistent=persistent, screen=screen, segment=segment,
-        fixed_schedule=fixed_schedule, threads=threads, examine=not no_examine, say=partial(typer.echo, err=as_json),
+        fixed_schedule=fixed_schedule, threads=threads, device=device, examine=not no_examine,
+        say=partial(typer.echo, err=as_json),
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "card": loading.card(str(out))}, indent=2))

@@ -200,7 +200,7 @@ CheckpointEvery = Annotated[
 ]
 Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
 Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
-Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where models run [a GPU where there is one].")]
+Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where to compute [a GPU where there is one].")]
 MatmulPrecision = Annotated[
     Literal["fp32", "tf32", "bf16"] | None, _run(help="Precision of matrix products [fastest available].")
 ]

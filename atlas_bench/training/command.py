@@ -17,6 +17,7 @@ import torch
 from atlas_bench import __version__, registry, units
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.files import locks, text_files
+from atlas_bench.kernels.cpu import matmul_precision
 from atlas_bench.models import lm, loading
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
@@ -35,6 +36,7 @@ WARM_RATE = 1.0  # and its share of the rates there: a memory put in anew learns
 CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted in training
 EXAMINED_BACKGROUND = 131_072  # and at its end
 EXAMINED = (4096, 16_384)  # lengths of the final check
+PRECISION = {"cpu": "fp32", "cuda": "tf32"}  # of matrix products in training; the Triton kernels make them in tf32
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
 
@@ -42,7 +44,7 @@ def main(
     *, memory: str, out: Path, init: str | None, tokens: str | int | None, task: Sequence[str], seed: int,
     background: Sequence[str], encoding: str | None, hold_out: Sequence[str], attention_window: int, layers: int,
     placement: str, persistent: int, segment: int, screen: int, fixed_schedule: bool, threads: int | None,
-    examine: bool, say: Callable[[str], Any],
+    device: str | None, examine: bool, say: Callable[[str], Any],
 ) -> Path:  # fmt: skip
     """Trains a model into the folder `out` and returns it; a folder with a checkpoint is gone on with.
 
@@ -61,11 +63,13 @@ def main(
     segment           tokens that attention spans in placement "mac"
     screen            newest tokens that a gate before all write gates sees, models/screen.py; 0: no such gate
     fixed_schedule    the same lessons whatever is learnt from them, recipe.py
+    device            "cpu" or "cuda"; None: a GPU where torch sees one. A training goes on on either
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
     name, options = registry.typed_memory(memory)
     tokens = None if tokens is None else units.parse_length(tokens)
     encoding = encoding and text_files.known(encoding)
+    device = loading.checked(device, None)
     store.check_writable(out)
     wanted = plan.subsets(",".join(task))
     backgrounds = _backgrounds(wanted, background, hold_out, encoding)
@@ -84,8 +88,11 @@ def main(
     data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
     with locks.held(out / ".lock", f"training into '{out}'", wait=True, say=lambda text: say(f"warning: {text}")):
         texts = [opened[spec] for spec in backgrounds]
-        model, progress, figures = _trained(config, recipe, wanted, texts, out, warm, say, examine=examine)
-        loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures))
+        with matmul_precision(PRECISION[device]):
+            model, progress, figures = _trained(
+                config, recipe, wanted, texts, out, warm, say, device=device, examine=examine
+            )
+        loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures, device))
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
 
@@ -112,14 +119,14 @@ def _backgrounds(
 
 def _trained(
     config: Config, recipe: Recipe, wanted: Mapping[str, Sequence[str]], texts: Sequence[corpora.Corpus], out: Path,
-    warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, examine: bool,
+    warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, device: str, examine: bool,
 ) -> tuple[Decoder, Progress, dict[str, Any]]:  # fmt: skip
     """The model trained on lessons of all tasks, and how it does on fresh contexts."""
     kinds = {
         name: registry.task(name).lessons(subsets, embedded(), recipe.seed, texts) for name, subsets in wanted.items()
     }
     model, progress = train(
-        config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, warm_start=warm,
+        config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, device=device, warm_start=warm,
         report=Reporter(recipe, say), warn=lambda message: say(f"warning: {message}"),
         background=clean(texts, CLEAN_TOKENS) if texts else None,
     )  # fmt: skip
@@ -194,6 +201,7 @@ def describe_run(
     hold_out: list[str],
     origin: dict[str, Any] | None,
     figures: dict,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The card of a finished run, without the architecture."""
     return {
@@ -205,7 +213,13 @@ def describe_run(
         "data": {"corpora": data, "held_out": hold_out},
         "history": progress.history,
         "final": {**progress.last, **figures},
-        "hardware": {"machine": platform.machine(), "threads": torch.get_num_threads(), "device": "cpu"},
+        "hardware": {
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "device": device,
+            "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+            "matmul_precision": PRECISION[device],
+        },
         "versions": {
             "atlas_bench": __version__,
             "torch": torch.__version__,
@@ -235,7 +249,8 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
         state = None
         with torch.inference_mode():
             for segments in zip(*(lessons.stream(length, block) for _ in range(16)), strict=True):
-                tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments])).long()
+                tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments]))
+                tokens = tokens.to(model.device, torch.long)
                 tags = [segment.tags for segment in segments]
                 hidden, state = model(tokens, state, output=any(tags))
             asks = [(row, ask) for row, segment in enumerate(segments) for ask in segment.asks if not ask.auxiliary]

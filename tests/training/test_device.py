@@ -27,6 +27,7 @@ RECIPE = Recipe(
     longest=64, segment=32, contexts=2, least_tokens=64, curriculum_tokens=256, mixed_tokens=64, stream_tokens=128,
     stream_length=64, promote_steps=2, first_length=32, gate_noise=0.0,
 )  # fmt: skip
+SHORT = replace(RECIPE, longest=32, curriculum_tokens=32, mixed_tokens=32, stream_tokens=32, stream_length=32)
 CONFIG = Config("gated-deltanet", vocab_size=64, d_model=16, n_heads=2, screen=2)
 
 
@@ -66,7 +67,7 @@ def main(folder: Path, specs: list[str]) -> dict[str, str]:
         name, options = registry.typed_memory(spec)
         config = replace(CONFIG, memory=name, memory_options=options, screen=0)
         try:
-            trained(folder / str(i), elsewhere.NAME, config, replace(RECIPE, curriculum_tokens=64))
+            trained(folder / str(i), elsewhere.NAME, config, SHORT)
         except Exception as error:
             failed[spec] = f"{type(error).__name__}: {error}"
     return failed
