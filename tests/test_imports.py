@@ -169,6 +169,7 @@ def test_every_module_of_ours_that_is_imported_exists():
         for name in imports(file)
         if name.split(".")[0] in OURS
     }
+
     def is_there(name: str) -> bool:
         """Whether it is a module, or a name in one; of a package, a name that its __init__.py mentions."""
         parent = ROOT.parent.joinpath(*name.rpartition(".")[0].split("."))
