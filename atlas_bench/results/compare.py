@@ -3,12 +3,13 @@
     comparison = compare(records, ["titans", "atlas"])     # plain data: lists, dicts, numbers
 
 The samples of a cell are the same for all models (equal plan_hash), so a difference is taken question by
-question. Questions on one context are not independent: their context is then what is drawn and tested. Where the seeds of
-a cell have weights of their own, a verdict is about trainings with other seeds, and not about these weights alone.
+question. Questions on one context are not independent: their context is then what is drawn and tested. Where each
+seed of a cell has weights of its own, a verdict is about trainings with other seeds, and not about these weights alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import defaultdict
@@ -230,14 +231,24 @@ def _incomparable(record: Record, baseline: Record | None) -> str | None:
     if record.status != "ok" or baseline.status != "ok":
         same = record.status == baseline.status
         return f"both {record.status}" if same else f"{baseline.status} -> {record.status}"
+    plans = [record.plan_hash, baseline.plan_hash]
+    if is_sequential(record) or is_sequential(baseline):  # one was asked more than the other
+        plans = [_questions(record, baseline), _questions(baseline, record)]
     for what, ours, theirs in (
         ("scored by", scored_by(record), scored_by(baseline)),
         ("of task version", record.task_version, baseline.task_version),
-        ("asked other samples: plan", record.plan_hash, baseline.plan_hash),
+        ("asked other samples: plan", *plans),
     ):
         if ours != theirs:
             return f"not comparable: {what} {ours}, the baseline {theirs}"
     return "not tested: metrics are no scores" if record.headline is None else None
+
+
+def _questions(record: Record, other: Record) -> str:
+    """A hash of the questions and right answers of the samples that both were asked."""
+    both = {answer["index"] for answer in other.answers}
+    asked = [(each["index"], each["question"], each["targets"]) for each in record.answers if each["index"] in both]
+    return hashlib.sha256(json.dumps(sorted(asked)).encode()).hexdigest()[:16]
 
 
 def _costs(cells: Iterable[dict[str, Record]], order: Sequence[str]) -> list[dict[str, Any]]:

@@ -22,8 +22,8 @@ SHARED = (
     "a score's own interval is over contexts too."
 )
 OVER_SEEDS = (
-    "Each seed is a training of its own with its own questions. Intervals and p are over trainings (Student's t of the seeds' "
-    "means), and no surer than those of all answers taken together."
+    "Each seed is a training of its own with its own questions. Intervals and p are over trainings (Student's t of the "
+    "seeds' means), and no surer than those of all answers taken together."
 )
 ANYTIME = (
     "Asking stopped when the answers sufficed: the intervals (confidence sequences) and p (by betting) of what was "

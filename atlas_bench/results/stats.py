@@ -38,7 +38,7 @@ class Spread(NamedTuple):
     contexts  how many there are; 0 where nobody knows
     xx, xm, mm  the sums of x^2, x m and m^2
     means     how often each mean score x / m occurs
-    anytime   whether somebody looked at the scores to decide when to stop: their interval must then be a confidence sequence
+    anytime   whether the scores decided when to stop: their interval is then a confidence sequence
     """
 
     contexts: int = 0

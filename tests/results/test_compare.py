@@ -189,7 +189,7 @@ def test_a_verdict_over_seeds_is_about_trainings(cell):
     """Every answer of two of three seeds is won, and the third is lost: no verdict, whatever 120 answers say."""
     records = [*seeded(cell, "a", [0.5, 0.5, 0.5]), *seeded(cell, "b", [1.0, 1.0, 0.4])]
     comparison = compare(records)
-    (baseline, row) = comparison["rows"]
+    _, row = comparison["rows"]
     assert row["seeds"] == [0, 1, 2] and row["trainings"] == 3 and row["by_seed"] == [1.0, 1.0, 0.4]
     assert (row["n"], row["correct"]) == (120, 96) and row["low"] == 0.0 and row["high"] == 1.0
     found = row["versus"]
