@@ -54,13 +54,13 @@ def parse_samples(given: str | int | Mapping[str | int, int] | None) -> dict[int
     """
     if given is None:
         return {}
+    if not isinstance(given, (str, Mapping)):
+        return {None: whole("samples", given, least=1)}
     if isinstance(given, Mapping):
         pairs: list[tuple[Any, Any]] = list(given.items())
-    elif isinstance(given, str):
+    else:
         parts = (part.partition("=") for part in given.split(","))
         pairs = [(length, number) if sign else (None, length) for length, sign, number in parts]
-    else:
-        pairs = [(None, given)]
     found: dict[int | None, int] = {}
     for length, number in pairs:
         key = None if length is None else parse_length(length, least=0)

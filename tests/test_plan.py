@@ -55,8 +55,8 @@ def test_samples_may_be_named_for_each_length():
         ("1K=none", "'none' is no whole number from 1 up. Write 100, or 1K=500,10M=20"),
         ("1Q=5", "length '1Q' is not a number of tokens"),
         ("", "'' is no whole number"),
-        (0, "'0' is no whole number"),
-        (2.5, "'2.5' is no whole number"),
+        (0, "samples is 0. Give a whole number from 1 up"),
+        ({"1K": 2.5}, "'2.5' is no whole number"),
     ):
         with pytest.raises(UserError, match=re.escape(said)):
             samples(wrong)

@@ -174,7 +174,7 @@ def report(
     epilog=_examples(
         "compare atlas-nano omeganet-nano --task babilong:qa1 --len 1K,4K",
         "compare titans ./my_memory.py --task mqar:8 --len 1K --train 2M",
-        "compare titans atlas --task mqar:8 --len 1K --train 2M --seeds 3 --rates 3",
+        "compare titans atlas --task mqar:8 --len 1K --train 2M --seeds 3",
     ),
 )
 def compare(

@@ -55,7 +55,7 @@ def _questions(value: Any) -> Any:
     try:
         numbers = units.parse_samples(value)
     except UserError as error:
-        raise BadParameter(str(error).removeprefix(f"samples '{clip(str(value))}'")) from None
+        raise BadParameter(str(error).removeprefix(f"samples '{clip(str(value))}': ")) from None
     return numbers[None] if numbers.keys() == {None} else value
 
 
