@@ -47,6 +47,8 @@ class Job:
     def estimate(self) -> dict[str, Any]:
         """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
         found = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
+        if any(cell.stop for cell in self.cells):
+            found["notes"].append("--until: a cell may end before its samples do; this is what all of them would take.")
         found["notes"] += [f"lm-eval:{name} is not estimated." for name in self.theirs]
         return found
 
