@@ -56,10 +56,10 @@ def spread(scores: Iterable[tuple[Hashable, float]]) -> Spread:
         sums[context][0] += score
         sums[context][1] += 1
     totals = [(x, m) for x, m in sums.values()]
-    squares = (
-        sum(a * b for a, b in pairs) for pairs in ([(x, x) for x, _ in totals], totals, [(m, m) for _, m in totals])
-    )
-    return Spread(len(totals), *squares, sequential.counted(x / m for x, m in totals))
+    xx, xm, mm = (sum(a * b for a, b in pairs) for pairs in (
+        [(x, x) for x, _ in totals], totals, [(m, m) for _, m in totals]
+    ))  # fmt: skip
+    return Spread(len(totals), xx, xm, mm, sequential.counted(x / m for x, m in totals))
 
 
 def together(spreads: Iterable[Spread]) -> Spread:
@@ -67,11 +67,11 @@ def together(spreads: Iterable[Spread]) -> Spread:
     found = list(spreads)
     if not found or not all(each.contexts for each in found):
         return Spread()
-    sums = (sum(part) for part in zip(*(each[:4] for each in found), strict=True))
+    contexts, xx, xm, mm = (sum(part) for part in zip(*(each[:4] for each in found), strict=True))
     means: Counter[float] = Counter()
     for each in found:
         means.update(dict(each.means))
-    return Spread(*sums, tuple(sorted(means.items())), any(each.anytime for each in found))
+    return Spread(int(contexts), xx, xm, mm, tuple(sorted(means.items())), any(each.anytime for each in found))
 
 
 def design_effect(correct: float, n: int, spread: Spread) -> float | None:
