@@ -102,7 +102,7 @@ def prepare(
         raise UserError(f"samples '{samples}': lm-eval's documents have no length to ask for. Give one number.")
     documents = numbers.get(None)
     if lengths is None:
-        numbers = {None: plan.FIRST_SAMPLES} | numbers
+        numbers.setdefault(None, plan.FIRST_SAMPLES)
     stop = None if until is None else Width.of(until)
     asked_lengths = list(plan.FIRST_LENGTHS) if lengths is None else units.parse_lengths(lengths)
     if ours:

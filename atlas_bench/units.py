@@ -45,7 +45,7 @@ def parse_lengths(given: str | int | Iterable[str | int]) -> list[int]:
     return lengths
 
 
-def parse_samples(given: str | int | Mapping[str | int, int] | None) -> dict[int | None, int]:
+def parse_samples(given: str | int | Mapping[Any, int] | None) -> dict[int | None, int]:
     """Questions in each cell by its length, None standing for every other length; nothing where None is given.
 
     given  a number for all lengths, '100'; numbers for some, '1K=500,10M=20', or a mapping; both, '100,10M=20'

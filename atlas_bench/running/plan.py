@@ -26,7 +26,7 @@ from atlas_bench.running import resources, streams
 from atlas_bench.running.stopping import Stop
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 
-Samples = str | int | Mapping[str | int, int] | None
+Samples = str | int | Mapping[Any, int] | None  # by length; None of a mapping is every other length
 
 PROMPTS = ("bare", "official")
 NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --background is a folder
