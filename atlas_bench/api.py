@@ -114,6 +114,7 @@ def report(
     format: str | None = None,
     *,
     out: PathLike | None = None,
+    answers: PathLike | None = None,
     threshold: float = 80,
     published: bool = True,
     task: str | Sequence[str] = (),
@@ -124,6 +125,7 @@ def report(
     records    a file, a folder, several of them, or what run() returned
     format     'text', 'markdown', 'html', 'csv', 'latex' or 'json'; None: by the suffix of `out`, else text
     out        file to write the text into, too
+    answers    .html file to write every answer into, too, in parts (answers-2.html, ..) where one would be too large
     threshold  per cent that the lower bound of an effective length must reach
     published  whether others' numbers stand beside
     task       only these, 'babilong' or 'babilong:qa1'
@@ -136,17 +138,53 @@ def report(
     from atlas_bench.files import output_file
     from atlas_bench.results import report as results
 
-    file = None if out is None else Path(out)
+    file, page = (None if path is None else Path(path) for path in (out, answers))
     output_file.check(file)
+    output_file.check(page, "answers")
     form = results.chosen({f"format={format!r}": format}, file)
-    text = results.main(
-        records, form=form, threshold=units.share_of(threshold), published=published,
-        tasks=[each for one in _several(task) for each in one.split(",")], models=_several(model), warn=_warn,
-        command=_written(report, given),
+    text, pages = results.with_answers(
+        records, page, leaderboard=file if form == "html" else None, form=form, threshold=units.share_of(threshold),
+        published=published, tasks=[each for one in _several(task) for each in one.split(",")],
+        models=_several(model), warn=_warn, command=_written(report, given),
     )  # fmt: skip
+    for part, html in pages.items():
+        output_file.write(part, html)
     if file:
         output_file.write(file, text)
     return text
+
+
+def show(
+    records: Source,
+    index: int,
+    *,
+    task: str | None = None,
+    length: str | int | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    data: PathLike | None = None,
+    background: PathLike | None = None,
+    prompt: str | None = None,
+    samples: int | None = None,
+    weights: str | None = None,
+    tokenizer: str | None = None,
+) -> dict[str, Any]:
+    """One question of a record with its surroundings, made again from the record: `atlas-bench show`.
+
+    records  a file, a folder, several of them, or what run() returned
+    index    of the question, from 0
+
+    The others choose one record of several, `atlas-bench show --help` explains them. Returns plain data: 'context'
+    (the prompt's ends and what surrounds the facts), 'question', 'targets', 'answer', 'correct' by scorer, 'facts'
+    and their positions. Raises UserError where several records are left, and where the sample cannot be made again.
+    """
+    from atlas_bench.results import store
+    from atlas_bench.running import remake
+
+    return remake.show(
+        store.given(records, _warn), index, task=task, length=length, model=model, seed=seed, data=_path(data),
+        background=_path(background), prompt=prompt, samples=samples, weights=weights, tokenizer=tokenizer,
+    )  # fmt: skip
 
 
 def compare(
