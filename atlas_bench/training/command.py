@@ -287,7 +287,7 @@ def validation(model: Decoder, examinations: Iterable[Lessons]) -> dict[str, Any
                     mean, correct = ask_all(model, state, asks)
                     loss, right = loss + float(mean) * len(asks), right + int(correct.sum())
                     asked += len(asks)
-    return {"loss": loss / max(asked, 1), "accuracy": right / max(asked, 1), "n": int(asked)}
+    return {"loss": loss / asked if asked else None, "accuracy": right / max(asked, 1), "n": int(asked)}
 
 
 class Reporter:
