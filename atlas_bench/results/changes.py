@@ -20,6 +20,7 @@ from typing import Any
 from atlas_bench.errors import UserError
 from atlas_bench.results import compare, store
 from atlas_bench.results.changes_table import COSTS, VERDICTS, Changes, lines
+from atlas_bench.results.digest import is_sequential
 from atlas_bench.results.record import Record, Warn, clip, timeless
 
 __all__ = ["changes", "lines"]
@@ -150,7 +151,7 @@ def _row(old: Record, new: Record) -> dict[str, Any]:
     elif new.headline is None:
         verdict = "no score"
     elif paired := compare.pairs(new, old):
-        verdict, row["versus"] = None, _versus(paired, new.headline)
+        verdict, row["versus"] = None, _versus(paired, new.headline, any(map(is_sequential, (old, new))))
     else:
         verdict, unlike = "not comparable", ["no question answered in both"]
     return row | {"verdict": verdict, "notes": [*unlike, *notes]}
@@ -162,8 +163,8 @@ def _unlike(old: Record, new: Record) -> list[str]:
     return [f"{what} {_short(before)} -> {_short(after)}" for what, before, after in facts if before != after]
 
 
-def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str) -> dict[str, Any]:
-    found = compare.difference(paired, scorer=scorer)
+def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
+    found = compare.difference(paired, scorer=scorer, anytime=anytime)
     answers = {"wrong_to_right": found.pop("only_contender"), "right_to_wrong": found.pop("only_baseline")}
     answers["other_text"] = sum(
         after["correct"][scorer] == before["correct"][scorer] and after.get("answer") != before.get("answer")

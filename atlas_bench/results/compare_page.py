@@ -16,7 +16,7 @@ from typing import Any
 from atlas_bench.results import changes_table, page
 from atlas_bench.results.changes_table import Changes
 from atlas_bench.results.compare import Comparison
-from atlas_bench.results.compare_table import cells, legend, metrics_text, p_text, reason, too_few
+from atlas_bench.results.compare_table import cells, legend, metrics_text, p_text, rate_lines, reason, remarks, too_few
 from atlas_bench.results.score import is_shared
 
 MARKS = {"better": "▲", "worse": "▼"}
@@ -40,6 +40,8 @@ def comparison_html(comparison: Comparison) -> str:
         tables=[_table(task, groups) for task, groups in tables.items()],
         costs=comparison["costs"],
         warnings=comparison["warnings"],
+        rates=rate_lines(comparison),
+        by_seed=any(row["trainings"] > 1 for row in comparison["rows"]),
     )
 
 
@@ -91,7 +93,7 @@ def _contender(row: Mapping[str, Any], reach: int) -> dict[str, Any]:
     elif row["accuracy"] is None:
         said = metrics_text(row["metrics"])
     found = {"name": row["model"], "score": _score(row), "status": row["status"], "said": _arrows(said)}
-    found |= _test(versus, reach)
+    found |= _test(versus, reach) | {"remarks": remarks(row) if found["score"] else []}
     return found if versus or not found["score"] else found | {"verdict": "baseline"}
 
 
@@ -139,6 +141,7 @@ def _test(versus: Mapping[str, Any], reach: int) -> dict[str, Any]:
     mean, low, high = (100 * versus[part] for part in ("difference", "low", "high"))
     places = {name: _place(value, reach) for name, value in (("at", mean), ("low", low), ("high", high))}
     interval = _minus(f"{low:+.1f} to {high:+.1f}")
+    places["seeds"] = [_place(100 * each, reach) for each in versus.get("by_seed", ())]
     return {
         "bar": places | {"points": _minus(f"{mean:+.1f}"), "interval": interval},
         "p": p_text(versus["p_holm"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 from atlas_bench.results.compare import LEVEL, Comparison, tags, task_name
@@ -14,9 +15,19 @@ from atlas_bench.results.table import printable
 from atlas_bench.units import format_bytes, format_length
 
 REASON_CHARS = 400
+LISTED = 5  # scores of seeds that are listed one by one
+STOPS = {"width": "the interval was narrow enough", "verdict": "the verdict was decided"}
 SHARED = (
     "Several questions share a context: contexts are drawn, and their signs flipped (exact) for p; "
     "a score's own interval is over contexts too."
+)
+OVER_SEEDS = (
+    "Each seed is a training of its own with its own questions. Intervals and p are over trainings (Student's t of the "
+    "seeds' means), and no surer than those of all answers taken together."
+)
+ANYTIME = (
+    "Asking stopped when the answers sufficed: the intervals (confidence sequences) and p (by betting) of what was "
+    "stopped hold at any stop."
 )
 
 
@@ -33,9 +44,9 @@ def lines(comparison: Comparison) -> list[str]:
 
 
 def cells(comparison: Comparison) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """('babilong:qa1', '16K, seed 1 (chance 16.7 %)', its rows) of each cell, in order."""
+    """('babilong:qa1', '16K, seeds 1 (chance 16.7 %)', its rows) of each cell, in order."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row, tag in zip(comparison["rows"], tags(comparison["rows"], "seed"), strict=True):
+    for row, tag in zip(comparison["rows"], tags(comparison["rows"], "seeds"), strict=True):
         found[task_name(row), ", ".join(filter(None, (format_length(row["length"]), tag)))].append(row)
     return [(task, at + _chance(rows), rows) for (task, at), rows in found.items()]
 
@@ -50,6 +61,10 @@ def legend(comparison: Comparison) -> list[str]:
     ]
     if any(is_shared(row["contexts"], row["n"]) for row in rows):
         said[0] += f" {SHARED}"
+    if any(row["trainings"] > 1 for row in rows):
+        said.append(OVER_SEEDS)
+    if any(row["stopping"] for row in rows):
+        said.append(ANYTIME)
     if scorers:
         said.append(f"acc %, with a 95 % Wilson interval, by {', '.join(scorers)}.")
     return [*said, *filter(None, [comparison.get("training")])]
@@ -93,12 +108,29 @@ def _lines(row: dict[str, Any]) -> list[str]:
         said = metrics_text(row["metrics"]) if row["status"] == "ok" else f"{row['status']}: {change}{reason(row)}"
         return [*long, *wrapped(said, " " * 16, f"{name:<15} ")]
     score = (f"{100 * row['accuracy']:.1f}", str(row["n"]), f"{100 * row['low']:.1f}-{100 * row['high']:.1f}")
+    more = [line for said in remarks(row) for line in wrapped(said, " " * 16, " " * 16)]
     if "p" not in versus:
         said = [] if not versus else wrapped(versus["note"], " " * 16, " " * 16)
-        return [*long, _columns(name, *score, *([] if versus else ["", "", "", "baseline"])), *said]
+        return [*long, _columns(name, *score, *([] if versus else ["", "", "", "baseline"])), *said, *more]
     points = [100 * versus[part] for part in ("difference", "low", "high")]
     interval = f"{points[1]:+.1f}..{points[2]:+.1f}"
-    return [*long, _columns(name, *score, f"{points[0]:+.1f}", interval, p_text(versus["p_holm"]), versus["verdict"])]
+    verdict = (f"{points[0]:+.1f}", interval, p_text(versus["p_holm"]), versus["verdict"])
+    return [*long, _columns(name, *score, *verdict), *more]
+
+
+def remarks(row: Mapping[str, Any]) -> list[str]:
+    """What stands under a score: how it differs from seed to seed, and where asking stopped."""
+    said = []
+    if row["trainings"] > 1:
+        scores = [100 * accuracy for accuracy in row["by_seed"]]
+        shown = ", ".join(f"{score:.1f}" for score in scores)
+        if len(scores) > LISTED:
+            shown = f"{min(scores):.1f}..{max(scores):.1f}"
+        said.append(f"{len(scores)} seeds: {shown}; sd {stdev(scores):.1f}")
+    if isinstance(row["stopping"], dict) and row["n"] < row["samples"]:
+        why = STOPS.get(str(row["stopping"].get("rule")), "the answers sufficed")
+        said.append(f"asked {row['n']:,} of {row['samples']:,}: {why}")
+    return said
 
 
 def reason(row: Mapping[str, Any]) -> str:
@@ -119,9 +151,24 @@ def _cost_lines(comparison: Comparison) -> list[str]:
             f"{name if len(name) <= 19 else '':<19} {cost['task']:<10} {format_length(cost['length']):>6} "
             f"{number.get('parameters', ''):>11} {state:>10} {number.get('training_tokens', ''):>11} {speed:>6}"
         )
+    if rates := rate_lines(comparison):
+        out += ["", *wrapped("learning rates, as factors on the recipe's, with the loss on held-out lessons")]
+        out += [line for said in rates for line in wrapped(said, "    ")]
     for warning in comparison["warnings"]:
         out += wrapped(f"unequal: {warning}", "    ")
     return out
+
+
+def rate_lines(comparison: Comparison) -> list[str]:
+    """'titans on mqar: x0.33 2.301, x1 1.104 (chosen), x3 failed' for each contender and task whose rate was chosen."""
+    return [
+        f"{each['contender']} on {each['task']}: " + ", ".join(
+            f"x{rate['factor']:.3g} {'failed' if rate['loss'] is None else format(rate['loss'], '.3f')}"
+            + " (chosen)" * (rate["factor"] == each["chosen"])
+            for rate in each["tried"]
+        )
+        for each in comparison.get("rates", ())
+    ]  # fmt: skip
 
 
 def _columns(name: str, *cells: str) -> str:

@@ -110,8 +110,13 @@ def spreads(record: Record, answers: Sequence[dict[str, Any]] | None = None) -> 
     for name, score in record.scores.items():
         judged = [(unit(answer), float(answer["correct"][name])) for answer in answers if name in answer["correct"]]
         if judged and len(judged) == score["n"]:
-            found[name] = spread(judged)
+            found[name] = spread(judged)._replace(anytime=is_sequential(record))
     return found
+
+
+def is_sequential(record: Record) -> bool:
+    """Whether the answers decided how many were asked, so that only a confidence sequence holds."""
+    return "stopping" in record.protocol
 
 
 def half_decade(tokens: int) -> int:

@@ -46,7 +46,9 @@ _CIRCUMSTANCE = (  # what may differ between two runs of one command
     "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended",
 )  # fmt: skip
 
-_LATER = frozenset(("note", "model_spec"))  # left out where null, so that older lines read back as they were
+_LATER = frozenset(
+    ("note", "model_spec", "training")
+)  # left out where null, so that older lines read back as they were
 
 _PLAIN, _NAMES = frozenset((str, int, NoneType)), frozenset((str,))  # types that are equal where their JSON is
 _asked = attrgetter(*(name for name in _IDENTITY if name not in ("options", "protocol")))
@@ -89,6 +91,7 @@ class Record:
     parameters: int | None = None
     state_bytes: int | None = None
     training_tokens: int | None = None
+    training: dict[str, Any] | None = None
     weights_hash: str | None = None
     kernel: str | None = None
     kernel_why: str | None = None
