@@ -57,10 +57,10 @@ def make(folder: Path, models: int, subsets: int, lengths: int) -> tuple[int, in
 
 def gate(folder: Path, lines: int) -> str:
     """What the report lost of the records; empty where nothing."""
-    from atlas_bench.results import board, digest, store
+    from atlas_bench.results import leaderboard, store, summary
 
     told: list[str] = []
-    made = board.make(digest.digests(store.scan([folder], told.append)))
+    made = leaderboard.make(summary.summaries(store.scan([folder], told.append)))
     cells = [cell for panel in made.panels for row in panel.rows for cell in row.cells.values()]
     asked = sum(cell.n for cell in cells)
     if told or (len(cells), asked) != (lines, 200 * sum(cell.status == "ok" for cell in cells)):

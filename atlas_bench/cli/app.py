@@ -124,7 +124,7 @@ def run(
     else:
         from rich.console import Console
 
-        from atlas_bench.results import table
+        from atlas_bench.results.formats import run as table
 
         table.render(records, Console())
     if any(record.status in store.AGAIN for record in records):
@@ -203,7 +203,7 @@ def compare(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import compare as comparison
-    from atlas_bench.results.compare_table import lines
+    from atlas_bench.results.formats.pairs import compare_lines
     from atlas_bench.running.progress import Progress
 
     output_file.check(page)
@@ -211,7 +211,7 @@ def compare(
         contenders, task=task, lengths=length, out=out, init=init, samples=samples, seed=seed, train=train, data=data,
         background=background, encoding=encoding, jobs=jobs, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
-    output.show(compared, as_json, lines)
+    output.show(compared, as_json, compare_lines)
     if page:
         from atlas_bench.results.compare_page import comparison_html
 
@@ -256,7 +256,7 @@ def probe(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import probe as command
-    from atlas_bench.results import probe_table
+    from atlas_bench.results.formats.pairs import probe_lines
     from atlas_bench.running.progress import Progress
 
     comparison, well = command.main(
@@ -264,12 +264,7 @@ def probe(
         background=background, encoding=encoding, threads=threads, device=device, products=products, code=code,
         progress=Progress(quiet=quiet),
     )  # fmt: skip
-    if as_json:
-        typer.echo(json.dumps(comparison, indent=2, default=str))
-    else:
-        from rich.console import Console
-
-        probe_table.render(comparison, Console())
+    output.show(comparison, as_json, probe_lines)
     if not well:
         raise typer.Exit(1)
 
@@ -284,10 +279,11 @@ def probe(
 def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json = False) -> None:
     """Tell what changed between two sets of records."""
     from atlas_bench.results import changes as results
+    from atlas_bench.results.formats.pairs import changes_lines
 
     output_file.check(page)
     found = results.changes([old], [new], warn=output.warn)
-    output.show(found, as_json, results.lines)
+    output.show(found, as_json, changes_lines)
     if page:
         from atlas_bench.results.compare_page import changes_html
 

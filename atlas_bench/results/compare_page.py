@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from atlas_bench.results import changes_table, page
-from atlas_bench.results.changes_table import Changes
+from atlas_bench.results import page, pair_labels
+from atlas_bench.results.changes import Changes
 from atlas_bench.results.compare import Comparison
-from atlas_bench.results.compare_table import cells, legend, metrics_text, p_text, reason, too_few
+from atlas_bench.results.labels import p_text
+from atlas_bench.results.pair_labels import cells, legend, too_few, why
 from atlas_bench.results.score import is_shared
 
 MARKS = {"better": "▲", "worse": "▼"}
@@ -48,20 +49,20 @@ def changes_html(found: Changes) -> str:
 
     found  of `changes.changes`
     """
-    missing = {which: changes_table.lengths_of(found[f"only_{which}"]) for which in ("old", "new")}
+    missing = {which: pair_labels.lengths_of(found[f"only_{which}"]) for which in ("old", "new")}
     return page.render(
         "changes.html.j2",
         old=", ".join(found["old"]["paths"]),
         new=", ".join(found["new"]["paths"]),
-        summary=[_arrows(said) for said in changes_table.summary(found)],
-        legend=changes_table.legend(found),
-        sections=[_section(verdict, rows) for verdict, rows in changes_table.by_verdict(found["rows"]).items()],
+        summary=[_arrows(said) for said in pair_labels.summary(found)],
+        legend=pair_labels.changes_legend(found),
+        sections=[_section(verdict, rows) for verdict, rows in pair_labels.by_verdict(found["rows"]).items()],
         missing=[(which, said, len(found[f"only_{which}"])) for which, said in missing.items() if said],
     )
 
 
 def _tally(comparison: Comparison) -> list[tuple[str, str]]:
-    """(contender, 'worse in 5 cells, not separable in 5') of each but the baseline."""
+    """(candidate, 'worse in 5 cells, not separable in 5') of each but the baseline."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in comparison["contenders"][1:]}
     for row in comparison["rows"]:
         if row["versus"] and row["model"] in counts:
@@ -79,20 +80,14 @@ def _table(task: str, groups: Sequence[tuple[str, list[dict[str, Any]]]]) -> dic
     return {
         "task": task,
         "axis": _axis(reach),
-        "groups": [(at, [_contender(row, reach) for row in rows], too_few(rows)) for at, rows in groups],
+        "groups": [(at, [_candidate(row, reach) for row in rows], too_few(rows)) for at, rows in groups],
     }
 
 
-def _contender(row: Mapping[str, Any], reach: int) -> dict[str, Any]:
-    versus = row["versus"] or {}
-    said = versus.get("note", "")
-    if row["status"] != "ok":
-        said = ". ".join(filter(None, (said if "->" in said else "", reason(row))))
-    elif row["accuracy"] is None:
-        said = metrics_text(row["metrics"])
-    found = {"name": row["model"], "score": _score(row), "status": row["status"], "said": _arrows(said)}
-    found |= _test(versus, reach)
-    return found if versus or not found["score"] else found | {"verdict": "baseline"}
+def _candidate(row: Mapping[str, Any], reach: int) -> dict[str, Any]:
+    found = {"name": row["model"], "score": _score(row), "status": row["status"], "said": _arrows(why(row))}
+    found |= _test(row["versus"] or {}, reach)
+    return found if row["versus"] or not found["score"] else found | {"verdict": "baseline"}
 
 
 def _section(verdict: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -101,7 +96,7 @@ def _section(verdict: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "verdict": verdict,
         "mark": MARKS.get(verdict, ""),
-        "says": changes_table.VERDICTS[verdict],
+        "says": pair_labels.VERDICTS[verdict],
         "axis": _axis(reach) if any(row["versus"] for row in rows) else None,
         "rows": [_change(row, reach) for row in rows],
     }
@@ -111,7 +106,7 @@ def _change(row: Mapping[str, Any], reach: int) -> dict[str, Any]:
     sides = {which: {"score": _score(row[which]), "status": row[which]["status"]} for which in ("old", "new")}
     return (
         sides
-        | {"name": changes_table.cell_name(row), "remarks": _arrows("; ".join(changes_table.remarks(row)))}
+        | {"name": pair_labels.cell_name(row), "remarks": _arrows("; ".join(pair_labels.remarks(row)))}
         | _test(row["versus"] or {}, reach)
     )
 

@@ -19,10 +19,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
-from typing import Annotated, Any
+from typing import (
+    Annotated,
+    Any,
+    NotRequired,  # before Python 3.12 pydantic takes no other
+)
 
 from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, with_config
-from typing_extensions import NotRequired, TypedDict  # before Python 3.12 pydantic takes no other
+from typing_extensions import TypedDict
 
 from atlas_bench.errors import UserError
 from atlas_bench.types import Status
@@ -191,7 +195,7 @@ class Record:
         """
         row = parse_object(line, where)
         _check_schema(row, where)
-        names = FIELDS - {"extra"}
+        names = {*FIELDS} - {"extra"}
         known = {name: value for name, value in row.items() if name in names}
         unknown = {name: value for name, value in row.items() if name not in names}
         try:
@@ -208,7 +212,7 @@ class Record:
         return record
 
 
-FIELDS = frozenset(each.name for each in fields(Record))
+FIELDS = tuple(each.name for each in fields(Record))
 
 
 @cache

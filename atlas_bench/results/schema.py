@@ -2,7 +2,7 @@
 
     python -m atlas_bench.results.schema        # writes both files of this checkout again
 
-A table of the page stands behind a comment that names its fields: `<!-- Record: schema to protocol -->`, `<!-- Score -->`.
+A comment before a table of the page names its fields: `<!-- Record: schema to protocol -->`, `<!-- Score -->`.
 The reader knows two rules more than the schema: no score has more right answers than answers, and 1.0 is no integer.
 """
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from atlas_bench.results import board, store
-from atlas_bench.results.digest import digests
+from atlas_bench.results import leaderboard, store
 from atlas_bench.results.record import Record, answer_row
+from atlas_bench.results.summary import summaries
 
 ROOT = Path(__file__).parents[2]
 ATTACK = "<script>window.hacked = 1; alert(1)</script>"
@@ -17,18 +17,18 @@ NASTY = (
 )
 
 
-def board_of(records: Iterable[Record]) -> board.Board:
+def board_of(records: Iterable[Record]) -> leaderboard.Leaderboard:
     """The board of some records."""
-    return board.make(digests(records))
+    return leaderboard.make(summaries(records))
 
 
-def embedded() -> board.Board:
+def embedded() -> leaderboard.Leaderboard:
     """The board of the committed records of the embedded models."""
     models = {path.name for path in (ROOT / "atlas_bench/models/pretrained").iterdir() if path.is_dir()}
     return board_of(record for record in store.read_all(ROOT / "results")[0] if record.model in models)
 
 
-def hostile(make: Callable[..., Record]) -> board.Board:
+def hostile(make: Callable[..., Record]) -> leaderboard.Leaderboard:
     """A board whose every text is an attack, long, or both; `make` is the fixture of conftest.py."""
     answers = [
         answer_row(0, question=NASTY, targets=[NASTY], answer=NASTY + "A" * 1_000_000, correct={NASTY: True}),

@@ -16,10 +16,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from atlas_bench.results import curves
-from atlas_bench.results import published as others
-from atlas_bench.results.board import Board, Cell, Panel, Row
-from atlas_bench.results.forms import words
+from atlas_bench.results import breakdowns, labels
+from atlas_bench.results import reference as others
+from atlas_bench.results.leaderboard import Cell, Column, Leaderboard, Panel, Row, headed
 from atlas_bench.results.page import heat
 from atlas_bench.results.page.detail import cell_parts, facts, percent, shared
 from atlas_bench.results.page.figures import Figure, of_panel
@@ -52,8 +51,7 @@ class Section:
     @property
     def noted(self) -> str:
         """What '#' means, where a cell has it."""
-        cells = (cell for row in self.panel.rows for cell in row.cells.values())
-        return words.NOTED if any(map(words.is_noted, cells)) else ""
+        return labels.NOTED if any(map(labels.is_noted, self.panel.cells)) else ""
 
     def cells(self) -> Iterator[Found]:
         """All cells; an id is made of numbers, since a name is anyone's text."""
@@ -76,15 +74,17 @@ class Section:
     @cached_property
     def common(self) -> frozenset[str]:
         """Fields that all records of the panel share, told once."""
-        return shared(cell for row in self.panel.rows for cell in row.cells.values())
+        return shared(self.panel.cells)
 
     def common_facts(self) -> dict[str, str]:
         """Heading -> the facts in common."""
         cell = next(iter(self.panel.rows[0].cells.values()))
-        return facts((*cell.counted, *cell.without)[0].record, fields=self.common)
+        return facts(cell.all[0].record, fields=self.common)
 
 
-def leaderboard(board: Board, *, published: bool, title: str = "atlas-bench leaderboard", command: str = "") -> str:
+def leaderboard(
+    board: Leaderboard, *, published: bool, title: str = "atlas-bench leaderboard", command: str = ""
+) -> str:
     """The page as one self-contained HTML text, without scripts.
 
     published  whether others' numbers stand beside the measured ones, where a switch hides them
@@ -95,7 +95,7 @@ def leaderboard(board: Board, *, published: bool, title: str = "atlas-bench lead
         _section(i, panel, drawn[i], published and all(panel.name != other.name for other in board.panels[:i]))
         for i, panel in enumerate(board.panels)
     ]
-    grids = curves.grids(board)
+    grids = breakdowns.grids(board)
     context = {
         "title": title,
         "board": board,
@@ -106,6 +106,7 @@ def leaderboard(board: Board, *, published: bool, title: str = "atlas-bench lead
         "grids_left_out": len(grids[GRIDS:]),
         "figures_left_out": sum(len(each.svg) for figures in drawn for each in figures) >= FIGURES,
         "others": others if published else None,
+        "more_columns": _more_columns(),
         "tables": _tables(sections) if published else [],
         "command": command,
         "step": heat.step,
@@ -122,6 +123,11 @@ def leaderboard(board: Board, *, published: bool, title: str = "atlas-bench lead
     )
     details = _details(cells, room)
     return render("leaderboard.html.j2", details=details, left_out=number - len(details), **context)
+
+
+def _more_columns() -> list[Column]:
+    """Columns with a heading behind rank, model and effective length, which the template names."""
+    return headed()[3:]
 
 
 def _section(i: int, panel: Panel, drawn: list[Figure], published: bool) -> Section:
@@ -151,12 +157,11 @@ def _figures(panels: Iterable[Panel]) -> list[list[Figure]]:
     return drawn
 
 
-def _uncounted(board: Board) -> list[Found]:
+def _uncounted(board: Leaderboard) -> list[Found]:
     """Records that no panel counts, older ones too, each as a cell of its own."""
-    cells = (cell for panel in board.panels for row in panel.rows for cell in row.cells.values())
-    counted = {id(each) for cell in cells for each in (*cell.counted, *cell.without)}
+    counted = {id(each) for cell in board.cells for each in cell.all}
     found = []
-    for i, each in enumerate(each for each in (*board.digests, *board.older) if id(each) not in counted):
+    for i, each in enumerate(each for each in (*board.summaries, *board.older) if id(each) not in counted):
         ok = each.record.status == "ok"
         cell = Cell((each,) if ok else (), () if ok else (each,))
         row = Row(f"{each.record.model}, {each.record.task} {each.record.subset}".strip(), {each.record.length: cell})
@@ -182,9 +187,9 @@ def _details(cells: Iterable[tuple[Found, frozenset[str]]], room: int) -> dict[s
     return details
 
 
-def _summary(board: Board) -> dict[str, Any]:
+def _summary(board: Leaderboard) -> dict[str, Any]:
     """How much there is, from when, and made by which versions."""
-    records = [each.record for each in board.digests]
+    records = [each.record for each in board.summaries]
     days = sorted(day[:10] for record in records for day in (record.started, record.ended) if day)
     return {
         "records": len(records),

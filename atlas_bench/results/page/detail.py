@@ -11,11 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atlas_bench.results.board import Cell
-from atlas_bench.results.digest import Digest
+from atlas_bench.results.leaderboard import Cell
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import UNKNOWN, is_shared
-from atlas_bench.results.stats import design_effect, interval
+from atlas_bench.results.summary import Summary
 from atlas_bench.units import format_bytes
 
 GROUPS = {  # heading -> fields of a record, in the words of docs/record.md
@@ -53,12 +51,12 @@ class Part:
 
 def cell_parts(cell: Cell, *, common: frozenset[str] = frozenset()) -> list[Part]:
     """The records of a cell, those with a score first; `common` names the fields that are told elsewhere."""
-    return [_part(each, common) for each in (*cell.counted, *cell.without)]
+    return [_part(each, common) for each in cell.all]
 
 
 def shared(cells: Iterable[Cell]) -> frozenset[str]:
     """The fields that are equal in all of the records of several cells; none where there is one record."""
-    records = [each.record for cell in cells for each in (*cell.counted, *cell.without)]
+    records = [each.record for cell in cells for each in cell.all]
     fields = [name for group in SHARED for name in GROUPS[group]]
     if len(records) < 2:
         return frozenset()
@@ -89,7 +87,7 @@ def percent(correct: float, n: int, interval: tuple[float, float]) -> str:
     return f"{100 * correct / n:.1f} % ({100 * low:.1f}-{100 * high:.1f})" if n else ""
 
 
-def _part(each: Digest, common: frozenset[str]) -> Part:
+def _part(each: Summary, common: frozenset[str]) -> Part:
     record = each.record
     return Part(
         f"seed {record.seed}: {record.status}",
@@ -101,27 +99,21 @@ def _part(each: Digest, common: frozenset[str]) -> Part:
     )
 
 
-def _scores(each: Digest) -> str:
-    record = each.record
-    said = [
-        f"{name} version {record.scorer_version.get(name, 'unknown')}: {score['correct']}/{score['n']}"
-        f" right, {percent(score['correct'], score['n'], _interval(each, name))}".rstrip(", ")
-        for name, score in record.scores.items()
-    ]
-    if said and record.chance is not None:
-        said.append(f"chance {100 * record.chance:.1f} %")
-    if said and each.contexts:
-        said.append(f"{each.contexts} contexts")
-        found = record.scores.get(record.headline or "")
-        effect = found and design_effect(found["correct"], found["n"], each.spreads.get(record.headline, UNKNOWN))
-        if effect is not None and is_shared(each.contexts, found["n"]):
-            said.append(f"design effect {effect:.1f}")
-    return " · ".join(said)
-
-
-def _interval(each: Digest, scorer: str) -> tuple[float, float]:
-    score = each.record.scores[scorer]
-    return interval(score["correct"], score["n"], each.spreads.get(scorer, UNKNOWN))
+def _scores(each: Summary) -> str:
+    """'babilong/official version 1: 99/100 right, 99.0 % (94.6-99.8) · chance 16.7 % · 100 contexts'."""
+    record, texts = each.record, []
+    for name in record.scores:
+        found = each.score(name)
+        texts.append(f"{name} version {found['version'] or 'unknown'}: {found['correct']}/{found['n']} right")
+        if found["n"]:
+            texts[-1] += f", {percent(found['correct'], found['n'], (found['low'], found['high']))}"
+    if texts and record.chance is not None:
+        texts.append(f"chance {100 * record.chance:.1f} %")
+    if texts and each.contexts:
+        texts.append(f"{each.contexts} contexts")
+        effect = each.score(record.headline).get("design_effect") if record.headline in record.scores else None
+        texts += [] if effect is None else [f"design effect {effect:.1f}"]
+    return " · ".join(texts)
 
 
 def _examples(verdict: str, answers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:

@@ -13,11 +13,10 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from atlas_bench.results.board import Panel, Row
-from atlas_bench.results.curves import BY_DISTANCE
-from atlas_bench.results.digest import Digest
+from atlas_bench.results.leaderboard import Panel, Row
 from atlas_bench.results.page.chart import LABELS, Axis, Series, chart
 from atlas_bench.results.record import clip
+from atlas_bench.results.summary import Summary
 from atlas_bench.units import format_bytes, format_length
 
 LENGTH = Axis("length, tokens", lambda x: format_length(round(x)))
@@ -58,9 +57,8 @@ def of_panel(panel: Panel, id: str) -> Iterator[Figure]:
 def _drawings(panel: Panel, rows: Sequence[Row]) -> Iterator[Drawing]:
     yield from _by_length(rows)
     yield from _by_cost(rows)
-    if panel.task == BY_DISTANCE:
-        yield from _by_distance(rows)
-        yield from _by_age(rows)
+    yield from _by_distance(rows)
+    yield from _by_age(rows)
 
 
 def _by_length(rows: Sequence[Row]) -> Iterator[Drawing]:
@@ -127,7 +125,7 @@ def _along(row: Row) -> bool:
 
 
 def _tallied(
-    found: Iterable[Digest], key: Callable[[int, int], int], *, only: int | None = None
+    found: Iterable[Summary], key: Callable[[int, int], int], *, only: int | None = None
 ) -> list[tuple[float, float, int]]:
     """(tokens, right, asked) by distance or age, from half decades; `only` one distance."""
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0])

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atlas_bench.results.board import Cell, Panel, shade
-from atlas_bench.results.forms import words
+from atlas_bench.results import labels
+from atlas_bench.results.leaderboard import Cell, Panel, shade
 from atlas_bench.results.page.template import foreign
-from atlas_bench.results.published import Published
+from atlas_bench.results.reference import Published
 from atlas_bench.units import format_length
 
 STEPS = 10  # of the ramp in style.css, above the neutral one
@@ -52,7 +52,7 @@ def table_cell(cell: Cell | None, chance: float | None, link: str = "") -> str:
         told = [str(foreign(f"{name.replace('_', ' ')} {value:.4g}", 40)) for name, value in metrics]
         return _cell("plain", told[0] if told else "n=0", told[1:], link)
     low, high = cell.interval
-    small = [f"{100 * low:.0f}-{100 * high:.0f}", f"n={cell.n}{words.marks(cell).replace('!', '')}"]
+    small = [f"{100 * low:.0f}-{100 * high:.0f}", f"n={cell.n}{labels.marks(cell).replace('!', '')}"]
     if cell.without:
         seeds = len(cell.counted) + len(cell.without)
         statuses = Counter(each.record.status for each in cell.without)
@@ -68,7 +68,7 @@ def _cell(look: str, text: str, small: Iterable[str], link: str) -> str:
 
 def contexts(panel: Panel) -> tuple[int, int] | None:
     """(fewest, most) contexts of the cells whose questions share them; None where none do."""
-    shared = [cell.contexts for row in panel.rows for cell in row.cells.values() if cell.n and cell.contexts < cell.n]
+    shared = [cell.contexts for cell in panel.cells if cell.n and cell.contexts < cell.n]
     return (min(shared), max(shared)) if shared else None
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results.board import Board, Panel, above, make, only, shade
-from atlas_bench.results.digest import digests
+from atlas_bench.results.leaderboard import Leaderboard, Panel, above, make, shade
 from atlas_bench.results.record import Record
 from atlas_bench.results.stats import wilson
+from atlas_bench.results.summary import only, summaries
 from tests.results.conftest import FACTS
 
 LENGTHS = (0, 1000, 4000, 16_000, 64_000)
@@ -26,8 +26,8 @@ def record(**changes) -> Record:
     return Record(**facts | {"scores": {"s": {"correct": correct, "n": n}} if facts["status"] == "ok" else {}})
 
 
-def board(records, **named) -> Board:
-    return make(digests(records), **named)
+def board(records, **named) -> Leaderboard:
+    return make(summaries(records), **named)
 
 
 @st.composite
@@ -198,7 +198,7 @@ def test_panels_come_by_task_and_subset_in_counting_order():
 
 
 def test_only():
-    found = list(digests([record(subset=s, model=m) for s in ("qa1", "qa2") for m in "ab"]))
+    found = list(summaries([record(subset=s, model=m) for s in ("qa1", "qa2") for m in "ab"]))
     assert only(found) == found
     assert only(found, tasks=["babilong"]) == found and only(found, tasks=["niah"]) == []
     assert [d.record.subset for d in only(found, tasks=["babilong:qa2"])] == ["qa2", "qa2"]
@@ -221,4 +221,4 @@ def test_no_common_length_tells_nothing_apart():
 
 
 def test_no_record_makes_no_panel():
-    assert board([]) == Board((), (), 0.8)
+    assert board([]) == Leaderboard((), (), 0.8)

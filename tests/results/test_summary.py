@@ -1,4 +1,4 @@
-"""A digest's tallies equal a direct count over the answers, and the answers themselves are gone."""
+"""A summary's tallies equal a direct count over the answers, and the answers themselves are gone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results import digest
-from atlas_bench.results.digest import Tally, digests
+from atlas_bench.results import summary
 from atlas_bench.results.record import Record, answer_row
+from atlas_bench.results.score import score
+from atlas_bench.results.summary import Tally, summaries
 from tests.results.conftest import FACTS
 
 LENGTH = 100_000
@@ -41,7 +42,7 @@ def records(draw, most: int = 12) -> Record:
 @settings(max_examples=60, deadline=None)
 @given(records())
 def test_tallies_equal_a_direct_count(record):
-    (found,) = digests([record])
+    (found,) = summaries([record])
     depths, distances = defaultdict(list), defaultdict(list)
     for answer in record.answers:
         score = answer["correct"].get("s")
@@ -59,36 +60,38 @@ def test_tallies_equal_a_direct_count(record):
 @settings(max_examples=60, deadline=None)
 @given(records())
 def test_examples_are_the_first_right_and_wrong_answers(record):
-    (found,) = digests([record])
+    (found,) = summaries([record])
     judged = [(answer["index"], answer["correct"]["s"]) for answer in record.answers if answer["correct"]]
-    assert [each["index"] for each in found.right] == [i for i, score in judged if score == 1][: digest.EXAMPLES]
-    assert [each["index"] for each in found.wrong] == [i for i, score in judged if score < 1][: digest.EXAMPLES]
+    assert [each["index"] for each in found.right] == [i for i, score in judged if score == 1][: summary.EXAMPLES]
+    assert [each["index"] for each in found.wrong] == [i for i, score in judged if score < 1][: summary.EXAMPLES]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(records(most=3), max_size=5))
 def test_all_is_kept_but_the_answers(found):
     before = [replace(record) for record in found]
-    kept = [each.record for each in digests(found)]
+    kept = [each.record for each in summaries(found)]
     assert kept == [replace(record, answers=[]) for record in found]
     assert found == before  # the records themselves stay as they were
 
 
-def test_examples_are_clipped_and_end_where_no_page_shows_them(make, monkeypatch):
+def test_examples_are_clipped(make):
     long = answer_row(0, question="q" * 1999, targets=["t" * 999] * 9, answer="a" * 1999, correct={"s": True})
-    monkeypatch.setattr(digest, "EXAMPLES_OF", 2)
-    first, second, third = digests([make(headline="s", answers=[long])] * 3)
-    assert first.right == second.right != () and third.right == ()
-    (example,) = first.right
+    (found,) = summaries([make(headline="s", answers=[long])])
+    (example,) = found.right
     assert example["answer"] == "a" * 300 + " [... 1699 characters cut]" and len(example["targets"]) == 5
 
 
-def test_what_repeats_is_one_object(make):
-    first, second = digests(Record.from_json(make(seed=seed).to_json()) for seed in (0, 1))
-    assert first.record.options is second.record.options and first.record.versions is second.record.versions
+def test_a_score_is_that_of_the_whole_record(make):
+    record = make()
+    (found,) = summaries([record])
+    for name in record.scores:
+        assert found.score(name) == score(record, name)
+    (nothing,) = summaries([make(scores={"s": {"correct": 0, "n": 0}}, scorer_version={"s": "1"})])
+    assert nothing.score("s") == {"version": "1", "correct": 0, "n": 0}
 
 
 def test_foreign_answers_without_the_usual_fields_are_counted_nowhere(make):
     bare = {"index": 0, "correct": {}, "needle_depth": 0.5, "distance": 3}
-    (found,) = digests([make(headline="s", answers=[bare])])
+    (found,) = summaries([make(headline="s", answers=[bare])])
     assert (found.depths, found.distances, found.right, found.wrong, found.contexts) == ({}, {}, (), (), 1)

@@ -1,34 +1,32 @@
-"""Scores by depth, by distance, by dose, and losses by position: small tables made from a board.
+"""Scores by depth, by distance, by dose, and losses by position: small tables made from a leaderboard.
 
     niah:single, atlas-nano: % by needle depth, n = 9 a cell
     depth              4K            64K
        0 %    100 (70-100)    89 (57-98)
       10 %    100 (70-100)    78 (45-94)
 
-Every number stands with its 95 % interval; an empty cell was not asked. What the board's panels keep apart (versions,
-data, weights) stays apart here, and what they count, each seed once, is what is counted here.
+They appear for any task whose records have what they need: `needle_depth` or `distance` in answers, subsets named
+KIND-DOSE, the 13 subsets of RULER, a `curve`. Every number stands with its 95 % interval; an empty cell was not asked.
+What the panels keep apart (versions, data, weights) stays apart, and each seed counts once.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from atlas_bench.results.board import Board, Panel, Row
-from atlas_bench.results.digest import Tally
+from atlas_bench.results.leaderboard import Leaderboard, Panel
 from atlas_bench.results.record import clip
 from atlas_bench.results.ruler_summary import TASKS, THRESHOLD, averages, effective_length, weighted_averages
 from atlas_bench.results.stats import wilson
+from atlas_bench.results.summary import Tally
 from atlas_bench.units import format_length
 
 NAME_CHARS = 80  # of a model's or subset's name, which may be anyone's text
-WIDTH = 80
-BY_DEPTH, BY_DISTANCE, BY_DOSE = "niah", "retention", "robust"  # the tasks that are about it
 
 
 @dataclass(frozen=True)
@@ -49,35 +47,19 @@ class Grid:
     values: dict[tuple[str, str], float] = field(default_factory=dict)
     chance: float | None = None
 
-
-def grids(board: Board) -> list[Grid]:
-    """All the tables that the board has something for."""
-    kinds = ((BY_DEPTH, _depths), ("ruler", _ruler), (BY_DISTANCE, _distances), (BY_DOSE, _doses), (None, _losses))
-    return [
-        grid for task, kind in kinds for grid in kind([panel for panel in board.panels if task in (None, panel.task)])
-    ]
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """(heads, rows) of texts."""
+        rows = [[row, *(self.cells.get((row, column), "") for column in self.columns)] for row in self.rows]
+        return [self.corner, *self.columns], rows
 
 
-def lines(grid: Grid) -> Iterator[str]:
-    """The table as lines of at most 80 characters, in as many parts as its columns take."""
-    yield from textwrap.wrap(grid.title, WIDTH)
-    label = max(len(text) for text in (grid.corner, *grid.rows))
-    widths = {c: max(12, *(len(grid.cells.get((row, c), "")) for row in grid.rows)) for c in grid.columns}
-    side_by_side = max(1, (WIDTH - label) // (max(widths.values(), default=12) + 1))
-    for start in range(0, len(grid.columns), side_by_side):
-        part = grid.columns[start : start + side_by_side]
-        width = [widths[column] for column in part]
-        heads = [_split(column, w) for column, w in zip(part, width, strict=True)]
-        height = max(map(len, heads))
-        for i in range(height):  # long names stand on several lines, bottom-aligned
-            shown = [head[i - height + len(head)] if i >= height - len(head) else "" for head in heads]
-            corner = grid.corner if i == height - 1 else ""
-            yield _line(corner, label, shown, width)
-        for row in grid.rows:
-            yield _line(row, label, [grid.cells.get((row, column), "") for column in part], width)
+def grids(board: Leaderboard) -> list[Grid]:
+    """All the tables that the leaderboard has something for."""
+    kinds = (_depths, _ruler, _distances, _doses, _losses)
+    return [grid for kind in kinds for grid in kind(board.panels)]
 
 
-def _depths(panels: Sequence[Panel]) -> Iterator[Grid]:
+def _depths(panels: Iterable[Panel]) -> Iterator[Grid]:
     """Depth x length of each panel and model."""
     for panel in panels:
         for row in panel.rows:
@@ -88,48 +70,43 @@ def _depths(panels: Sequence[Panel]) -> Iterator[Grid]:
                 for tenth, tally in each.depths.items()
             ]
             if found:
-                yield _scored(
-                    "depth", f"{_title(panel)}, {_model(row)}: % by needle depth", "depth", found, panel.chance,
-                    row_name=lambda tenth: f"{10 * tenth} %", column_name=format_length,
-                )  # fmt: skip
+                title = f"{_title(panel)}, {_name(row.model)}: % by needle depth"
+                yield _scored("depth", title, "depth", found, panel.chance, _per_cent, format_length)
 
 
-def _ruler(panels: Sequence[Panel]) -> Iterator[Grid]:
+def _ruler(panels: Iterable[Panel]) -> Iterator[Grid]:
     """RULER's average of its 13 tasks, its effective length and weighted averages, where all 13 were asked."""
     for terms, group in _on_equal_terms(panel for panel in panels if panel.subset in TASKS):
         scores: dict[tuple[str, str], dict[tuple[str, int], float]] = defaultdict(dict)
         for panel in group:
             for row in panel.rows:
-                told = {length: cell.accuracy for length, cell in row.cells.items() if cell.accuracy is not None}
-                scores[_who(row)] |= {(panel.subset, length): accuracy for length, accuracy in told.items()}
+                record = next(iter(row.cells.values())).all[0].record  # a row's name is another's in the next panel
+                scores[record.model, (record.weights_hash or "-")[:8]] |= {
+                    (panel.subset, length): cell.accuracy
+                    for length, cell in row.cells.items()
+                    if cell.accuracy is not None
+                }
         rows, cells = [], {}
         for (name, weights), found in scores.items():
             if means := averages(found):
                 several = sum(name == other for other, _ in scores) > 1
                 model = _name(name) + f" weights={weights}" * several
-                told = _summary(means)
-                rows += [row for row in told if row not in rows]
-                cells |= {(row, model): text for row, text in told.items()}
+                summary = _ruler_summary(means)
+                rows += [row for row in summary if row not in rows]
+                cells |= {(row, model): text for row, text in summary.items()}
         if cells:
-            said = f"ruler{terms}: mean of the 13 tasks; effective: longest length with {THRESHOLD}"
-            yield Grid("ruler", said, "", rows, list(dict.fromkeys(model for _, model in cells)), cells)
+            title = f"{group[0].task}{terms}: mean of the 13 tasks; effective: longest length with {THRESHOLD}"
+            yield Grid("ruler", title, "", rows, list(dict.fromkeys(model for _, model in cells)), cells)
 
 
-def _who(row: Row) -> tuple[str, str]:
-    """The model of a row and the start of its weights' hash: its name in one panel may be another's in the next."""
-    cell = next(iter(row.cells.values()))
-    record = (*cell.counted, *cell.without)[0].record
-    return record.model, (record.weights_hash or "-")[:8]
-
-
-def _summary(means: Mapping[int, float]) -> dict[str, str]:
+def _ruler_summary(means: Mapping[int, float]) -> dict[str, str]:
     effective, (rising, falling) = effective_length(means), weighted_averages(means)
-    told = {format_length(length): f"{mean:.1f}" for length, mean in means.items()}
-    told["effective"] = format_length(effective) if effective else f"<{format_length(min(means))}"
-    return told | {"wAvg inc": f"{rising:.1f}", "wAvg dec": f"{falling:.1f}"}
+    texts = {format_length(length): f"{mean:.1f}" for length, mean in means.items()}
+    texts["effective"] = format_length(effective) if effective else f"<{format_length(min(means))}"
+    return texts | {"wAvg inc": f"{rising:.1f}", "wAvg dec": f"{falling:.1f}"}
 
 
-def _distances(panels: Sequence[Panel]) -> Iterator[Grid]:
+def _distances(panels: Iterable[Panel]) -> Iterator[Grid]:
     """Distance x model where all is asked at the end; distance x age of the stream where it is asked on the way."""
     for panel in panels:
         for length in panel.lengths:
@@ -139,32 +116,34 @@ def _distances(panels: Sequence[Panel]) -> Iterator[Grid]:
                 tallies = [item for each in counted for item in each.distances.items()]
                 found = [(distance, age, tally) for (distance, age), tally in tallies]
                 if any(each.along for each in counted) and found:
-                    said = f"{title}, {_model(row)}: % by tokens since the fact and tokens read by then"
-                    yield _scored("age", said, "tokens ago", found, panel.chance, row_name=_about, column_name=_about)
+                    by = f"{title}, {_name(row.model)}: % by tokens since the fact and tokens read by then"
+                    yield _scored("age", by, "tokens ago", found, panel.chance, _about, _about)
                 else:
-                    at_end += [(distance, _model(row), tally) for distance, _, tally in found]
+                    at_end += [(distance, _name(row.model), tally) for distance, _, tally in found]
             if at_end:
-                said = f"{title}: % by tokens since the fact"
-                yield _scored("distance", said, "tokens ago", at_end, panel.chance, row_name=_about, column_name=str)
+                by = f"{title}: % by tokens since the fact"
+                yield _scored("distance", by, "tokens ago", at_end, panel.chance, _about, str)
 
 
-def _doses(panels: Sequence[Panel]) -> Iterator[Grid]:
-    """Robustness: kind x dose of each length and model."""
+def _doses(panels: Iterable[Panel]) -> Iterator[Grid]:
+    """Kind x dose of each length and model, where subsets are named KIND-DOSE and a kind has several doses."""
     named = ((panel, re.fullmatch(r"(.+)-(\d{1,9})", panel.subset)) for panel in panels)
-    kinds = {panel.subset: (match[1], int(match[2])) for panel, match in named if match}
-    for terms, group in _on_equal_terms(panel for panel in panels if panel.subset in kinds):
+    dosed = {id(panel): (panel, match[1], int(match[2])) for panel, match in named if match}
+    for terms, group in _on_equal_terms(panel for panel, _, _ in dosed.values()):
+        kinds = [dosed[id(panel)][1] for panel in group]
         found: dict[tuple[int, str], list[tuple[str, int, Tally]]] = defaultdict(list)
         for panel in group:
-            for row in panel.rows:
+            _, kind, dose = dosed[id(panel)]
+            for row in panel.rows if len(kinds) > len(set(kinds)) else ():
                 for length, cell in row.cells.items():
                     if cell.n:
-                        found[length, _model(row)].append((*kinds[panel.subset], Tally(cell.correct, cell.n)))
+                        found[length, _name(row.model)].append((kind, dose, Tally(cell.correct, cell.n)))
         for (length, model), tallies in sorted(found.items(), key=lambda item: item[0][0]):
-            said = f"{BY_DOSE}{terms} {format_length(length)}, {model}: % by dose"
-            yield _scored("dose", said, "kind", tallies, group[0].chance, row_name=_name, column_name=str)
+            title = f"{group[0].task}{terms} {format_length(length)}, {model}: % by dose"
+            yield _scored("dose", title, "kind", tallies, group[0].chance, _name, str)
 
 
-def _losses(panels: Sequence[Panel]) -> Iterator[Grid]:
+def _losses(panels: Iterable[Panel]) -> Iterator[Grid]:
     """Loss by position: ranges x (model, subset) of each task and length."""
     for terms, group in _on_equal_terms(panels):
         found: dict[int, list[tuple[str, list[dict[str, Any]]]]] = defaultdict(list)
@@ -174,14 +153,15 @@ def _losses(panels: Sequence[Panel]) -> Iterator[Grid]:
                     for each in cell.counted:
                         seed = f" seed={each.record.seed}" if len(cell.counted) > 1 else ""
                         if each.record.curve:
-                            named = f"{_model(row)} {_name(panel.subset)}".strip() + seed
+                            named = f"{_name(row.model)} {_name(panel.subset)}".strip() + seed
                             found[length].append((named, each.record.curve))
         for length, curves in sorted(found.items()):
             rows = list(dict.fromkeys(f"{part['from']:,} -" for _, curve in curves for part in curve))
             cells = {(f"{part['from']:,} -", name): _nats(part) for name, curve in curves for part in curve}
             streams = sorted({part["streams"] for _, curve in curves for part in curve})
-            said = f"{group[0].task}{terms} {format_length(length)}: nats/token by position, {_range(streams)} streams"
-            yield Grid("loss", said, "from", rows, [name for name, _ in curves], cells)
+            by = f"nats/token by position, {_range(streams)} streams"
+            title = f"{group[0].task}{terms} {format_length(length)}: {by}"
+            yield Grid("loss", title, "from", rows, [name for name, _ in curves], cells)
 
 
 def _nats(part: Mapping[str, Any]) -> str:
@@ -204,16 +184,12 @@ def _title(panel: Panel) -> str:
     return clip(panel.name + panel.unusual, 2 * NAME_CHARS)
 
 
-def _model(row: Row) -> str:
-    return _name(row.model)
-
-
 def _name(text: str) -> str:
     return clip(text, NAME_CHARS)
 
 
 def _scored(
-    kind: str, title: str, corner: str, found: Iterable[tuple[Any, Any, Tally]], chance: float | None, *,
+    kind: str, title: str, corner: str, found: Iterable[tuple[Any, Any, Tally]], chance: float | None,
     row_name: Callable[[Any], str], column_name: Callable[[Any], str],
 ) -> Grid:  # fmt: skip
     """The grid of (row, column, tally), tallies of one place added."""
@@ -222,7 +198,7 @@ def _scored(
         before = sums.get((row, column), Tally(0, 0))
         sums[row, column] = Tally(before.correct + tally.correct, before.n + tally.n)
     rows, columns = (_in_order([key[i] for key in sums]) for i in (0, 1))
-    named: Mapping[tuple[str, str], Tally] = {(row_name(r), column_name(c)): tally for (r, c), tally in sums.items()}
+    named = {(row_name(r), column_name(c)): tally for (r, c), tally in sums.items()}
     return Grid(
         kind, f"{title}, n = {_range(sorted(tally.n for tally in sums.values()))} a cell", corner,
         [row_name(r) for r in rows], [column_name(c) for c in columns],
@@ -247,17 +223,12 @@ def _range(counts: Sequence[int]) -> str:
     return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
 
 
+def _per_cent(tenth: int) -> str:
+    return f"{10 * tenth} %"
+
+
 def _about(half: int) -> str:
     """6 -> '~1K', 7 -> '~3K'."""
     value = 10 ** (half / 2)
     unit = 10 ** int(math.log10(value))
     return f"~{format_length(round(value / unit) * unit)}"
-
-
-def _split(text: str, width: int) -> list[str]:
-    """A heading in lines, broken behind words and hyphens; a word too long is cut into pieces."""
-    return textwrap.wrap(text, width) or [""]
-
-
-def _line(label: str, label_width: int, cells: Sequence[str], width: Sequence[int]) -> str:
-    return (f"{label:>{label_width}} " + " ".join(f"{c:>{w}}" for c, w in zip(cells, width, strict=True))).rstrip()

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from atlas_bench.results.published import ROWS, SOURCES, TABLES, Published, of
+from atlas_bench.results.reference import ROWS, SOURCES, TABLES, Published, of
 
 K, M = 1000, 1_000_000
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 
 import pytest
 from rich.console import Console
 
+from atlas_bench.results.formats.run import render
 from atlas_bench.results.record import answer_row
-from atlas_bench.results.table import as_json, render
 
 
 def shown(records, *, width=80, terminal=False) -> str:
@@ -119,11 +118,4 @@ def test_unmeasured_stays_blank(make):
 
 
 def test_no_records():
-    assert shown([]) == "No records.\n" and json.loads(as_json([])) == []
-
-
-def test_as_json(make, failed):
-    ok, oom = json.loads(as_json([make(), failed("oom", "big", length=20_000_000)]))
-    assert ok["length"] == 10_000_000 and ok["scores"]["babilong/word"]["accuracy"] == 0.5
-    assert ok["scores"]["babilong/word"]["low"] == pytest.approx(0.0945, abs=1e-4)
-    assert (oom["status"], oom["reason"], oom["scores"]) == ("oom", "big", {})
+    assert shown([]) == "No records.\n"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from atlas_bench.results import board, curves
-from atlas_bench.results.digest import digests
+import atlas_bench
+from atlas_bench.results import breakdowns, leaderboard
+from atlas_bench.results.formats.text import grid_lines
 from atlas_bench.results.record import answer_row
 from atlas_bench.results.ruler_summary import TASKS
-from tests.results.test_table import shown
+from atlas_bench.results.summary import summaries
+from tests.results.test_run_table import shown
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my_task.py"
 
 
 def grids(records):
-    return curves.grids(board.make(digests(records)))
+    return breakdowns.grids(leaderboard.make(summaries(records)))
 
 
 def row(index, right, **more):
@@ -26,7 +31,7 @@ def test_depth_by_length(make):
 
     cells = [cell(64_000, [True] * 3), cell(4000, [True, False, True] * 2)]
     (grid,) = grids(cells)
-    assert list(curves.lines(grid)) == [
+    assert list(grid_lines(grid)) == [
         "niah:single, atlas: % by needle depth, n = 1 to 2 a cell",
         "depth           4K          64K",
         "  0 % 100 (34-100) 100 (21-100)",
@@ -59,7 +64,7 @@ def test_distance_by_model(make):
         return make(task="retention", subset="end", model=model, headline="s", answers=answers)
 
     (grid,) = grids([cell("atlas", True), cell("a-model-with-a-very-long-name", False)])
-    text = list(curves.lines(grid))
+    text = list(grid_lines(grid))
     assert text[0] == "retention:end 10M: % by tokens since the fact, n = 1 a cell"
     assert [line.split()[0] for line in text[-3:]] == ["~10", "~100", "~1K"]
     assert grid.columns == ["a-model-with-a-very-long-name", "atlas"]  # by name where the board has them level
@@ -123,7 +128,7 @@ def test_any_table_keeps_to_80_columns(make):
         for subset in ("text", "restart")
     ]
     (grid,) = grids(cells)
-    text = list(curves.lines(grid))
+    text = list(grid_lines(grid))
     assert max(map(len, text)) <= 80 and sum(line.count("10.123 +-1.100") for line in text) == 24 * 8
 
 
@@ -153,5 +158,23 @@ def test_foreign_subsets_and_halves_of_intervals_break_nothing(make):
     curves_ = [{"curve": [part]}, {"curve": [part | {"low": 1.0, "high": None}]}]
     records = [make(task=task, subset=subset, **named) for task in ("robust", "ruler") for subset in ("mine", "near-1")]
     found = grids([*records, *(make(task="loss", seed=i, **named, **curve) for i, curve in enumerate(curves_))])
-    assert [grid.kind for grid in found] == ["dose", "loss"]
-    assert set(found[1].cells.values()) == {"2.000"}
+    assert [grid.kind for grid in found] == ["loss"]  # one dose alone shows nothing
+    assert set(found[0].cells.values()) == {"2.000"}
+
+
+def test_what_the_records_have_decides_and_not_the_name_of_the_task(make):
+    answers = [row(0, True, needle_depth=0.5, distance=100), row(1, False, needle_depth=0.9, distance=10)]
+    named = {"task": "mine", "headline": "s", "scorer_version": {"s": "1"}, "scores": {"s": {"correct": 1, "n": 2}}}
+    found = grids([make(subset=f"noise-{dose}", answers=answers * (dose > 0), **named) for dose in (0, 4)])
+    assert [grid.kind for grid in found] == ["depth", "distance", "dose"]
+    assert found[0].values == {("50 %", "10M"): 1, ("90 %", "10M"): 0}
+    assert found[2].title.startswith("mine 10M, atlas: % by dose") and found[2].columns == ["0", "4"]
+
+
+def test_a_user_s_own_task_file_has_its_breakdowns(tmp_path):
+    """Of the example, which hides a number at a depth, run and reported by the real program."""
+    folder = tmp_path / "runs"
+    records = atlas_bench.run(str(EXAMPLE), 600, "oracle", 6, out=folder)
+    assert all("needle_depth" in answer for answer in records[0].answers)
+    for form in ("text", "markdown", "json", "html"):
+        assert "by needle depth" in atlas_bench.report(folder, format=form)
