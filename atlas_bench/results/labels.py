@@ -150,7 +150,9 @@ def legend(board: Leaderboard, blank: str) -> list[str]:
     explained = [f"{mark}: {meaning}" for mark, meaning in MARKS.items() if mark in found]
     if not any(cell.n for cell in board.cells):
         return [f"Cells: the metric named above them; {blank}: not run.", *explained]
-    lower = f"effective length, the longest whose lower bound, before it is rounded, reaches {100 * board.threshold:g} %."
+    lower = (
+        f"effective length, the longest whose lower bound, before it is rounded, reaches {100 * board.threshold:g} %."
+    )
     return [
         f"Cells: {CELL}; {blank}: not run.", *explained, f"effective: {lower} -: none does.",
         f"rank: {RANK_RULE}",

@@ -22,7 +22,10 @@ def compare_lines(comparison: Mapping[str, Any]) -> list[str]:
     for task, at, rows in pair_labels.cells(comparison):
         out += ["", *wrapped(f"{task}, {at}"), *_cell(rows, {row["model"]: row["model"] for row in rows})]
     costs = [[printable(cell, True) for cell in _cost(cost)] for cost in comparison["costs"]]
-    out += ["", *table(_COSTS, costs, left=(0, 1), width=WIDTH - 1)]  # the speed is the machine's, not the candidate's alone
+    out += [
+        "",
+        *table(_COSTS, costs, left=(0, 1), width=WIDTH - 1),
+    ]  # the speed is the machine's, not the candidate's alone
     return out + [line for warning in comparison["warnings"] for line in wrapped(f"unequal: {warning}", "    ")]
 
 
