@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry, units
-from atlas_bench.cli import announce
 from atlas_bench.files import text_files
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
-from atlas_bench.running import estimate, plan, runner
+from atlas_bench.running import announce, estimate, plan, runner
 from atlas_bench.running.plan import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Model, TaskOptions

@@ -7,10 +7,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from atlas_bench.cli import announce, app
+from atlas_bench.cli.app import app
 from atlas_bench.models import loading
 from atlas_bench.results import store
-from atlas_bench.running import plan, runner
+from atlas_bench.running import announce, plan, runner
 
 SETTINGS = runner.Settings()
 

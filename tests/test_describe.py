@@ -168,7 +168,9 @@ def test_every_completion_is_a_task(typed):
 
 def test_nothing_is_completed_from_what_is_unknown():
     assert not [each for each in completion.complete("nobody:", "tasks") if each.startswith("nobody:")]
-    assert "titans" in completion.complete("", "memories", "models") and "atlas-nano" in describe.complete("", "models")
+    assert "titans" in completion.complete("", "memories", "models") and "atlas-nano" in completion.complete(
+        "", "models"
+    )
 
 
 # folding
