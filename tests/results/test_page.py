@@ -17,8 +17,8 @@ from atlas_bench.results import page, store
 from atlas_bench.results.page import build, chart
 from atlas_bench.results.page.detail import GROUPS
 from atlas_bench.results.page.heat import STEPS, step
-from atlas_bench.results.reference import CAVEAT
 from atlas_bench.results.record import Record, answer_row
+from atlas_bench.results.reference import CAVEAT
 from atlas_bench.units import format_length
 from tests.results.pages import ATTACK, NASTY, ROOT, board_of, embedded, hostile
 
