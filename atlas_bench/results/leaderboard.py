@@ -7,7 +7,7 @@
     panel.table(labels.sentence)               # the panel as texts, a DataFrame that every form writes
 
 COLUMNS is the only place where a column is defined: its name, how it is computed, and how it is shown. Every column is
-in CSV and in `atlas_bench.load`; one with a heading is in all other forms too, in tables for readers before the lengths.
+in CSV and in `atlas_bench.load`; one with a heading is in all other forms too, in tables before the lengths.
 
 A panel holds only what compares: one version of task and scorer, one choice of data. A cell takes the seeds of a model
 together, each seed once, by its record with the most questions. *Effective length* is the longest length whose lower

@@ -5,21 +5,17 @@
         SOURCES[row.source].citation        # 'BABILong leaderboard (RMT-team, Hugging Face space)'
     print(CAVEAT)                           # wherever a row is shown
 
-The numbers are in reference.csv; its column `notes` names entries of NOTES. A number that nobody printed has no row.
+The numbers are in reference.csv, sources, tables and notes in reference.toml; the column `notes` names entries of NOTES. A number that nobody printed has no row.
 """
 
 from __future__ import annotations
 
 import csv
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from atlas_bench.units import format_length
-
-CAVEAT = (
-    "Published rows are others' numbers, not measured here: their lengths, data, scorers, prompts and training"
-    " differ from ours, so they are a reference beside the measured rows and never ranked with them."
-)
 
 
 @dataclass(frozen=True)
@@ -69,90 +65,17 @@ class Table:
     by_length: bool
 
 
-SOURCES = {
-    "titans": Source(
-        "Behrouz, Zhong, Mirrokni 2024, Titans: Learning to Memorize at Test Time (tables 1, 2, 5)",
-        "https://arxiv.org/abs/2501.00663",
-    ),
-    "atlas": Source(
-        "Behrouz et al. 2025, ATLAS: Learning to Optimally Memorize the Context at Test Time (tables 2 to 6)",
-        "https://arxiv.org/abs/2505.23735",
-        "Second-hand: from notes of others on the paper, not from its text; a blank may be printed there.",
-    ),
-    "memory-caching": Source(
-        "Behrouz et al. 2026, Memory Caching: RNNs with Growing Memory",
-        "https://arxiv.org/abs/2602.24281",
-        "A later paper of the Titans and ATLAS group with runs of its own; sizes are given only where a row names one.",
-    ),
-    "babilong-leaderboard": Source(
-        "BABILong leaderboard (RMT-team, Hugging Face space)",
-        "https://huggingface.co/spaces/RMT-team/babilong",
-    ),
-    "babilong": Source(
-        "Kuratov et al. 2024, BABILong: Testing the Limits of LLMs with Long Context Reasoning-in-a-Haystack",
-        "https://arxiv.org/abs/2406.10149",
-        "Table 4 was garbled in conversion; its columns were put in place by comparing means of qa1 to qa5 with the"
-        " leaderboard's, for models that have both.",
-    ),
-    "armt": Source(
-        "Rodkin et al. 2024, Associative Recurrent Memory Transformer (abstract)",
-        "https://arxiv.org/abs/2407.04841",
-    ),
-}
-
-TABLES = {
-    "babilong": Table(
-        "BABILong, accuracy",
-        "Fine-tuned models were trained on the task, the others were not. Titans' and ATLAS' accuracies by length stand"
-        " only in figures and are blank here; ATLAS' abstract says '+80%' at 10M, not whether on qa1 or on the mean.",
-        by_length=True,
-    ),
-    "s-niah": Table(
-        "RULER, single needle (S-NIAH), accuracy",
-        "Titans and ATLAS call the three PK (passkey), N (number) and W. The later paper, which names RULER's own"
-        " three, measured Titans (LMM) far lower on the third than Titans' W.",
-        by_length=True,
-    ),
-    "recall": Table(
-        "In-context recall, accuracy",
-        "avg is the mean of the six columns. Where a length stands, 16K is taken as 16,384 tokens.",
-        by_length=False,
-    ),
-    "lm": Table(
-        "Language modelling and common sense",
-        "Perplexity on Wikitext (Wiki) and LAMBADA (LMB), lower is better; accuracies, normalised for HellaSwag and"
-        " ARC-c. Avg is the mean of the eight accuracies. A star, as printed, marks a hybrid with attention; the 760M"
-        " Titans were printed without one.",
-        by_length=False,
-    ),
-    "ablation": Table(
-        "Ablations of Titans and ATLAS",
-        "The perplexity is the mean of those on Wikitext and LAMBADA, so it does not compare with either. ATLAS without"
-        " Muon has the numbers of OmegaNet. Of Titans' Long Context (BABILong) neither lengths nor tasks are stated.",
-        by_length=False,
-    ),
-    "mad": Table("MAD, synthetic tasks, accuracy", "avg is the mean of the five columns.", by_length=False),
-}
-
-NOTES = {
-    "w": "Called W in the source, which need not be RULER's niah_single_3 (a uuid in essays).",
-    "dot": "Its lowest cell; the others lie between 93.2 and 100.",
-    "avg": "From 4K on the leaderboard's avg repeats its qa5: a copying mistake; the mean of qa1 to qa5 is 92.6 at 1M"
-    " and 75.8 at 10M.",
-    "qa5": "Rounded; the leaderboard's avg, which repeats the row, keeps the decimals.",
-    "mean": "Mean of qa1 to qa5 in whole per cent.",
-    "gemma": "Read from a garbled table, of medium confidence.",
-    "siqa": "Printed so, and so in the row's Avg; looks like a typing mistake for 39.98.",
-    "ttt": "Printed so; its columns average 49.37.",
-    "mal": "From the ablation's perplexity, the mean of Wiki and LMB: 2 x 20.26 - 19.07, uncertain in the last digits.",
-    "omega": "The same numbers as OmegaNet.",
-}
-
+_HERE = Path(__file__).parent
+_ABOUT = tomllib.loads((_HERE / "reference.toml").read_text(encoding="utf-8"))
+CAVEAT: str = _ABOUT["caveat"]
+SOURCES = {key: Source(**about) for key, about in _ABOUT["sources"].items()}
+TABLES = {key: Table(**about) for key, about in _ABOUT["tables"].items()}
+NOTES: dict[str, str] = _ABOUT["notes"]
 _BESIDE = {"babilong": "babilong", "ruler": "s-niah"}  # our task -> table
 
 
 def _read() -> tuple[Published, ...]:
-    with open(Path(__file__).with_name("reference.csv"), encoding="utf-8", newline="") as file:
+    with open(_HERE / "reference.csv", encoding="utf-8", newline="") as file:
         return tuple(
             Published(
                 row["model"], row["table"], row["subset"], int(row["length"]) if row["length"] else None,
