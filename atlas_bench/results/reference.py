@@ -5,7 +5,8 @@
         SOURCES[row.source].citation        # 'BABILong leaderboard (RMT-team, Hugging Face space)'
     print(CAVEAT)                           # wherever a row is shown
 
-The numbers are in reference.csv, sources, tables and notes in reference.toml; the column `notes` names entries of NOTES. A number that nobody printed has no row.
+The numbers are in reference.csv, sources, tables and notes in reference.toml; the column `notes` names entries of
+NOTES. A number that nobody printed has no row.
 """
 
 from __future__ import annotations

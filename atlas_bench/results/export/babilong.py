@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas_bench.errors import UserError
-from atlas_bench.results.dataset import code, files_below, new_folder
+from atlas_bench.results.export.dataset import code, files_below, new_folder
 from atlas_bench.results.record import ANSWER_CHARS, EARLIER_OFFICIAL, Record, Warn
 
 TASK = "babilong"
@@ -263,10 +263,15 @@ def _notice(chosen: Mapping[_Model, _Files], folders: Mapping[_Model, str], note
             template = "yes" if _has_template(record) else "no"
             row = [folders[who], "_".join(stem.split("_")[:2]), code(who.model), *asked, template]
             lines.append(f"| {' | '.join([*row, str(record.seed), str(len(_rows(record)))])} |")
-    return NOTICE.format(
-        comparable=f"{NOT_COMPARABLE}\n\n" if any(who.source for who in chosen) else "",
-        notes="\n".join(f"- {note}" for note in notes) or "- Nothing was left out.",
-        table="\n".join(lines),
+    return (
+        Path(__file__)
+        .with_name("babilong_notice.md")
+        .read_text(encoding="utf-8")
+        .format(
+            comparable=f"{NOT_COMPARABLE}\n\n" if any(who.source for who in chosen) else "",
+            notes="\n".join(f"- {note}" for note in notes) or "- Nothing was left out.",
+            table="\n".join(lines),
+        )
     )
 
 
@@ -274,20 +279,3 @@ NOT_COMPARABLE = f"""\
 **Not comparable with BABILong's leaderboard:** a folder with `{OWN}` in its name holds answers on contexts that are
 not the published ones. Stories, background or both were made or chosen by whoever ran this, and lengths are tokens of
 the model's own tokenizer with question and prompt, where BABILong's leave both out."""
-
-NOTICE = """\
-# What these files are
-
-Answers of models to BABILong, measured by atlas-bench, in the layout of the dataset RMT-team/babilong_evals.
-
-{comparable}{notes}
-
-`data` says where the questions come from: "hub" the published 100 per task and length, "hub-1k" the published 1000,
-"generated" stories made for this run, else a folder of bAbI files. With a published `data` the contexts bring their own
-background, and a file with fewer answers than were published holds the first n. Models answered greedily, with up to 20
-tokens: with the prompt "official" nothing else ends an answer, as in BABILong's own script; with "bare" a line break
-does; the `.json` beside a file says which. "official" is BABILong's own prompt: where that `.json` says null, its words
-were given, and their hash is `prompt_hash` there.
-
-{table}
-"""

@@ -29,7 +29,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from atlas_bench import __version__
 from atlas_bench.errors import UserError
 from atlas_bench.results.labels import printable
-from atlas_bench.results.record import ANSWER_CHARS, Record, cell_key, clip
+from atlas_bench.results.record import ANSWER_CHARS, Record, cell_key, clip, json_schema
 from atlas_bench.results.score import spreads
 from atlas_bench.results.stats import Spread, interval
 from atlas_bench.types import Status
@@ -46,6 +46,7 @@ _ANSWER = {  # what a row of `answers` may hold; prompt_length is its "length", 
     "needle_positions": [int], "prompt_length": int, "context": int, "asked_at": int, "needle_depth": float,
     "distance": int, "failed": str, "more": _JSON,
 }  # fmt: skip
+_ANSWERS_CONFIG = "- config_name: answers\n  data_files: data/answers-*.parquet\n"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
@@ -266,20 +267,45 @@ def _is_number(value: Any) -> bool:
 
 
 def _card(facts: _Facts) -> str:
+    """The page of the dataset, whose tables explain every column."""
+    made = json_schema()
+    record, answer = made["properties"], made["$defs"]["Answer"]["properties"]
+    cells = {name: node["description"] for name, node in record.items()} | {
+        "record": "number of the record, from 0, in the order of the lines of `records/`",
+        "cell": "hash of the cell's identity",
+        "scores": "a list of `scorer`, `version`, `correct`, `n`, `accuracy`, `low`, `high`",
+        "extra": "what has no column (JSON)",
+    }
+    answers = {name: node["description"] for name, node in answer.items()} | {
+        "prompt_length": answer["length"]["description"],
+        "more": "what has no column (JSON)",
+    }
     rows = max(facts.records, facts.answers)
-    return _CARD.format(
-        size=next((size for limit, size in _SIZES if rows < limit), "n>10M"),
-        records=_count(facts.records, "record"),
-        cells=_count(len(facts.cells), "cell"),
-        answers=_count(facts.answers, "answer"),
-        answers_config=_ANSWERS_CONFIG if facts.answers else "",
-        statuses=", ".join(f"{count} {status}" for status, count in sorted(facts.statuses.items())),
-        versions=_list(facts.versions),
-        here=__version__,
-        tasks=_list(facts.tasks),
-        models=_list(facts.models),
-        cut=ANSWER_CHARS,
+    return (
+        Path(__file__)
+        .with_name("dataset_card.md")
+        .read_text(encoding="utf-8")
+        .format(
+            size=next((size for limit, size in _SIZES if rows < limit), "n>10M"),
+            records=_count(facts.records, "record"),
+            cells=_count(len(facts.cells), "cell"),
+            answers=_count(facts.answers, "answer"),
+            answers_config=_ANSWERS_CONFIG if facts.answers else "",
+            cell_columns=_columns_table(_cell_columns(), cells),
+            answer_columns=_columns_table(_ANSWER, answers),
+            statuses=", ".join(f"{count} {status}" for status, count in sorted(facts.statuses.items())),
+            versions=_list(facts.versions),
+            here=__version__,
+            tasks=_list(facts.tasks),
+            models=_list(facts.models),
+            cut=ANSWER_CHARS,
+        )
     )
+
+
+def _columns_table(columns: Iterable[str], meanings: Mapping[str, str]) -> str:
+    rows = (f"| `{name}` | {meanings[name]} |" for name in columns)
+    return "\n".join(("| column | meaning |", "|---|---|", *rows))
 
 
 def _count(count: int, noun: str) -> str:
@@ -289,97 +315,3 @@ def _count(count: int, noun: str) -> str:
 def _list(names: set[str]) -> str:
     shown = [code(name) for name in sorted(names)[:_NAMED]]
     return ", ".join(shown) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-
-
-_ANSWERS_CONFIG = """\
-- config_name: answers
-  data_files: data/answers-*.parquet
-"""
-
-_CARD = """\
----
-license: unknown  # the choice is yours, before you upload
-pretty_name: Records of atlas-bench
-tags:
-- benchmark
-- evaluation
-- long-context
-- atlas-bench
-size_categories:
-- {size}
-configs:
-- config_name: cells
-  default: true
-  data_files: data/cells-*.parquet
-{answers_config}---
-
-# Records of atlas-bench
-
-{records} of {cells} ({statuses}) with {answers}. Measured by atlas-bench {versions}; this folder was made by {here}.
-
-Tasks and their versions: {tasks}. Models: {models}.
-
-    from datasets import load_dataset
-    cells = load_dataset("ORG/NAME", "cells", split="train")        # one row per record
-    answers = load_dataset("ORG/NAME", "answers", split="train")    # one row per answer; `record` joins the two
-
-`records/*.jsonl` holds the records themselves, line by line as they were written. The tables are made from them and
-are easier to filter; `atlas-bench report records/` reads the lines.
-
-## Before you use a number
-
-- **Contexts are not stored.** `task`, `task_version`, `subset`, `length`, `seed`, `options` and the model's tokenizer
-  make them again, token for token: run the `command` of the row with the same version of atlas-bench. The new record's
-  `plan_hash`, `corpus_key`, `tokenizer_key`, `data_hash` and `prompt_hash` are then those of the row.
-- A score stands with its `n` and its 95 % interval, over contexts where questions share them. Compare it to
-  `chance`, and to no score of another task version or scorer version.
-- A null is "not measured", never zero. What went wrong is a row too: `status` and `reason`.
-- Rows with one `cell` are attempts at the same questions: one with the status `ok` counts, else the last.
-- Questions and answers are cut at {cut:,} characters, with a mark. Half a surrogate pair reads "?" in the tables.
-- What models answered and what was typed stands here unread: commands and options may hold paths of a machine.
-
-## Columns of cells
-
-| column | meaning |
-|---|---|
-| `record` | number of the record, from 0, in the order of the lines of `records/` |
-| `cell` | hash of the cell's identity: `task` to `samples` below, `weights_hash` and `options` |
-| `schema` | version of the record's fields |
-| `status`, `reason` | `ok`, `oom`, `timeout`, `unsupported` or `failed`, and why |
-| `note` | what to mind about the score |
-| `task`, `task_version`, `subset` | what was asked; the version changes when a seed would make other samples |
-| `length` | tokens of the whole prompt in the model's own tokenizer; 0: as long as the task's own texts are |
-| `model`, `weights_hash` | registered name or path, or the user's name for it; hash of the weights |
-| `model_spec` | what was loaded under the user's name |
-| `seed`, `samples`, `options` | what decides every sample; questions asked for; choices of data (JSON) |
-| `protocol` | answer limit, stop texts, end tokens and a hash of the first prompt (JSON) |
-| `scores` | a list of `scorer`, `version`, `correct` (a count, or a sum of shares), `n`, `accuracy`, `low`, `high` |
-| `headline`, `chance` | the scorer shown first; score of the best answer that does not read the context |
-| `metrics`, `curve` | what is no share of right answers: losses, over all and by position (JSON) |
-| `plan_hash`, `corpus_key`, `tokenizer_key`, `data_hash`, `prompt_hash` | of what makes the contexts again |
-| `parameters`, `training_tokens`, `state_bytes` | all weights; tokens trained on; one stream's state at the end |
-| `memory`, `chunk_size`, `chat_template` | memory variant; tokens between two anchors of its gradient; a hash |
-| `kernel`, `kernel_why`, `device`, `products` | what computed it; why nothing faster; where; precision of products |
-| `tokens_read`, `seconds`, `tokens_per_second` | over all samples |
-| `block`, `batch` | tokens fed at once; contexts side by side |
-| `peak_rss_bytes`, `resumed` | peak memory of the process; whether it went on from a checkpoint |
-| `usage`, `endpoint` | of a model behind an endpoint (JSON) |
-| `versions`, `hardware`, `command`, `started`, `ended` | of the run; the first two in JSON |
-| `extra` | what has no column (JSON) |
-
-## Columns of answers
-
-`record`, `cell` and what makes the cell's identity, as above; then
-
-| column | meaning |
-|---|---|
-| `index` | position in the cell; rows of two models with one `index` were asked the same |
-| `question`, `targets`, `answer` | what was asked, what is right, what was said |
-| `correct` | per scorer: 1 right, 0 wrong, or the share of the answer that is right |
-| `needle_positions` | tokens from the start of the prompt, one per fact |
-| `prompt_length` | tokens of this prompt, where published contexts have a length of their own |
-| `context`, `asked_at` | first sample on the same context; tokens read before a question asked on the way |
-| `needle_depth`, `distance` | where the needle stands, 0..1; tokens from it to the question |
-| `failed` | why the sample was not answered: it is in no score |
-| `more` | what has no column (JSON) |
-"""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from atlas_bench.results import babilong_evals, dataset, store
+from atlas_bench.results import store
+from atlas_bench.results.export import babilong, dataset
 from atlas_bench.results.record import Warn
 
 
@@ -22,9 +23,9 @@ def write(paths: store.Paths, folder: Path, *, to: str, name: str | None, warn: 
     if to == "dataset":
         files, repository, more = dataset.write(records, folder), name or "ORG/NAME", []
     else:
-        files = babilong_evals.write(records, folder, name=name, warn=warn)
+        files = babilong.write(records, folder, name=name, warn=warn)
         repository, more = "RMT-team/babilong_evals", ["--create-pr"]
-    fit = to == "dataset" or babilong_evals.comparable(files)
+    fit = to == "dataset" or babilong.comparable(files)
     upload = shlex.join(["hf", "upload", repository, str(folder), "--repo-type", "dataset", *more])
     return {"files": [str(file) for file in files], "upload": upload if fit else None}
 
