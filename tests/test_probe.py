@@ -146,7 +146,9 @@ def test_a_part_whose_loss_breaks_the_model_is_told(here):
     loading.save(here / "model", decoder, {})
     result = call("probe", "model", "--len", "256", "--samples", "2")
     assert result.exit_code == 1, result.output
-    assert "attention=self: failed: FloatingPointError: the logits are not finite" in " ".join(result.stdout.split())
+    assert "attention=self: failed: ok -> failed. FloatingPointError: the logits are not finite" in " ".join(
+        result.stdout.split()
+    )
     assert re.search(r"0\.0 +2 +0\.0-", result.stdout)
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from atlas_bench.errors import UserError
 from atlas_bench.results import compare, store
-from atlas_bench.results.labels import natural
-from atlas_bench.results.pair_labels import COSTS, VERDICTS, tags
+from atlas_bench.results.labels import natural, tag_text, tags
+from atlas_bench.results.pair_labels import COSTS, VERDICTS
 from atlas_bench.results.record import Record, Warn, clip, timeless
 
 Changes = dict[str, Any]
@@ -78,8 +78,8 @@ def changes(old_paths: store.Paths, new_paths: store.Paths, *, warn: Warn | None
         row["verdict"] = row["verdict"] or row["versus"]["verdict"]
     only_old, only_new = _missing(old, new), _missing(new, old)
     listed = [*rows, *only_old, *only_new]
-    for row, text in zip(listed, tags(listed, "seed", "samples"), strict=True):
-        row["tags"] = text
+    for row, tag in zip(listed, tags(listed, ("task", "subset"), ("seed", "samples")), strict=True):
+        row["tags"] = tag_text(tag)
     return {
         "old": {"paths": _texts(old_paths), "cells": len(old)},
         "new": {"paths": _texts(new_paths), "cells": len(new)},

@@ -10,7 +10,8 @@ them harmless in its own way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from atlas_bench.results.record import Record, clip
@@ -49,6 +50,30 @@ def task_name(of: Mapping[str, Any] | Record) -> str:
     """'babilong:qa1', or 'loss' for a task without subsets."""
     task, subset = (of.task, of.subset) if isinstance(of, Record) else (of["task"], of["subset"])
     return f"{task}:{subset}" if subset else task
+
+
+def tags(rows: Sequence[Mapping[str, Any]], key: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
+    """What tells apart rows that agree in the fields `key`: {'seed': '1', 'prompt': 'official'}; empty if nothing does.
+
+    names  fields that may tell, beside the data choices in each row's "options"
+    """
+    told = [{name: row[name] for name in names} | row["options"] for row in rows]
+    facts = [{name: str(value) for name, value in own.items()} for own in told]
+    groups = [tuple(row[name] for name in key) for row in rows]
+    known = dict.fromkeys(name for own in facts for name in own)
+    seen: dict[tuple[Any, ...], set[str | None]] = defaultdict(set)
+    for group, own in zip(groups, facts, strict=True):
+        for name in known:
+            seen[group, name].add(own.get(name))
+    return [
+        {name: own[name] for name in known if name in own and len(seen[group, name]) > 1}
+        for group, own in zip(groups, facts, strict=True)
+    ]
+
+
+def tag_text(tag: Mapping[str, str], between: str = " ", behind: str = ", ") -> str:
+    """'seed 1, prompt official'"""
+    return behind.join(f"{name}{between}{value}" for name, value in tag.items())
 
 
 def reason(of: Mapping[str, Any] | Record) -> str:

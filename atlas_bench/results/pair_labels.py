@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from atlas_bench.results.labels import metrics_text, natural, reason, task_name
+from atlas_bench.results.labels import metrics_text, natural, reason, tag_text, tags, task_name
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import is_shared
 from atlas_bench.units import format_length
@@ -44,27 +44,9 @@ Row = Mapping[str, Any]
 def cells(comparison: Row) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """('babilong:qa1', '16K, seed 1 (chance 16.7 %)', its rows) of each cell, in order."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row, tag in zip(comparison["rows"], tags(comparison["rows"], "seed"), strict=True):
-        found[task_name(row), ", ".join(filter(None, (format_length(row["length"]), tag)))].append(row)
+    for row, tag in zip(comparison["rows"], tags(comparison["rows"], ("task", "subset"), ("seed",)), strict=True):
+        found[task_name(row), ", ".join(filter(None, (format_length(row["length"]), tag_text(tag))))].append(row)
     return [(task, at + _chance(rows), rows) for (task, at), rows in found.items()]
-
-
-def tags(rows: Sequence[Row], *names: str) -> list[str]:
-    """What tells apart the cells of one subset, row by row: 'seed 1, prompt official'; empty where nothing does.
-
-    names  fields that may tell, beside the data choices in each row's "options"
-    """
-    facts = [{name: row[name] for name in names} | row["options"] for row in rows]
-    values: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    known = list(dict.fromkeys(name for own in facts for name in own))
-    for row, own in zip(rows, facts, strict=True):
-        for name in known:
-            values[row["task"], row["subset"]][name].add(str(own.get(name)))
-    differing = {subset: [name for name in known if len(seen[name]) > 1] for subset, seen in values.items()}
-    return [
-        ", ".join(f"{name} {own[name]}" for name in differing[row["task"], row["subset"]] if name in own)
-        for row, own in zip(rows, facts, strict=True)
-    ]
 
 
 def legend(comparison: Row) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from atlas_bench.results import breakdowns, labels
 from atlas_bench.results.formats.text import grid_lines, table
-from atlas_bench.results.labels import printable, task_name
+from atlas_bench.results.labels import printable, tag_text, tags, task_name
 from atlas_bench.results.leaderboard import make
 from atlas_bench.results.record import Record, clip
 from atlas_bench.results.score import is_shared, score
@@ -73,19 +73,13 @@ def _accuracy(record: Record, scorer: str) -> list[str]:
 
 
 def _tags(cells: Sequence[Record]) -> list[str]:
-    """What tells apart cells of one task, length and model: 'seed=1', 'prompt=official'."""
-    twins: dict[tuple[str, int, str], list[dict[str, str]]] = defaultdict(list)
-    for r in cells:
-        facts = {"seed": r.seed, "samples": r.samples, "weights": (r.weights_hash or "-")[:8], **r.options}
-        facts["task version"] = r.task_version
-        twins[task_name(r), r.length, r.model].append({name: str(value) for name, value in facts.items()})
-    tags = []
-    for r in cells:
-        group = twins[task_name(r), r.length, r.model]
-        own, group[:] = group[0], [*group[1:], group[0]]  # cells come in the order they were collected
-        differing = [name for name in own if len({facts.get(name) for facts in group}) > 1]
-        tags.append(" ".join(f"{name}={own[name]}" for name in differing))
-    return tags
+    """What tells apart cells of one task, length and model: 'seed=1 prompt=official'."""
+    named = ("task", "subset", "length", "model", "seed", "samples", "options")
+    facts = [{name: getattr(record, name) for name in named} for record in cells]
+    for row, record in zip(facts, cells, strict=True):
+        row |= {"weights": (record.weights_hash or "-")[:8], "task version": record.task_version}
+    found = tags(facts, ("task", "subset", "length", "model"), ("seed", "samples", "weights", "task version"))
+    return [tag_text(tag, "=", " ") for tag in found]
 
 
 def _notes(cells: Sequence[Record]) -> list[str]:
