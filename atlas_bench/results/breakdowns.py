@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from atlas_bench.results.leaderboard import Leaderboard, Panel
+from atlas_bench.results.leaderboard import Leaderboard
+from atlas_bench.results.panels import Panel
 from atlas_bench.results.record import clip
 from atlas_bench.results.ruler_summary import TASKS, THRESHOLD, averages, effective_length, weighted_averages
 from atlas_bench.results.stats import wilson

@@ -18,7 +18,8 @@ from atlas_bench.results.record import Record, clip
 from atlas_bench.units import format_length
 
 if TYPE_CHECKING:
-    from atlas_bench.results.leaderboard import Cell, Leaderboard, Panel
+    from atlas_bench.results.leaderboard import Leaderboard
+    from atlas_bench.results.panels import Cell, Panel
 
 TITLE = "atlas-bench report"
 CELL = "% right, its 95 % Wilson interval, n questions"

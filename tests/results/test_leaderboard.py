@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results.leaderboard import Leaderboard, Panel, above, make, shade
+from atlas_bench.results.leaderboard import Leaderboard, make
+from atlas_bench.results.panels import Panel, above, shade
 from atlas_bench.results.record import Record
 from atlas_bench.results.stats import wilson
 from atlas_bench.results.summary import only, summaries

@@ -15,7 +15,8 @@ from unicodedata import normalize
 
 from atlas_bench.results import breakdowns, labels, reference
 from atlas_bench.results.labels import printable
-from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Cell, Leaderboard, Panel, Row
+from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, value
+from atlas_bench.results.panels import Cell, Panel, Row
 from atlas_bench.results.record import FIELDS
 from atlas_bench.results.summary import Summary
 
@@ -99,7 +100,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    headed = {name: row.value(column) for name, column in COLUMNS.items() if column.heading and name != "row"}
+    headed = {name: value(row, column) for name, column in COLUMNS.items() if column.heading and name != "row"}
     return {"model": row.model, **headed, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from atlas_bench.results import labels, reference
+from atlas_bench.results import labels, leaderboard, reference
 from atlas_bench.results.labels import printable
-from atlas_bench.results.leaderboard import Cell, Leaderboard, Panel
+from atlas_bench.results.leaderboard import Leaderboard
+from atlas_bench.results.panels import Cell, Panel
 from atlas_bench.results.record import clip
 
 
@@ -23,7 +24,7 @@ def latex(
     out = [f"% {_tex(title)}; needs \\usepackage{{booktabs}}, and UTF-8{made}"]
     legend = labels.legend(board, "blank")[1:]
     for panel in board.panels:
-        cells = panel.table(_cell)
+        cells = leaderboard.table(panel, _cell)
         named = len(cells.columns) - len(panel.lengths)
         escaped = cells.iloc[:, :named].map(lambda cell: _tex(clip(cell, labels.NAME_CHARS)))
         rows = cells.assign(**escaped).to_numpy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from atlas_bench.results import breakdowns, labels, reference
+from atlas_bench.results import breakdowns, labels, leaderboard, reference
 from atlas_bench.results.labels import printable
 from atlas_bench.results.leaderboard import Leaderboard
 from atlas_bench.results.record import clip
@@ -21,7 +21,7 @@ def markdown(
     """The leaderboard as GitHub's Markdown: a table for each panel, statuses in words, reasons at the foot."""
     out = [f"# {_md(title)}", f"{labels.number(board)}.", "  \n".join(_md(each) for each in _legend(board))]
     for panel in board.panels:
-        made = panel.table(labels.sentence)
+        made = leaderboard.table(panel, labels.sentence)
         out += [f"## {_md(panel.name)}", _md("; ".join(labels.facts(panel)))]
         out.append(table(list(made.columns), made.to_numpy().tolist(), left=[list(made.columns).index("model")]))
     for grid in breakdowns.grids(board):

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from atlas_bench.results import breakdowns, labels, reference
+from atlas_bench.results import breakdowns, labels, leaderboard, reference
 from atlas_bench.results.labels import printable
-from atlas_bench.results.leaderboard import Cell, Leaderboard, Panel
+from atlas_bench.results.leaderboard import Leaderboard
+from atlas_bench.results.panels import Cell, Panel
 from atlas_bench.results.record import clip
 
 WIDTH = 80
@@ -165,7 +166,7 @@ def grid_lines(grid: breakdowns.Grid) -> Iterator[str]:
 
 
 def _panel(panel: Panel) -> Iterator[str]:
-    made = panel.table(_pieces).rename(columns={"effective": "eff."})
+    made = leaderboard.table(panel, _pieces).rename(columns={"effective": "eff."})
     rows = [
         [printable(clip(cell, labels.NAME_CHARS), True) if isinstance(cell, str) else cell for cell in row]
         for row in made.to_numpy()

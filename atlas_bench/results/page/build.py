@@ -18,11 +18,12 @@ from markupsafe import Markup
 
 from atlas_bench.results import breakdowns, labels
 from atlas_bench.results import reference as others
-from atlas_bench.results.leaderboard import Cell, Column, Leaderboard, Panel, Row, headed
+from atlas_bench.results.leaderboard import Column, Leaderboard, headed, shown
 from atlas_bench.results.page import heat
 from atlas_bench.results.page.detail import cell_parts, facts, percent, shared
 from atlas_bench.results.page.figures import Figure, of_panel
 from atlas_bench.results.page.template import render
+from atlas_bench.results.panels import Cell, Panel, Row
 
 BUDGET = 488_000  # bytes that details may fill the page up to
 FIGURES = 150_000  # bytes after which no further figure is drawn
@@ -107,6 +108,7 @@ def leaderboard(
         "figures_left_out": sum(len(each.svg) for figures in drawn for each in figures) >= FIGURES,
         "others": others if published else None,
         "more_columns": _more_columns(),
+        "shown": shown,
         "tables": _tables(sections) if published else [],
         "command": command,
         "step": heat.step,

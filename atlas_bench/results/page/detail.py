@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atlas_bench.results.leaderboard import Cell
+from atlas_bench.results.panels import Cell
 from atlas_bench.results.record import Record
 from atlas_bench.results.summary import Summary
 from atlas_bench.units import format_bytes
