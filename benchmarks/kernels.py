@@ -129,7 +129,7 @@ def main() -> int:
 
 def time_forms(work: Work, forms: dict[str, Any], device: str, dtype: torch.dtype, turns: int):
     """Form -> median seconds (forward, forward and backward), the forms in turns."""
-    leaves = [x.to(device, dtype).requires_grad_() for x in work.tensors]
+    leaves = [x.requires_grad_() for x in check.cast(work.op, work.tensors, device, dtype)]
 
     def both(module: Any) -> None:
         outputs = work.run(module, leaves)

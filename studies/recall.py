@@ -1,7 +1,7 @@
 """Size against recall: MQAR accuracy beside bytes of state, for the rows of the family at one training budget.
 
     python -m studies.recall run [--jobs 2]    trains and asks; goes on where it was stopped
-    python -m studies.recall show              the table of docs/recall.md and docs/recall.svg, from the records
+    python -m studies.recall show              the table of docs/results.md and docs/recall.svg, from the records
 
 For each number of heads (128 numbers of width are shared out by them, so fewer heads are a larger state) one
 backbone is trained, with Gated DeltaNet as its memory. Every row is then put into it, gates and memory new where

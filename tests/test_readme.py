@@ -1,13 +1,47 @@
-"""What the README shows runs."""
+"""What the README and the documents show is there and runs: Python examples, files and headings that links name."""
 
 import re
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINES = 100  # of the README at most
 
 
-def test_the_example_runs_and_streams():
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_short_and_its_example_runs(tmp_path, monkeypatch, capsys):
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= LINES
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(code, names)
-    assert names["y"].shape == (2, 1000, 128) and set(names["state"]) == {"W1", "W2", "S1", "S2", "halo"}
+    assert [record.status for record in names["records"]] == ["ok"]
+    assert set(names["table"].n) == {5} and "babilong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if target.startswith(("http:", "https:")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in headings(file), f"{page.name} links to {target}"
+
+
+def test_every_page_is_linked():
+    linked = {
+        target.partition("#")[0].rpartition("/")[2]
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
+    }
+    assert {page.name for page in PAGES if page.parent.name == "docs"} <= linked

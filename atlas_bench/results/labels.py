@@ -149,8 +149,7 @@ def reasons(board: Leaderboard) -> Iterator[str]:
             lengths: dict[tuple[str, str], dict[str, None]] = {}
             for length, cell in row.cells.items():
                 for each in cell.without:
-                    why = each.record.status, reason(each.record)
-                    lengths.setdefault(why, {})[format_length(length)] = None
+                    lengths.setdefault((each.record.status, reason(each.record)), {})[format_length(length)] = None
             for (status, why), at in lengths.items():
                 yield f"{panel.name} {', '.join(at)} {clip(row.model, NAME_CHARS)}: {status}: {why}"
 

@@ -53,7 +53,8 @@ class Cell:
     @cached_property
     def correct(self) -> float:
         """Right answers, or the sum of their shares."""
-        return sum(each.headline()["correct"] for each in self.counted)
+        total: float = sum(each.headline()["correct"] for each in self.counted)
+        return total
 
     @cached_property
     def n(self) -> int:
@@ -87,9 +88,10 @@ class Cell:
     @property
     def metrics(self) -> dict[str, float]:
         """What is no score (nats per token, ..): the mean over the seeds of what all of them have."""
-        found = [each.record.metrics for each in self.counted]
-        names = [name for name in found[0] if all(each.get(name) is not None for each in found)] if found else []
-        return {name: fmean(each[name] for each in found) for name in names}
+        names = self.counted[0].record.metrics if self.counted else ()
+        columns = {name: [each.record.metrics.get(name) for each in self.counted] for name in names}
+        known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+        return {name: fmean(values) for name, values in known.items() if len(values) == len(self.counted)}
 
 
 @dataclass(frozen=True)

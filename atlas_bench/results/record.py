@@ -104,7 +104,7 @@ class Answer(TypedDict):
     losses: NotRequired[Annotated[Any, _is("list", "of `loss`: for each range `[tokens, nats, tokens that were the likeliest]`")]]
 
 
-CurvePart = with_config(ConfigDict(extra="allow"))(TypedDict("CurvePart", {  # "from" is a word of Python
+CurvePart = TypedDict("CurvePart", {  # "from" is a word of Python
     "from": Annotated[Count, _is("tokens", "first position of the range")],
     "to": NotRequired[Annotated[Any, _is("tokens", "first position behind it")]],
     "n": NotRequired[Annotated[Any, _is("tokens", "predicted in it, over all streams")]],
@@ -113,7 +113,8 @@ CurvePart = with_config(ConfigDict(extra="allow"))(TypedDict("CurvePart", {  # "
     "low": NotRequired[Annotated[Number | None, _is("nats/token", "lower end of the 95 % interval; null for one stream")]],
     "high": NotRequired[Annotated[Number | None, _is("nats/token", "its upper end")]],
     "accuracy": NotRequired[Annotated[Any, _is("fraction", "share of tokens that were the likeliest")]],
-}))
+})
+with_config(ConfigDict(extra="allow"))(CurvePart)
 # fmt: on
 
 
@@ -231,17 +232,18 @@ def _fault(error: ValidationError, row: Mapping[str, Any]) -> str:
     found = error.errors(include_url=False)
     if missing := [str(each["loc"][0]) for each in found if each["type"] == "missing" and len(each["loc"]) == 1]:
         return f"{', '.join(missing)} missing"
-    first, value = found[0], row
-    place = ""
-    for part in first["loc"]:
-        inside = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
-        if not inside and first["type"] != "missing":
-            break  # a name of pydantic's for one of several types
+    place: str = ""
+    value: Any = row  # as far as the path goes in the line: pydantic adds names for one of several types
+    for part in found[0]["loc"]:
+        missing_here = found[0]["type"] == "missing" and part == found[0]["loc"][-1]
+        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
+        if not inside and not missing_here:
+            break
         place += f"[{shown(part)}]" if place else str(part)
         if not inside:
             return f"{place} missing"
         value = value[part]
-    why = "" if first["type"].endswith("_type") or first["type"] == "literal_error" else f" ({first['msg']})"
+    why = "" if found[0]["type"].endswith("_type") or found[0]["type"] == "literal_error" else f" ({found[0]['msg']})"
     return f"{place} is {shown(value)}{why}"
 
 

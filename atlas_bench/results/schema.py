@@ -25,13 +25,14 @@ def schema() -> dict[str, Any]:
     made = _untitled(json_schema())
     made["properties"].pop("extra")
     made["properties"]["schema"]["const"] = SCHEMA
-    return made | {
+    whole: dict[str, Any] = made | {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"A record of atlas-bench, schema {SCHEMA}",
         "description": "One line of a results file. Fields that are not named here are kept. See record.md.",
         "required": ["schema", *made["required"]],
         "additionalProperties": True,
     }
+    return whole
 
 
 def with_tables(text: str) -> str:

@@ -6,6 +6,7 @@ scored(12, 22, Spread(2, 72.0, 132.0, 242.0))       # of counts alone
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from atlas_bench.results.record import Record
@@ -45,9 +46,9 @@ def spreads(record: Record) -> dict[str, Spread]:
     return found
 
 
-def unit(answer: dict[str, Any]) -> int:
+def unit(answer: Mapping[str, Any]) -> int:
     """The context of an answer: its own where it shares none."""
-    return answer.get("context", answer["index"])
+    return int(answer.get("context", answer["index"]))
 
 
 def outcome(record: Record) -> str:

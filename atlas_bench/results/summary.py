@@ -10,7 +10,7 @@ for each in summaries(store.scan(["results"], warn)):
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Summary:
         spread = self.spreads.get(scorer, Spread())
         return counts | (scored(found["correct"], int(found["n"]), spread) if found["n"] else {})
 
-    def headline(self) -> dict[str, Any]:
+    def headline(self) -> Mapping[str, Any]:
         """The first scorer's right answers and n; 0 of 0 where there are none."""
         return self.record.scores.get(self.record.headline or "", {"correct": 0, "n": 0})
 
@@ -78,7 +78,7 @@ def summary(record: Record) -> Summary:
         contexts.add(unit(answer))
         read = answer.get("asked_at", record.length)
         along = along or read < record.length / 2
-        score = answer["correct"].get(record.headline)
+        score = answer["correct"].get(record.headline or "")
         if score is None:  # it has not been judged
             continue
         if "needle_depth" in answer:
@@ -113,7 +113,7 @@ def _count(found: dict[Any, Tally], key: Any, score: float) -> None:
     found[key] = Tally(before.correct + float(score), before.n + 1)
 
 
-def _example(answer: dict[str, Any]) -> dict[str, Any]:
+def _example(answer: Mapping[str, Any]) -> dict[str, Any]:
     texts = {name: clip(answer[name], EXAMPLE_CHARS) for name in ("question", "answer")}
     targets = [clip(str(target), EXAMPLE_CHARS) for target in answer["targets"][:5]]
     return {"index": answer["index"], **texts, "targets": targets}
