@@ -73,7 +73,7 @@ def test_help_imports_nothing_heavy():
         "import sys; sys.argv = ['atlas-bench', 'run', '--help']\n"
         "from atlas_bench.cli.app import app\n"
         "app(standalone_mode=False)\n"
-        "print('HEAVY', sorted({'torch', 'numpy', 'scipy', 'rich', 'tokenizers'} & set(sys.modules)))"
+        "print('HEAVY', sorted({'torch', 'numpy', 'pandas', 'scipy', 'rich', 'tokenizers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     assert "--checkpoint-every" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80
