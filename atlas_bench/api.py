@@ -110,6 +110,7 @@ def report(
     format: str | None = None,
     *,
     out: PathLike | None = None,
+    answers: PathLike | None = None,
     threshold: float = 80,
     published: bool = True,
     task: str | Sequence[str] = (),
@@ -120,6 +121,7 @@ def report(
     records    a file, a folder, several of them, or what run() returned
     format     'text', 'markdown', 'html', 'csv', 'latex' or 'json'; None: by the suffix of `out`, else text
     out        file to write the text into, too
+    answers    .html file to write every answer into, too, in parts (answers-2.html, ..) where one would be too large
     threshold  per cent that the lower bound of an effective length must reach
     published  whether others' numbers stand beside
     task       only these, 'babilong' or 'babilong:qa1'
@@ -132,14 +134,17 @@ def report(
     from atlas_bench.files import output_file
     from atlas_bench.results import report as results
 
-    file = None if out is None else Path(out)
+    file, page = (None if path is None else Path(path) for path in (out, answers))
     output_file.check(file)
+    output_file.check(page, "answers")
     form = results.chosen({f"format={format!r}": format}, file)
-    text = results.main(
-        records, form=form, threshold=units.share_of(threshold), published=published,
-        tasks=[each for one in _several(task) for each in one.split(",")], models=_several(model), warn=_warn,
-        command=_written(report, given),
+    text, pages = results.with_answers(
+        records, page, leaderboard=file if form == "html" else None, form=form, threshold=units.share_of(threshold),
+        published=published, tasks=[each for one in _several(task) for each in one.split(",")],
+        models=_several(model), warn=_warn, command=_written(report, given),
     )  # fmt: skip
+    for part, html in pages.items():
+        output_file.write(part, html)
     if file:
         output_file.write(file, text)
     return text

@@ -225,7 +225,7 @@ def test_list_and_describe_name_everything():
 def test_help_has_the_commands_in_the_order_of_use_and_fits_80_columns():
     listed = call("--help").stdout.partition("Commands:\n")[2].splitlines()
     commands = [line.split()[0] for line in listed]
-    order = "run report compare probe changes train verify list describe doctor push export lm-eval"
+    order = "run report show compare probe changes train verify list describe doctor push export lm-eval"
     assert commands == order.split()
     assert not [line for line in listed if line.endswith("...")], "a sentence does not fit"
     for command in commands[:-1]:
@@ -307,6 +307,7 @@ def test_a_newcomer_s_mistakes_are_one_message_that_helps(here, words, said):
         ["describe", "niah:multi"],
         ["describe", "titans"],
         ["report", str(RECORDS)],
+        ["show", str(RECORDS), "0", "--task", "retention:along", "--len", "100K"],
         ["changes", str(RECORDS), str(RECORDS)],
         ["push", str(RECORDS), "data"],
         ["verify", "linear-attention"],
@@ -368,6 +369,18 @@ def test_a_report_tells_what_it_left_out_and_chooses(here):
     assert panel["subset"] == "end" and [row["model"] for row in panel["rows"]] == ["gated-deltanet-retention-nano"]
     assert "warning: r.jsonl:" in result.stderr and "\u202e" not in result.stderr
     assert call("report", str(RECORDS)).stdout == call("report", str(RECORDS), "--format", "text").stdout
+
+
+def test_a_report_writes_every_answer_beside_it(here):
+    result = call("report", str(RECORDS), "-o", "board.html", "--answers", "answers.html", "--task", "retention:end")
+    assert result.exit_code == 0 and not result.stdout, result.output
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == ["answers.html", "board.html"]
+    assert 'href="answers.html#a-' in Path("board.html").read_text(encoding="utf-8")
+    assert "retention:along" not in Path("answers.html").read_text(encoding="utf-8")
+    assert "% right" in call("report", str(RECORDS), "--answers", "alone.html").stdout and Path("alone.html").exists()
+    assert "--answers" in refused(here, "report", str(RECORDS), "--answers", "answers.md")
+    assert "Choose another with --answers" in refused(here, "report", str(RECORDS), "--answers", "no/answers.html")
+    assert "a file of their own" in refused(here, "report", str(RECORDS), "-o", "a.html", "--answers", "a.html")
 
 
 def test_changes_are_told_and_made_a_page(here):

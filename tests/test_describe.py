@@ -16,7 +16,7 @@ from atlas_bench import registry
 from atlas_bench.cli import completion, describe, fold
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
-from atlas_bench.running import listing, plan
+from atlas_bench.running import excerpt, listing, plan
 from atlas_bench.tasks import corpora
 from atlas_bench.types import Sample
 
@@ -94,13 +94,13 @@ def test_what_is_left_out_is_counted_and_what_answers_is_shown(length, facts):
     facts = sorted((start, min(start + size, length)) for start, size in facts if start < length)
     wanted = facts[-1:]
     sample = Sample(0, Numbers(length, facts), (), (), {"supporting": [start for start, _ in wanted]})
-    text = describe._shortened(sample, Words())
+    text = excerpt.excerpt(sample, Words())
     shown = [int(n) for n in re.findall(r"[w.](\d+)", re.sub(r"\[\.\. \d+ tokens \.\.\]", "", text))]
     left_out = [int(n) for n in re.findall(r"\[\.\. (\d+) tokens \.\.\]", text)]
     assert len(shown) + sum(left_out) == length and shown == sorted(set(shown))
-    assert all(count > describe.AROUND // 2 or count < 3 for count in left_out)
+    assert all(count > excerpt.AROUND // 2 or count < 3 for count in left_out)
     for start, stop in wanted:
-        if stop - start <= describe.LONGEST:
+        if stop - start <= excerpt.LONGEST:
             assert set(range(start + 1, stop + 1)) <= set(shown)
 
 

@@ -136,11 +136,13 @@ def run(
     epilog=_examples(
         "report runs",
         "report runs -o leaderboard.html",
+        "report runs -o leaderboard.html --answers answers.html",
     ),
 )
 def report(
     paths: opt.Records,
     out: opt.ReportFile = None,
+    answers: opt.AnswersFile = _report.answers,
     form: opt.Form = _report.format,
     threshold: opt.Threshold = _report.threshold,
     no_published: opt.NoPublished = not _report.published,
@@ -150,21 +152,72 @@ def report(
 ) -> None:
     """Show results, models x lengths: as a table or a page.
 
-    With -o in a file, whose suffix says the form: .html is one page to open in a browser.
+    With -o in a file, whose suffix says the form: .html is one page to open in a browser. With --answers every answer
+    is written too, as a page of its own, with filters.
     """
     from atlas_bench.results import report as results
     from atlas_bench.units import share_of
 
     output_file.check(out)
+    output_file.check(answers, "--answers")
     form = results.chosen({"--json": "json" if as_json else None, f"--format {form}": form}, out)
-    text = results.main(
-        paths, form=form, threshold=share_of(threshold), published=not no_published, models=model or [],
-        tasks=[each for typed in task or [] for each in typed.split(",")], warn=output.warn, command=config.typed(),
+    text, pages = results.with_answers(
+        paths, answers, leaderboard=out if form == "html" else None, form=form, threshold=share_of(threshold),
+        published=not no_published, tasks=[each for typed in task or [] for each in typed.split(",")],
+        models=model or [], warn=output.warn, command=config.typed(),
     )  # fmt: skip
+    for file, html in pages.items():
+        output.write(file, html)
     if out:
         output.write(out, text)
     else:  # what goes into files is UTF-8, whatever the terminal's is
         typer.echo(text if form == "text" else text.encode("utf-8", "replace"), nl=False)
+
+
+@app.command(
+    cls=config.Command,
+    epilog=_examples(
+        "show runs 3 --task babilong:qa2 --len 16K --model atlas-nano",
+        "show runs/babilong.jsonl 0 --len 10M --json",
+    ),
+)
+def show(
+    path: opt.ShownRecords,
+    index: opt.Index,
+    task: opt.ShownTask = None,
+    length: opt.ShownLength = None,
+    model: opt.ShownModel = None,
+    seed: opt.ShownSeed = None,
+    data: opt.ShownData = None,
+    background: opt.ShownBackground = None,
+    prompt: opt.ShownPrompt = None,
+    samples: opt.ShownSamples = None,
+    weights: opt.ShownWeights = None,
+    tokenizer: opt.ShownTokenizer = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Show one question of a record, what surrounds it, and the answer.
+
+    The context is made again from the record's own fields and checked against its row: the prompt's ends and the text
+    around its facts are printed, with the number of tokens between them. The options choose one record of several.
+    """
+    from atlas_bench import registry
+    from atlas_bench.cli import show as shown
+    from atlas_bench.results import store
+    from atlas_bench.running import plan, remake
+    from atlas_bench.units import parse_length
+
+    name, subset = registry.parted(task or "")
+    if registry.is_file(name):  # the user typed it, so it may be executed
+        task = plan.parse_task(name)[0][0] + ("" if subset is None else f":{subset}")
+    wanted = {
+        "--task": task, "--len": None if length is None else parse_length(length), "--model": model, "--seed": seed,
+        "--data": remake.kind(data), "--background": remake.kind(background), "--prompt": prompt, "--samples": samples,
+        "--weights": weights and weights[:8],
+    }  # fmt: skip
+    record = remake.choose(store.scan(path, output.warn), wanted)
+    found = remake.remake(record, index, data=data, background=background, tokenizer=tokenizer)
+    output.show(found, as_json, shown.lines)
 
 
 @app.command(

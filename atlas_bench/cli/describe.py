@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,13 @@ from atlas_bench import registry
 from atlas_bench.cli.fold import COMMAND, folded, plain, wrapped
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.files import user_file
+from atlas_bench.running.excerpt import excerpt
 from atlas_bench.running.listing import docs, models
-from atlas_bench.types import Sample, Task, TaskOptions, Tokenizer
+from atlas_bench.types import Task, TaskOptions
 from atlas_bench.units import format_bytes
 
 LENGTHS = (512, 2048, 8192, 32_768, 131_072)  # tokens of the sample: the first that holds what is hidden
 SMALL = 20_000  # tokens of a document of the sample's background: made in an instant, where a run's take seconds
-AROUND = 12  # tokens shown around what is hidden, and at both ends
-HIDDEN = 6  # facts shown
-LONGEST = 80  # tokens of a fact shown whole
 
 
 def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
@@ -164,54 +162,11 @@ def _first(task: Task, subset: str, length: int) -> dict[str, Any]:
         "length": sample.length,
         "reads": sample.reads,
         "stream": length if sample.asked_at is not None else None,  # tokens, where it is asked on the way
-        "context": _shortened(sample, tokenizer),
+        "context": excerpt(sample, tokenizer),
         "question": tokenizer.decode(sample.question).strip(),
         "prefill": tokenizer.decode(sample.prefill).strip(),
         "right": [target for target in sample.targets if target],
     }
-
-
-def _shortened(sample: Sample, tokenizer: Tokenizer) -> str:
-    """The context with '[.. 412 tokens ..]' in place of what is neither hidden nor near it nor at an end."""
-    tokens = [int(token) for token in sample.context.read(0, sample.reads)]
-    size = len(tokens)
-    near = [(0, min(AROUND, size)), (max(0, size - AROUND), size)]
-    for start, stop in _hidden(sample):
-        half = min(stop - start, LONGEST) // 2  # of a long one its beginning and its end
-        for a, b in ((start, start + half), (stop - half, stop)) if stop - start > LONGEST else ((start, stop),):
-            near.append((max(0, a - AROUND), min(size, b + AROUND)))
-    parts, at = [], 0
-    for start, stop in sorted(near):
-        start, stop = (_word(tokens, max(edge, at), tokenizer) for edge in (start, stop))
-        if start - at <= AROUND // 2:  # hardly more than what would stand in its place
-            start = at
-        if start < stop:
-            parts += [f" [.. {start - at} tokens ..]"] * (start > at) + [tokenizer.decode(tokens[start:stop])]
-            at = stop
-    parts += [f" [.. {size - at} tokens ..]"] * (at < size)
-    return "".join(parts).strip()
-
-
-def _hidden(sample: Sample) -> list[tuple[int, int]]:
-    """(start, stop) of the facts to show: those that answer first, then the others, in their places."""
-    context = sample.context
-    if hasattr(context, "facts"):
-        found = [(at, at + len(ids)) for at, ids in context.facts()]
-    else:
-        found, at = [], 0
-        for item in getattr(context, "items", ()):  # a plan of literal tokens and spans of a corpus
-            size = len(item) if isinstance(item, tuple) else item.stop - item.start
-            found += [(at, at + size)] * isinstance(item, tuple)
-            at += size
-    wanted = set(sample.meta.get("supporting", ()))
-    return sorted(found, key=lambda span: span[0] not in wanted)[:HIDDEN]
-
-
-def _word(tokens: Sequence[int], at: int, tokenizer: Tokenizer) -> int:
-    """The next token that begins a word, or the end."""
-    while 0 < at < len(tokens) and not tokenizer.decode(tokens[at : at + 1])[:1].isspace():
-        at += 1
-    return at
 
 
 @contextmanager

@@ -114,6 +114,10 @@ TrainedModel = Annotated[
 Records = Annotated[list[Path], Argument(metavar="PATHS..", help="Files of records (.jsonl), or folders of them.")]
 Old = Annotated[Path, Argument(metavar="OLD", help="A file of records (.jsonl), or a folder of them.")]
 New = Annotated[Path, Argument(metavar="NEW", help="Those to compare them with.")]
+ShownRecords = Annotated[
+    list[Path], Argument(metavar="RECORDS..", help="Files of records (.jsonl), or folders of them.")
+]
+Index = Annotated[int, Argument(metavar="INDEX", help="Number of the question, from 0.")]
 NewFolder = Annotated[Path, Argument(metavar="FOLDER", help="Where to write; new or empty.")]
 
 # What is asked, and of whom
@@ -137,6 +141,32 @@ RunModels = Annotated[
     ),
 ]
 Models = Annotated[list[str] | None, _asked(metavar="MODEL", help="Only these; repeatable.", autocompletion=_models)]
+ShownTask = Annotated[
+    str | None, _asked("--task", metavar="TASK[:SUBSET]", help="The record's task.", autocompletion=_tasks)
+]
+ShownLength = Annotated[str | None, _asked("--len", metavar="L", help="Its length: 16K.", callback=_length)]
+ShownModel = Annotated[
+    str | None, _asked("--model", metavar="MODEL", help="Its model, as the record names it.", autocompletion=_models)
+]
+ShownSeed = Annotated[int | None, _asked("--seed", metavar="N", min=-SEEDS, max=SEEDS, help="Its seed.")]
+ShownData = Annotated[
+    str | None, _asked("--data", metavar="WHERE", help="Its data; a folder: where they are now [where it says].")
+]
+ShownBackground = Annotated[
+    str | None, _asked("--background", metavar="TEXTS", help="Its background, in the same way.")
+]
+ShownPrompt = Annotated[str | None, _asked("--prompt", metavar="NAME", help="bare or official.")]
+ShownSamples = Annotated[int | None, _asked("--samples", metavar="N", min=1, help="Its number of questions.")]
+ShownWeights = Annotated[
+    str | None, _asked("--weights", metavar="HASH", help="First 8 digits of its weights' hash or more.")
+]
+ShownTokenizer = Annotated[
+    str | None,
+    _asked(
+        "--tokenizer", metavar="NAME",
+        help="That lengths are in: Hugging Face name, folder, tokenizer.json [the embedded models'].",
+    ),
+]  # fmt: skip
 Reset = Annotated[
     str | None,
     _asked(
@@ -219,6 +249,10 @@ CompareFolder = Annotated[Path, _written(metavar="FOLDER", help="Folder of model
 ModelFolder = Annotated[Path, _written(metavar="FOLDER", help="Folder of the model; the same command goes on there.")]
 ReportFile = Annotated[
     Path | None, _written("-o", "--out", metavar="FILE", help="Write it, in the form of its suffix.")
+]
+AnswersFile = Annotated[
+    Path | None,
+    _written("--answers", metavar="FILE.html", help="Write every answer as a page, too.", callback=_page),
 ]
 Page = Annotated[
     Path | None, _written("-o", "--page", metavar="FILE.html", help="Write it as a page, too.", callback=_page)

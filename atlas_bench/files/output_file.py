@@ -13,10 +13,10 @@ from pathlib import Path
 from atlas_bench.errors import UserError
 
 
-def check(file: Path | None) -> None:
-    """Raise UserError where the file could not be written: before the work that it is to hold."""
+def check(file: Path | None, option: str = "-o") -> None:
+    """Raise UserError where the file of an option could not be written: before the work that it is to hold."""
     if file and not (folder := _target(file).parent).is_dir():
-        raise UserError(f"'{file}' cannot be written: '{folder}' is no folder. Choose another with -o.")
+        raise UserError(f"'{file}' cannot be written: '{folder}' is no folder. Choose another with {option}.")
 
 
 def write(file: Path, text: str) -> int:

@@ -8,9 +8,12 @@ docs/report.md shows each form.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from atlas_bench.errors import UserError, did_you_mean, unknown
 from atlas_bench.results import reference, store
@@ -42,6 +45,7 @@ def main(
     warn: Warn | None = None,
     title: str | None = None,
     command: str = "",
+    answers: Mapping[str, str] | None = None,
 ) -> str:
     """The report as one text.
 
@@ -54,6 +58,7 @@ def main(
     warn       is told of every line that is no record
     title      of the report; by default each form's own
     command    what was typed, for the foot
+    answers    cell_key -> address of its answers, which the HTML page links: see with_answers()
 
     Raises UserError for an unknown form, a threshold out of range, and where no record is left.
     """
@@ -63,7 +68,60 @@ def main(
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold {threshold:g} is no share. Give a number from 0 to 1; 0.8 is usual.")
     board = make(_chosen(store.given(source, warn or _ignore), tasks, models), threshold=threshold)
-    return _written(board, form, published, {"command": command} | ({"title": title} if title else {}))
+    named: dict[str, Any] = {"command": command} | ({"title": title} if title else {})
+    return _written(board, form, published, named | ({"answers": answers} if form == "html" else {}))
+
+
+def with_answers(
+    source: store.Source,
+    file: Path | None,
+    *,
+    leaderboard: Path | None,
+    tasks: Sequence[str] = (),
+    models: Sequence[str] = (),
+    warn: Warn | None = None,
+    command: str = "",
+    **options: Any,
+) -> tuple[str, dict[Path, str]]:
+    """(the report, file -> HTML of a page of all answers), in parts where one page would be too large.
+
+    file         of the first part, None for no such page; the others are numbered: answers.html, answers-2.html
+    leaderboard  file of the report where it is a page, to which the answers lead back, and it to them; else None
+
+    The other arguments are main()'s. Nothing is written.
+    """
+    chosen: dict[str, Any] = {"tasks": tasks, "models": models, "command": command}
+    if file is None:
+        return main(source, warn=warn, **chosen, **options), {}
+    if leaderboard is not None and file.resolve() == leaderboard.resolve():
+        raise UserError(f"'{file}' would hold the report and the answers. Give the answers a file of their own.")
+    if not isinstance(source, (str, Path, Record)):
+        source = list(source)  # it is read twice: a report keeps no answers
+    from atlas_bench.results.page import answers
+
+    records = _asked_for(store.given(source, warn or _ignore), tasks, models)
+    if leaderboard is None:
+        written = answers.pages(records, name=file.name, command=command)
+    else:
+        folder = _address(file.parent, leaderboard.parent)
+        written = answers.pages(
+            records, name=file.name, folder="" if folder == "." else f"{folder}/",
+            leaderboard=_address(leaderboard, file.parent), command=command,
+        )  # fmt: skip
+    pages = {file.with_name(name): html for name, html in written.files.items()}
+    return main(source, answers=written.links if leaderboard else None, **chosen, **options), pages
+
+
+def _address(target: Path, folder: Path) -> str:
+    """How a page in the folder links to a file or folder."""
+    return quote(Path(os.path.relpath(target, folder)).as_posix())
+
+
+def _asked_for(records: Iterable[Record], tasks: Sequence[str], models: Sequence[str]) -> Iterator[Record]:
+    for record in records:
+        named = {record.task, f"{record.task}:{record.subset}"}
+        if (not tasks or named & set(tasks)) and (not models or record.model in models):
+            yield record
 
 
 def chosen(asked: Mapping[str, str | None], out: str | Path | None) -> str:
@@ -90,7 +148,7 @@ def form_of(path: str | Path) -> str:
     return SUFFIXES[suffix]
 
 
-def _written(board: Leaderboard, form: str, published: bool, named: dict[str, str]) -> str:
+def _written(board: Leaderboard, form: str, published: bool, named: dict[str, Any]) -> str:
     module, function = FORMS[form]
     write: Callable[..., str] = getattr(import_module(f"atlas_bench.results.{module}"), function)
     if form == "html":

@@ -169,8 +169,21 @@ class Page:
         return metrics["cssContentSize"]["width"] - metrics["cssLayoutViewport"]["clientWidth"]
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a script, which runs whether or not the page's own may."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        """The value of a script, awaited where it is a promise; it runs whether or not the page's own may.
+
+        Raises RuntimeError where it throws.
+        """
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in found:
+            raise RuntimeError(f"{expression[:200]}: {found['result'].get('description', found['exceptionDetails'])}")
+        return found["result"].get("value")
+
+    def press(self, key: str, text: str = "") -> None:
+        """Press and release a key, as a user does: 'Tab', or 'Enter' with its text '\\r'."""
+        code = {"Tab": 9, "Enter": 13, " ": 32}.get(key, ord(key[0].upper()))
+        shared = {"key": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **shared)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **shared)
 
     def screenshot(self, path: Path, *, height: float | None = None) -> bytes:
         """A PNG of the page from its top, whole or of a height; also written to `path`."""

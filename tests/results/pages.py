@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -28,8 +32,19 @@ def embedded() -> leaderboard.Leaderboard:
     return board_of(record for record in store.read_all(ROOT / "results")[0] if record.model in models)
 
 
-def hostile(make: Callable[..., Record]) -> leaderboard.Leaderboard:
-    """A board whose every text is an attack, long, or both; `make` is the fixture of conftest.py."""
+def unscripted(page: str, script: str) -> str:
+    """The page without its script, which is the file of that name, the only one, and all that its policy lets run."""
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    (text,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert text == (ROOT / "atlas_bench/results/page" / script).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    rules = dict(rule.split(" ", 1) for rule in html.unescape(policy).split("; "))
+    assert rules["default-src"] == "'none'" and rules["script-src"] == f"'sha256-{digest}'"
+    return page.replace(f"<script>{text}</script>", "")
+
+
+def hostile_records(make: Callable[..., Record]) -> list[Record]:
+    """Records whose every text is an attack, long, or both; `make` is the fixture of conftest.py."""
     answers = [
         answer_row(0, question=NASTY, targets=[NASTY], answer=NASTY + "A" * 1_000_000, correct={NASTY: True}),
         answer_row(1, question="A" * 5000, targets=["B" * 5000], answer="", correct={NASTY: False}),
@@ -50,4 +65,9 @@ def hostile(make: Callable[..., Record]) -> leaderboard.Leaderboard:
     ]
     records.append(make(model=NASTY, length=10_000, status="failed", scores={}, answers=[], **named))
     records.append(make(task=NASTY, model=NASTY, metrics={NASTY: 1.0}, scores={}, headline=None, answers=[], **named))
-    return board_of(records)
+    return records
+
+
+def hostile(make: Callable[..., Record]) -> leaderboard.Leaderboard:
+    """The board of such records."""
+    return board_of(hostile_records(make))

@@ -2,13 +2,15 @@
 
     html = leaderboard(board, published=True, command="atlas-bench report results -o page.html")
 
-The heat maps are always whole. Figures are drawn until they have FIGURES bytes, and details of cells added, in their
-order, until the page has BUDGET bytes; what is left out is said. So 100,000 records make a page too, in seconds.
+The heat maps are always whole. Figures are drawn until they have FIGURES bytes, the first of each panel before the
+second of any. Where a page of all answers is written too, each cell is a link to its place there; else details of cells
+are added, in their order, until the page has BUDGET bytes. What is left out is said. So 100,000 records make a page
+too, in seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -24,6 +26,8 @@ from atlas_bench.results.page.detail import cell_parts, facts, percent, shared
 from atlas_bench.results.page.figures import Figure, of_panel
 from atlas_bench.results.page.template import render
 from atlas_bench.results.panels import Cell, Panel, Row
+from atlas_bench.results.record import cell_key
+from atlas_bench.units import format_length
 
 BUDGET = 488_000  # bytes that details may fill the page up to
 FIGURES = 150_000  # bytes after which no further figure is drawn
@@ -60,13 +64,13 @@ class Section:
             for length, cell in row.cells.items():
                 yield f"{self.id}-{i}-{length}", row, length, cell
 
-    def cells_of(self, i: int, linked: Container[str]) -> Markup:
-        """The table cells of the row i; those whose id is `linked` are links to their detail."""
+    def cells_of(self, i: int, links: Mapping[str, str]) -> Markup:
+        """The table cells of the row i; `links` has the address of a cell's detail by its id."""
         row, chance = self.panel.rows[i], self.panel.chance
         return Markup(
             "".join(
                 heat.table_cell(
-                    row.cells.get(length), chance, id if (id := f"{self.id}-{i}-{length}") in linked else ""
+                    row.cells.get(length), chance, format_length(length), links.get(f"{self.id}-{i}-{length}", "")
                 )
                 for length, _ in self.columns
             )
@@ -84,12 +88,18 @@ class Section:
 
 
 def leaderboard(
-    board: Leaderboard, *, published: bool, title: str = "atlas-bench leaderboard", command: str = ""
+    board: Leaderboard,
+    *,
+    published: bool,
+    title: str = "atlas-bench leaderboard",
+    command: str = "",
+    answers: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as one self-contained HTML text, without scripts.
+    """The page as one self-contained HTML text; its script sorts and filters, and may do nothing else.
 
     published  whether others' numbers stand beside the measured ones, where a switch hides them
     command    what made it, for the foot of the page
+    answers    cell_key -> address on the page of all answers, where there is one: page/answers.py
     """
     drawn = _figures(board.panels)
     sections = [
@@ -106,6 +116,7 @@ def leaderboard(
         "grids": grids[:GRIDS],
         "grids_left_out": len(grids[GRIDS:]),
         "figures_left_out": sum(len(each.svg) for figures in drawn for each in figures) >= FIGURES,
+        "answers": next(iter(answers.values())).partition("#")[0] if answers else "",
         "others": others if published else None,
         "more_columns": _more_columns(),
         "shown": shown,
@@ -114,8 +125,11 @@ def leaderboard(
         "step": heat.step,
         "steps": range(heat.STEPS + 1),
     }
+    if answers:
+        found = (found for section in sections for found in section.cells())
+        return _rendered(context, links={id: _link(cell, answers) for id, _, _, cell in found})
     number = context["facts"]["cells"] + len(context["uncounted"])
-    bare = render("leaderboard.html.j2", details={}, left_out=number, **context)
+    bare = _rendered(context, left_out=number)
     room = BUDGET - len(bare.encode())
     if room <= 0:
         return bare
@@ -124,7 +138,27 @@ def leaderboard(
         ((found, frozenset()) for found in context["uncounted"]),
     )
     details = _details(cells, room)
-    return render("leaderboard.html.j2", details=details, left_out=number - len(details), **context)
+    links = {id: f"#{id}" for id in details}
+    return _rendered(context, details=details, links=links, left_out=number - len(details))
+
+
+def _rendered(
+    context: Mapping[str, Any],
+    *,
+    details: Mapping[str, Markup] | None = None,
+    links: Mapping[str, str] | None = None,
+    left_out: int = 0,
+) -> str:
+    return render(
+        "leaderboard.html.j2", script="leaderboard.js", details=details or {}, links=links or {}, left_out=left_out,
+        **context,
+    )  # fmt: skip
+
+
+def _link(cell: Cell, answers: Mapping[str, str]) -> str:
+    """Where the answers of a cell's first record are."""
+    first = cell.all[0].record
+    return answers.get(cell_key(first), "")
 
 
 def _more_columns() -> list[Column]:
@@ -147,15 +181,17 @@ def _section(i: int, panel: Panel, drawn: list[Figure], published: bool) -> Sect
     )
 
 
-def _figures(panels: Iterable[Panel]) -> list[list[Figure]]:
-    """The figures of each panel, in their order, until they have FIGURES bytes."""
-    room, drawn = FIGURES, []
-    for i, panel in enumerate(panels):
-        drawn.append([])
-        found = of_panel(panel, f"p{i}")
-        while room > 0 and (figure := next(found, None)):
-            drawn[-1].append(figure)
-            room -= len(figure.svg)
+def _figures(panels: Sequence[Panel]) -> list[list[Figure]]:
+    """The figures of each panel, until they have FIGURES bytes: the first of every panel, then the second, .."""
+    room, drawn = FIGURES, [[] for _ in panels]
+    waiting = {i: of_panel(panel, f"p{i}") for i, panel in enumerate(panels)}
+    while waiting:
+        for i, coming in list(waiting.items()):
+            if room > 0 and (figure := next(coming, None)):
+                drawn[i].append(figure)
+                room -= len(figure.svg)
+            else:
+                del waiting[i]
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""What a cell opens to: everything its records say, examples of answers, and the command that made it.
+"""What a cell opens to: everything its records say but the answers, and the command that made it.
 
     cell_parts(cell, common={"versions"})      # [Part(head="seed 0", facts={"Cost": "seconds 4.47 · ..."}, ...)]
 
@@ -7,7 +7,7 @@ A fact that all records of a panel share is told once for the panel (`shared`), 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,14 +38,12 @@ class Part:
     reason    why it has no score
     scores    what each scorer counts, chance and contexts
     facts     heading -> "name value · name value"
-    examples  (verdict, question, answer, targets)
     """
 
     head: str
     reason: str
     scores: str
     facts: dict[str, str]
-    examples: list[tuple[str, str, str, str]]
     command: str
 
 
@@ -94,7 +92,6 @@ def _part(each: Summary, common: frozenset[str]) -> Part:
         record.reason,
         _scores(each),
         facts(record, without=common),
-        _examples("Right", each.right) + _examples("Wrong", each.wrong),
         record.command,
     )
 
@@ -114,10 +111,6 @@ def _scores(each: Summary) -> str:
         effect = each.score(record.headline).get("design_effect") if record.headline in record.scores else None
         texts += [] if effect is None else [f"design effect {effect:.1f}"]
     return " · ".join(texts)
-
-
-def _examples(verdict: str, answers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
-    return [(verdict, each["question"], each["answer"], " | ".join(each["targets"])) for each in answers]
 
 
 def _is_told(value: Any) -> bool:

@@ -38,19 +38,20 @@ class PublishedLine:
     notes: tuple[str, ...]
 
 
-def table_cell(cell: Cell | None, chance: float | None, link: str = "") -> str:
+def table_cell(cell: Cell | None, chance: float | None, at: str, link: str = "") -> str:
     """A cell of the heat map as HTML; a status stands as a word with a border of its own, a point was not run.
 
-    link  id of its detail; '' for none
+    at    its length as text, which a narrow screen shows in the cell
+    link  address of its detail; '' for none
     """
     if cell is None:
         return '<td class="empty">·'
     if cell.status != "ok":
-        return _cell(f"none {cell.status}", cell.status, (), link)
+        return _cell(f"none {cell.status}", cell.status, (), at, link)
     if not cell.n:
         metrics = list(cell.metrics.items())[:3]  # their names are anyone's text
         told = [str(foreign(f"{name.replace('_', ' ')} {value:.4g}", 40)) for name, value in metrics]
-        return _cell("plain", told[0] if told else "n=0", told[1:], link)
+        return _cell("plain", told[0] if told else "n=0", told[1:], at, link)
     low, high = cell.interval
     small = [f"{100 * low:.0f}-{100 * high:.0f}", f"n={cell.n}{labels.marks(cell).replace('!', '')}"]
     if cell.without:
@@ -58,12 +59,12 @@ def table_cell(cell: Cell | None, chance: float | None, link: str = "") -> str:
         statuses = Counter(each.record.status for each in cell.without)
         small += [f"{count} of {seeds} {status}" for status, count in statuses.items()]
     accuracy = cell.correct / cell.n
-    return _cell(f"h{step(accuracy, chance)}", f"{100 * accuracy:.1f}", small, link)
+    return _cell(f"h{step(accuracy, chance)}", f"{100 * accuracy:.1f}", small, at, link)
 
 
-def _cell(look: str, text: str, small: Iterable[str], link: str) -> str:
-    said = f'<a href="#{link}">{text}</a>' if link else text
-    return f'<td class="{look}">{said}' + "".join(f"<small>{line}</small>" for line in small)
+def _cell(look: str, text: str, small: Iterable[str], at: str, link: str) -> str:
+    said = f'<a href="{link}">{text}</a>' if link else text
+    return f'<td class="{look}" data-at="{at}">{said}' + "".join(f"<small>{line}</small>" for line in small)
 
 
 def contexts(panel: Panel) -> tuple[int, int] | None:

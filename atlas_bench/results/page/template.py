@@ -3,14 +3,17 @@
     render("compare.html.j2", title="Titans and Atlas", rows=rows)
     {{ model | foreign }}        in a template: <bdi>my\\u202emodel</bdi>, cut where it is long
 
-A template extends base.html.j2 and fills its blocks `title`, `style` (more CSS) and `main`.
+A template extends base.html.j2 and fills its blocks `title`, `style` (more CSS) and `main`. A page may have one script
+of ours, which its content security policy names by its hash: nothing else runs, and nothing is requested.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,12 +26,21 @@ TEXT_CHARS = 300  # of a foreign text, where a template asks for no other number
 _HERE = Path(__file__).parent
 
 
-def render(template: str, **context: Any) -> str:
+class Script(NamedTuple):
+    """A script as it stands in the page, and what the page's policy calls it: 'sha256-..'."""
+
+    text: Markup
+    hash: str
+
+
+def render(template: str, *, script: str | None = None, **context: Any) -> str:
     """The HTML of one template of templates/, always encodable as UTF-8.
 
+    script   file beside this one that the page runs; None: nothing runs
     context  its variables; a missing one raises jinja2.UndefinedError
     """
-    return _environment().get_template(template).render(**context)
+    loaded = None if script is None else _script(script)
+    return _environment().get_template(template).render(script=loaded, **context)
 
 
 def clean(text: str) -> str:
@@ -41,6 +53,13 @@ def clean(text: str) -> str:
 def foreign(text: Any, limit: int = TEXT_CHARS) -> Markup:
     """A text from a record: cut, cleaned, escaped, and kept from turning the direction of what is around it."""
     return Markup("<bdi>{}</bdi>").format(clean(clip(str(text), limit)))
+
+
+@cache
+def _script(file: str) -> Script:
+    text = (_HERE / file).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Script(Markup(text), f"sha256-{digest}")
 
 
 @cache
