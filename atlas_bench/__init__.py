@@ -1,4 +1,4 @@
-"""atlas-bench: how far does a sequence model really remember? From Python: run, load, report, compare, train.
+"""atlas-bench: how far does a sequence model really remember? From Python: run, load, report, show, compare, train.
 
 Each is what the command of its name does; see api.py and docs/python.md.
 """
@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 # anything else wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from atlas_bench.api import compare, list_models, list_tasks, load, report, run, train
+from atlas_bench.api import compare, list_models, list_tasks, load, report, run, show, train
 from atlas_bench.errors import UserError
 from atlas_bench.types import Model
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Model", "Record", "UserError", "__version__", "compare", "list_models", "list_tasks", "load", "report", "run",
-    "train",
+    "show", "train",
 ]  # fmt: skip
 
 

@@ -150,6 +150,39 @@ def report(
     return text
 
 
+def show(
+    records: Source,
+    index: int,
+    *,
+    task: str | None = None,
+    length: str | int | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    data: PathLike | None = None,
+    background: PathLike | None = None,
+    prompt: str | None = None,
+    samples: int | None = None,
+    weights: str | None = None,
+    tokenizer: str | None = None,
+) -> dict[str, Any]:
+    """One question of a record with its surroundings, made again from the record: `atlas-bench show`.
+
+    records  a file, a folder, several of them, or what run() returned
+    index    of the question, from 0
+
+    The others choose one record of several, `atlas-bench show --help` explains them. Returns plain data: 'context'
+    (the prompt's ends and what surrounds the facts), 'question', 'targets', 'answer', 'correct' by scorer, 'facts'
+    and their positions. Raises UserError where several records are left, and where the sample cannot be made again.
+    """
+    from atlas_bench.results import store
+    from atlas_bench.running import remake
+
+    return remake.show(
+        store.given(records, _warn), index, task=task, length=length, model=model, seed=seed, data=_path(data),
+        background=_path(background), prompt=prompt, samples=samples, weights=weights, tokenizer=tokenizer,
+    )  # fmt: skip
+
+
 def compare(
     contenders: Sequence[str | Model],
     task: str | Sequence[str],

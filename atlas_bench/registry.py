@@ -22,6 +22,7 @@ TASKS = {
     "zoology": "atlas_bench.tasks.zoology:ZOOLOGY",
     "recall": "atlas_bench.tasks.recall:RECALL",
     "mad": "atlas_bench.tasks.mad:MAD",
+    "track": "atlas_bench.tasks.track:TRACK",
     "retention": "atlas_bench.tasks.retention:RETENTION",
     "robust": "atlas_bench.tasks.robust:ROBUST",
     "loss": "atlas_bench.tasks.loss:LOSS",

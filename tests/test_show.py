@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import atlas_bench
 from atlas_bench import registry
 from atlas_bench.cli import show
 from atlas_bench.cli.app import app
@@ -132,6 +133,14 @@ def test_a_record_of_one_s_own_run(here):
     assert call("run", "mqar:8", "--len", "1K", "--samples", "2", "--model", "oracle", "-q").exit_code == 0
     result = call("show", "runs", "1")
     assert result.exit_code == 0 and "right by mqar/exact" in result.stdout, result.output
+
+
+def test_from_python_the_same(here):
+    found = atlas_bench.show(RESULTS / "retention.jsonl", 0, task="retention:along", length="100K")
+    words = ["show", str(RESULTS / "retention.jsonl"), "0", "--task", "retention:along", "--len", "100K", "--json"]
+    assert found == json.loads(call(*words).stdout)
+    (record,) = atlas_bench.run("mqar:8", "1K", "oracle", samples=2, out=here / "runs")
+    assert atlas_bench.show(record, 1)["answer"] == record.answers[1]["answer"]
 
 
 def test_a_task_file_is_executed_only_where_it_is_typed(here, monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import atlas
+from studies import atlas, track
 
 HERE = Path(__file__).parents[1]
 
@@ -12,6 +12,17 @@ HERE = Path(__file__).parents[1]
 @pytest.mark.parametrize("variant", atlas.VARIANTS)
 def test_a_folders_name_tells_its_variant_and_seed(variant):
     assert atlas.variant_of(str(atlas.folder(Path("runs"), "mqar:128", variant, 1))) == (variant, 1)
+
+
+@pytest.mark.parametrize("row", track.ROWS)
+def test_a_folders_name_tells_the_row_of_a_state_tracker(row):
+    assert track.row_of(str(track.folder("s5", row, 2))) == (row, 2)
+
+
+def test_state_trackers_read_no_more_than_256_tokens_in_training():
+    recipe = track.recipe_of("parity", 0, 2_000_000)
+    assert max(recipe.longest, recipe.segment, recipe.stream_length) == track.LONGEST and not recipe.stream_tokens
+    assert recipe.curriculum_tokens + recipe.mixed_tokens == 2_000_000 and recipe.paced
 
 
 def test_the_ablation_of_atlas_in_the_results_is_the_table_of_its_records():

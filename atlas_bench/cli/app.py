@@ -182,7 +182,7 @@ def report(
     ),
 )
 def show(
-    path: opt.ShownRecords,
+    paths: opt.Records,
     index: opt.Index,
     task: opt.ShownTask = None,
     length: opt.ShownLength = None,
@@ -201,22 +201,14 @@ def show(
     The context is made again from the record's own fields and checked against its row: the prompt's ends and the text
     around its facts are printed, with the number of tokens between them. The options choose one record of several.
     """
-    from atlas_bench import registry
     from atlas_bench.cli import show as shown
     from atlas_bench.results import store
-    from atlas_bench.running import plan, remake
-    from atlas_bench.units import parse_length
+    from atlas_bench.running import remake
 
-    name, subset = registry.parted(task or "")
-    if registry.is_file(name):  # the user typed it, so it may be executed
-        task = plan.parse_task(name)[0][0] + ("" if subset is None else f":{subset}")
-    wanted = {
-        "--task": task, "--len": None if length is None else parse_length(length), "--model": model, "--seed": seed,
-        "--data": remake.kind(data), "--background": remake.kind(background), "--prompt": prompt, "--samples": samples,
-        "--weights": weights and weights[:8],
-    }  # fmt: skip
-    record = remake.choose(store.scan(path, output.warn), wanted)
-    found = remake.remake(record, index, data=data, background=background, tokenizer=tokenizer)
+    found = remake.show(
+        store.scan(paths, output.warn), index, task=task, length=length, model=model, seed=seed, data=data,
+        background=background, prompt=prompt, samples=samples, weights=weights, tokenizer=tokenizer,
+    )  # fmt: skip
     output.show(found, as_json, shown.lines)
 
 

@@ -114,9 +114,6 @@ TrainedModel = Annotated[
 Records = Annotated[list[Path], Argument(metavar="PATHS..", help="Files of records (.jsonl), or folders of them.")]
 Old = Annotated[Path, Argument(metavar="OLD", help="A file of records (.jsonl), or a folder of them.")]
 New = Annotated[Path, Argument(metavar="NEW", help="Those to compare them with.")]
-ShownRecords = Annotated[
-    list[Path], Argument(metavar="RECORDS..", help="Files of records (.jsonl), or folders of them.")
-]
 Index = Annotated[int, Argument(metavar="INDEX", help="Number of the question, from 0.")]
 NewFolder = Annotated[Path, Argument(metavar="FOLDER", help="Where to write; new or empty.")]
 

@@ -22,7 +22,7 @@ from atlas_bench.results.record import clip as clip_text
 from atlas_bench.running import answers, plan
 from atlas_bench.running.excerpt import excerpt, facts
 from atlas_bench.types import Sample, TaskOptions, Tokenizer
-from atlas_bench.units import format_length
+from atlas_bench.units import format_length, parse_length
 
 SOURCES = {  # what a sample is made of, by the record's field
     "corpus_key": "the background text",
@@ -30,6 +30,38 @@ SOURCES = {  # what a sample is made of, by the record's field
     "prompt_hash": "the prompt around context and question",
 }
 LISTED = 5  # values that a message lists
+
+
+def show(
+    records: Iterable[Record],
+    index: int,
+    *,
+    task: str | None = None,
+    length: str | int | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    data: str | None = None,
+    background: str | None = None,
+    prompt: str | None = None,
+    samples: int | None = None,
+    weights: str | None = None,
+    tokenizer: str | None = None,
+) -> dict[str, Any]:
+    """Question `index` of the one record that the others choose: choose(), then remake().
+
+    task              as the user typed it: a file, './my_task.py:easy', is executed
+    data, background  where folders are now
+    weights           first 8 digits of the weights' hash, or more
+    """
+    name, subset = registry.parted(task or "")
+    if registry.is_file(name):
+        task = plan.parse_task(name)[0][0] + ("" if subset is None else f":{subset}")
+    wanted = {
+        "--task": task, "--len": None if length is None else parse_length(length), "--model": model, "--seed": seed,
+        "--data": kind(data), "--background": kind(background), "--prompt": prompt, "--samples": samples,
+        "--weights": weights and weights[:8],
+    }  # fmt: skip
+    return remake(choose(records, wanted), index, data=data, background=background, tokenizer=tokenizer)
 
 
 def title(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""What a task offers for training: long contexts in segments, with questions after each segment.
+"""What a task offers for training: long contexts in segments, with questions after each segment or answers along it.
 
 A task that can teach has a method `lessons(subsets, tokenizer, seed, corpora)`. What it returns is Lessons, and has
 a method `examinations()`: lessons that training never draws, to examine a trained model by.
@@ -28,8 +28,22 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Tags:
+    """Answers along a segment: what the model is to say at each token, in place of the token that follows.
+
+    tokens  int [T], the answer at each token of the segment; -1 where there is none
+    scored  bool [T], answers that count for accuracy; the others only teach
+    kind    as an Ask's
+    """
+
+    tokens: np.ndarray
+    scored: np.ndarray
+    kind: str = ""
+
+
+@dataclass(frozen=True)
 class Segment:
-    """Tokens of a context, and what is asked after them.
+    """Tokens of a context, what is asked after them, and what is to be said at each of them.
 
     free  bool, tokens that cost nothing when they are written, since they state something; None: none is known to
     """
@@ -37,6 +51,7 @@ class Segment:
     tokens: np.ndarray  # int32
     asks: tuple[Ask, ...]
     free: np.ndarray | None = None
+    tags: Tags | None = None
 
 
 class Lessons(Protocol):

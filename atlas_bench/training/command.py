@@ -25,7 +25,7 @@ from atlas_bench.results.record import clip
 from atlas_bench.running import plan
 from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
-from atlas_bench.training.loop import ask_all, open_shares, train
+from atlas_bench.training.loop import ask_all, open_shares, tag_all, train
 from atlas_bench.training.recipe import Progress, Recipe
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model,
@@ -231,7 +231,7 @@ def clean(texts: Sequence[corpora.Corpus], length: int) -> np.ndarray:
 def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, Any]:
     """{"correct", "n", "kinds": {kind: [correct, n]}} of what is asked at the end of 16 contexts of each examination.
 
-    Auxiliary questions are left out.
+    Of answers along a context, the scored ones of its last block. Auxiliary questions are left out.
     """
     kinds: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     block = 4096
@@ -240,11 +240,16 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
         with torch.inference_mode():
             for segments in zip(*(lessons.stream(length, block) for _ in range(16)), strict=True):
                 tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments])).long()
-                _, state = model(tokens, state, output=False)
+                tags = [segment.tags for segment in segments]
+                hidden, state = model(tokens, state, output=any(tags))
             asks = [(row, ask) for row, segment in enumerate(segments) for ask in segment.asks if not ask.auxiliary]
-            for (_, ask), right in zip(asks, ask_all(model, state, asks)[1].tolist() if asks else (), strict=True):
-                kinds[ask.kind][0] += right
-                kinds[ask.kind][1] += 1
+            right = ask_all(model, state, asks)[1].tolist() if asks else ()
+            answers = list(zip([ask.kind for _, ask in asks], right, strict=True))
+            if any(tags):
+                answers += tag_all(model, hidden, tags)[2]
+            for kind, is_right in answers:
+                kinds[kind][0] += is_right
+                kinds[kind][1] += 1
     correct, n = (sum(tally[i] for tally in kinds.values()) for i in (0, 1))
     return {"correct": correct, "n": n, "kinds": dict(kinds)}
 

@@ -21,7 +21,7 @@ from atlas_bench.files import checkpoint_file
 from atlas_bench.kernels.processor import keep_freed_memory
 from atlas_bench.models.decoder import Config, Decoder, State
 from atlas_bench.models.lm import is_finite
-from atlas_bench.tasks.lessons import Ask, Lessons, Segment, weigh
+from atlas_bench.tasks.lessons import Ask, Lessons, Segment, Tags, weigh
 from atlas_bench.training import checkpoint
 from atlas_bench.training.muon import Muon
 from atlas_bench.training.recipe import Progress, Recipe
@@ -194,10 +194,13 @@ def step(
     gradient's norm among them, is not finite.
     """
     screened = model.screen is not None
-    losses, right, kinds, written, opened, paid, read = [], [], [], 0.0, 0.0, 0.0, 0
+    answers: list[tuple[str, bool]] = []  # kind, whether it was right
+    losses, questions, along, tags = [], 0, [], 0
+    written, opened, paid, read = 0.0, 0.0, 0.0, 0
     for rows in segments:
         tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
-        _, state = model(tokens, state, output=False)
+        tagged = any(segment.tags is not None for segment in rows)
+        hidden, state = model(tokens, state, output=tagged)
         free = [np.zeros(len(segment.tokens), bool) if segment.free is None else segment.free for segment in rows]
         costly = torch.from_numpy(~np.stack(free))
         gates, screen = model.written(), model.screen.gates if screened else torch.zeros(1, 1)
@@ -210,13 +213,18 @@ def step(
         if asks:
             loss, correct = ask_all(model, state, asks)
             losses.append(loss * len(asks))
-            right += correct.tolist()
-            kinds += [AUXILIARY * ask.auxiliary + ask.kind for _, ask in asks]
-    asked = len(right)
-    loss = progress.cost * paid + sum(losses) / max(asked, 1)
+            questions += len(asks)
+            kinds = [AUXILIARY * ask.auxiliary + ask.kind for _, ask in asks]
+            answers += zip(kinds, correct.tolist(), strict=True)
+        if tagged:
+            loss, number, scored = tag_all(model, hidden, [segment.tags for segment in rows])
+            along.append(loss)
+            tags += number
+            answers += scored
+    loss = progress.cost * paid + sum(losses) / max(questions, 1) + sum(along) / max(tags, 1)
     figures = {
-        "asked": asked,
-        "accuracy": sum(right) / max(asked, 1),
+        "asked": len(answers),
+        "accuracy": sum(is_right for _, is_right in answers) / max(len(answers), 1),
         "loss": float(loss.detach()),
         "write_rate": written / read,
         **({"screen_rate": opened / read} if screened else {}),
@@ -230,7 +238,7 @@ def step(
             for optimizer in optimizers:
                 optimizer.step()
     figures["kinds"] = {}
-    for kind, is_right in zip(kinds, right, strict=True):
+    for kind, is_right in answers:
         tally = figures["kinds"].setdefault(kind, [0, 0])
         tally[0] += is_right
         tally[1] += 1
@@ -270,6 +278,24 @@ def ask_all(model: Decoder, state: State, asks: Sequence[tuple[int, Ask]]) -> tu
     right = torch.ones_like(asked)
     right[asked] = logits.detach().argmax(-1) == targets[asked]
     return F.cross_entropy(logits, targets[asked]), right.all(1)
+
+
+def tag_all(model: Decoder, hidden: Tensor, rows: Sequence[Tags | None]) -> tuple[Tensor, int, list[tuple[str, bool]]]:
+    """Answers along a segment, hidden [B, T, D]: their summed loss, their number, and of each that is scored (kind,
+    whether it is right)."""
+    untagged = np.full(hidden.shape[1], -1)
+    targets = torch.from_numpy(np.stack([untagged if tags is None else tags.tokens for tags in rows])).long()
+    asked = targets >= 0
+    logits = model.logits(hidden[asked])
+    right = torch.zeros_like(asked)
+    right[asked] = logits.detach().argmax(-1) == targets[asked]
+    scored = [
+        (tags.kind, is_right)
+        for tags, row in zip(rows, right.numpy(), strict=True)
+        if tags is not None
+        for is_right in row[tags.scored].tolist()
+    ]
+    return F.cross_entropy(logits, targets[asked], reduction="sum"), len(logits), scored
 
 
 def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimizer]:

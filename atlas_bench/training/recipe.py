@@ -5,10 +5,11 @@
     mixed       contexts of random length up to `longest`, while the learning rates fall
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
-A context is read in segments and everything known so far is asked after each. Loss: cross-entropy of the
-answers, plus `write_cost` for every token written, which closes the gates on background, and from contexts of
-`cost_length` on `screen_cost` for every token that a screen lets through. From there both costs grow while the answers
-stay right. Where the lessons say which tokens state something, writing those is free.
+A context is read in segments. Everything known so far is asked after each, or is to be said at each token. Loss:
+cross-entropy of the answers, the mean of those to questions and the mean of those along the segments; plus
+`write_cost` for every token written, which closes the gates on background, and from contexts of `cost_length` on
+`screen_cost` for every token that a screen lets through. From there both costs grow while the answers stay right.
+Where the lessons say which tokens state something, writing those is free.
 Matrices are trained by Muon, everything else by AdamW; the model is the average of the weights over the last steps.
 The data of a round depends on the seed, the round and the accuracy so far, all in the checkpoint, so a killed run
 resumes at its last checkpoint as if it had never stopped.
