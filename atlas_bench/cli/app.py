@@ -258,7 +258,7 @@ def compare(
     )  # fmt: skip
     output.show(compared, as_json, compare_lines)
     if page:
-        from atlas_bench.results.page.pairs import comparison_html
+        from atlas_bench.results.html.pairs import comparison_html
 
         output.write(page, comparison_html(compared))
     if not well:
@@ -330,7 +330,7 @@ def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json
     found = results.changes([old], [new], warn=output.warn)
     output.show(found, as_json, changes_lines)
     if page:
-        from atlas_bench.results.page.pairs import changes_html
+        from atlas_bench.results.html.pairs import changes_html
 
         output.write(page, changes_html(found))
 

@@ -28,7 +28,7 @@ FORMS = {  # form -> (module, function), imported where it is asked for
     "csv": ("formats.data", "table"),
     "tex": ("formats.latex", "latex"),
     "json": ("formats.data", "nested"),
-    "html": ("page", "leaderboard"),
+    "html": ("html", "leaderboard"),
 }
 NAMES = {"markdown": "md", "latex": "tex"}  # other names of forms
 SUFFIXES = {".txt": "text", ".htm": "html", **{f".{form}": form for form in FORMS if form != "text"}}
@@ -97,7 +97,7 @@ def with_answers(
         raise UserError(f"'{file}' would hold the report and the answers. Give the answers a file of their own.")
     if not isinstance(source, (str, Path, Record)):
         source = list(source)  # it is read twice: a report keeps no answers
-    from atlas_bench.results.page import answers
+    from atlas_bench.results.html import answers
 
     records = _asked_for(store.given(source, warn or _ignore), tasks, models)
     if leaderboard is None:

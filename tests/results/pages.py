@@ -36,7 +36,7 @@ def unscripted(page: str, script: str) -> str:
     """The page without its script, which is the file of that name, the only one, and all that its policy lets run."""
     (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
     (text,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    assert text == (ROOT / "atlas_bench/results/page" / script).read_text(encoding="utf-8")
+    assert text == (ROOT / "atlas_bench/results/html" / script).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     rules = dict(rule.split(" ", 1) for rule in html.unescape(policy).split("; "))
     assert rules["default-src"] == "'none'" and rules["script-src"] == f"'sha256-{digest}'"

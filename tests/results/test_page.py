@@ -13,16 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results import page, store
-from atlas_bench.results.page import build, chart
-from atlas_bench.results.page.detail import GROUPS
-from atlas_bench.results.page.heat import STEPS, step
+from atlas_bench.results import html as page
+from atlas_bench.results import store
+from atlas_bench.results.html import build, chart
+from atlas_bench.results.html.detail import GROUPS
+from atlas_bench.results.html.heat import STEPS, step
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.reference import CAVEAT
 from atlas_bench.units import format_length
 from tests.results.pages import ATTACK, NASTY, ROOT, board_of, embedded, hostile, unscripted
 
-CSS = (ROOT / "atlas_bench/results/page/style.css").read_text(encoding="utf-8")
+CSS = (ROOT / "atlas_bench/results/html/style.css").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +330,7 @@ def test_each_panel_has_its_first_figure_before_any_has_a_second(make, monkeypat
 
 
 def test_the_page_waits_for_neither_torch_nor_matplotlib():
-    code = "import sys, atlas_bench.results.page; print({'torch', 'matplotlib', 'scipy'} & set(sys.modules))"
+    code = "import sys, atlas_bench.results.html; print({'torch', 'matplotlib', 'scipy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -6,7 +6,7 @@ html = leaderboard(board, published=True, command="atlas-bench report results -o
 Path("page.html").write_text(html, encoding="utf-8")
 """
 
-from atlas_bench.results.page.build import leaderboard
-from atlas_bench.results.page.template import clean, foreign, render
+from atlas_bench.results.html.build import leaderboard
+from atlas_bench.results.html.template import clean, foreign, render
 
 __all__ = ["clean", "foreign", "leaderboard", "render"]

@@ -13,7 +13,7 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from atlas_bench.results.page.chart import LABELS, Axis, Series, chart
+from atlas_bench.results.html.chart import LABELS, Axis, Series, chart
 from atlas_bench.results.panels import Panel, Row
 from atlas_bench.results.record import clip
 from atlas_bench.results.summary import Summary

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atlas_bench.results import labels
-from atlas_bench.results.page.template import foreign
+from atlas_bench.results.html.template import foreign
 from atlas_bench.results.panels import Cell, Panel, shade
 from atlas_bench.results.reference import Published
 from atlas_bench.units import format_length

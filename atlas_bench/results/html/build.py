@@ -20,11 +20,11 @@ from markupsafe import Markup
 
 from atlas_bench.results import breakdowns, labels
 from atlas_bench.results import reference as others
+from atlas_bench.results.html import heat
+from atlas_bench.results.html.detail import cell_parts, facts, percent, shared
+from atlas_bench.results.html.figures import Figure, of_panel
+from atlas_bench.results.html.template import render
 from atlas_bench.results.leaderboard import Column, Leaderboard, headed, shown
-from atlas_bench.results.page import heat
-from atlas_bench.results.page.detail import cell_parts, facts, percent, shared
-from atlas_bench.results.page.figures import Figure, of_panel
-from atlas_bench.results.page.template import render
 from atlas_bench.results.panels import Cell, Panel, Row
 from atlas_bench.results.record import cell_key
 from atlas_bench.units import format_length
@@ -99,7 +99,7 @@ def leaderboard(
 
     published  whether others' numbers stand beside the measured ones, where a switch hides them
     command    what made it, for the foot of the page
-    answers    cell_key -> address on the page of all answers, where there is one: page/answers.py
+    answers    cell_key -> address on the page of all answers, where there is one: html/answers.py
     """
     drawn = _figures(board.panels)
     sections = [

@@ -16,7 +16,7 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from atlas_bench.results.page.template import clean, render
+from atlas_bench.results.html.template import clean, render
 from atlas_bench.results.stats import wilson
 
 LABELS = 32  # series at most in one figure
