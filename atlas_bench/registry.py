@@ -25,6 +25,11 @@ TASKS = {
     "track": "atlas_bench.tasks.track:TRACK",
     "retention": "atlas_bench.tasks.retention:RETENTION",
     "robust": "atlas_bench.tasks.robust:ROBUST",
+    "ordinal": "atlas_bench.tasks.ordinal:ORDINAL",
+    "aggregate": "atlas_bench.tasks.lines.aggregate:AGGREGATE",
+    "graph": "atlas_bench.tasks.lines.graph:GRAPH",
+    "icl": "atlas_bench.tasks.lines.icl:ICL",
+    "nolink": "atlas_bench.tasks.nolink:NOLINK",
     "loss": "atlas_bench.tasks.loss:LOSS",
 }
 
@@ -34,6 +39,16 @@ MEMORIES = {
     "linear-attention": "atlas_bench.models.memory.linear_attention:LinearAttention",
     "deltanet": "atlas_bench.models.memory.deltanet:DeltaNet",
     "gated-deltanet": "atlas_bench.models.memory.gated_deltanet:GatedDeltaNet",
+    "mamba2": "atlas_bench.models.memory.mamba2:Mamba2",
+    "gla": "atlas_bench.models.memory.gla:GLA",
+    "deltaproduct": "atlas_bench.models.memory.deltaproduct:DeltaProduct",
+    "kda": "atlas_bench.models.memory.kda:KDA",
+    "gated-deltanet-2": "atlas_bench.models.memory.gated_deltanet_2:GatedDeltaNet2",
+    "rwkv7": "atlas_bench.models.memory.rwkv7:RWKV7",
+    "comba": "atlas_bench.models.memory.comba:Comba",
+    "mesanet": "atlas_bench.models.memory.mesanet:MesaNet",
+    "yaad": "atlas_bench.models.memory.yaad:Yaad",
+    "moneta": "atlas_bench.models.memory.moneta:Moneta",
     "ttt-linear": "atlas_bench.models.memory.ttt:TTTLinear",
     "ttt-mlp": "atlas_bench.models.memory.ttt:TTTMLP",
     "dla": "atlas_bench.models.memory.dla:DLA",
@@ -201,18 +216,23 @@ def typed_memory(spec: str, *, feed: bool = True) -> tuple[str, dict[str, Any]]:
 
 
 def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Every option of a memory, those given over the class's defaults.
+    """Every option of a memory, those given over the class's defaults, and those given of the block around it.
 
-    A model's card says them all, so that a later default changes no model. Raises UserError for an option
-    that the memory does not have, and for a value of another type than its default.
+    A model's card says them all, so that a later default changes no model; a default may depend on whether the rule is
+    `printed` (memory/inner_optimizer.py). Raises UserError for an option that the memory does not have, and for a value
+    of another type than its default.
     """
     variant = memory(name)
-    known = {} if variant is None else _keywords(variant)
+    own = {} if variant is None else _keywords(variant)
+    printed = bool((given or {}).get("printed"))
+    own |= {option: values[printed] for option, values in getattr(variant, "forms", {}).items() if option in own}
+    around = {} if variant is None else _load("atlas_bench.models.memory.surroundings:OPTIONS")
+    known = {**around, **own}
     for option, value in (given or {}).items():
         if option not in known:
-            listed = ", ".join(f"{key}={default!r}" for key, default in known.items()) or "none"
             raise UserError(
-                f"memory '{name}' has no option '{option}'.{did_you_mean(option, known)} Its options: {listed}."
+                f"memory '{name}' has no option '{option}'.{did_you_mean(option, known)} Its options: {_listed(own)}. "
+                f"Of the block around it: {_listed(around)}."
             )
         if isinstance(value, int) and abs(value) > MOST:
             raise UserError(f"memory '{name}': {option} is {clip(str(value), 40)}. Give {MOST} or less.")
@@ -223,7 +243,11 @@ def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[st
                 f"memory '{name}': {option} is {value!r}, which is no {type(default).__name__}. "
                 f"Its default is {default!r}."
             )
-    return {**known, **(given or {})}
+    return {**own, **(given or {})}
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={default!r}" for name, default in options.items()) or "none"
 
 
 def control(name: str) -> Any:

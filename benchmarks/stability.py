@@ -3,10 +3,11 @@
     python -m benchmarks.stability [--tokens 1M] [--memory atlas:most_momentum=1 ..] [--write 3] [--width 16]
 
 Each memory, at its defaults where no option is written, with random fast weights, inputs N(0, 1) in float32, gates from
-weights of standard deviation 1. --write is the write gate's bias: 3 holds it open on most tokens, which training never
-does. Forget gates are shut: nothing but the rule itself then bounds the memory (and an MLP that has forgotten
-everything, all its weights 0, has no gradient left and would be finite for the wrong reason). --momentum holds the
-momentum gate at one value. Printed is the largest absolute value of the memory after 1 %, 10 % and all of the tokens.
+weights of standard deviation 1 (a third of it in rules as printed, which write every token). --write is the write
+gate's bias: 3 holds it open on most tokens, which training never does. Forget gates are shut: nothing but the rule
+itself then bounds the memory (and an MLP that has forgotten everything, all its weights 0, has no gradient left and
+would be finite for the wrong reason). --momentum holds the momentum gate at one value. Shown is the largest absolute
+value of the memory after 1 %, 10 % and all of the tokens.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from atlas_bench import registry
 from atlas_bench.comparison import verify
+from atlas_bench.models.alterations import hold
 from atlas_bench.units import parse_length
 
 
@@ -40,10 +42,9 @@ def main() -> int:
         memory = verify.builder(registry.memory(name), given)(
             write_bias=options.write, gate_std=1.0, dtype=torch.float32, width=options.width, head=options.width // 2
         )
-        held = {"forget": -4.0} | ({} if options.momentum is None else {"momentum": 6 * options.momentum - 3})
+        held = {"forget": 0.0} | ({} if options.momentum is None else {"momentum": options.momentum})
         for gate in held.keys() & memory.gate.keys():
-            memory.gate[gate].weight.zero_()
-            memory.gate[gate].bias.fill_(held[gate])
+            hold(memory, gate, held[gate])
         own = memory.init_state(1)
         began, state, block, rate = time.perf_counter(), None, max(1, options.tokens // 1000), 0.0
         largest = []

@@ -289,7 +289,7 @@ def test_verify_ends_with_code_1_and_names_the_contract(file):
         ("atlas:degree", "'degree' is not option=value"),
         ("atlas:degree=two", "degree is 'two', which is no int"),
         ("atlas:degree=true", "degree is True, which is no int"),
-        ("gated-deltanet:omega=1", "Its options: none"),
+        ("gated-deltanet:omega=1", "Its options: negative_eigenvalues=False, printed=False"),
     ],
 )
 def test_a_wrong_spec_is_one_message(spec, said, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from atlas_bench.kernels.anchored import naive
 from atlas_bench.models.memory.base import EVENT_BLOCK, Memory, State
+from atlas_bench.models.memory.surroundings import build as build_memory
 
 WIDTH, HEADS, HEAD = 32, 2, 16
 ROWS, LENGTH = 3, 300
@@ -30,7 +31,8 @@ def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> 
     """A function that makes equal memories of the variant, none of whose weights is zero.
 
     write_bias  of the write gate: -3 opens it on half of random tokens, by a tenth on average; 5 wholly on all
-    gate_std    of the weights of all other gates
+    gate_std    of the weights of all other gates; a third of it where every token is written: nothing bounds such a
+                rule's steps, and its gates stay near where they begin
     """
 
     def build(
@@ -39,14 +41,17 @@ def builder(variant: type[Memory], options: Mapping[str, Any] | None = None) -> 
     ) -> Memory:  # fmt: skip
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
-            memory = variant(width, HEADS, head, **(options or {})).to(dtype)
+            memory = build_memory(variant, width, HEADS, head, options or {}).to(dtype)
             for name, parameter in memory.named_parameters():
                 if parameter.dim() > 1 and not name.startswith("gate.") and not parameter.any():
                     parameter.normal_(std=0.2)  # outputs and fast weights begin at zero
-            for name, linear in memory.gate.items():
-                linear.weight.normal_(std=0.3 if name == "write" else gate_std)
+            for linear in memory.gate.values():
+                linear.weight.normal_(std=gate_std if memory.closes else gate_std / 3)
             if "write" in memory.gate:
-                memory.gate["write"].bias.fill_(write_bias)
+                write = memory.gate["write"]
+                # of one length for every head: how many tokens it opens on is then no matter of chance
+                write.weight.copy_(0.3 * width**0.5 * F.normalize(write.weight, dim=-1))
+                write.bias.fill_(write_bias)
         return memory
 
     build.variant = variant
@@ -79,14 +84,14 @@ def token_by_token(memory: Memory, x: Tensor) -> tuple[Tensor, State]:
     """
     window, size = memory.omega_window, memory.chunk_size
     gates = memory._gates(x)
-    k, v = memory._pairs(F.pad(x, (0, 0, window - 1, 0)))
-    q, state = memory._address(memory.query(x)), memory.init_state(x.shape[0])
+    k, v = memory._pairs(F.pad(x, (0, 0, memory.sees, 0)))
+    q, state = memory._queries(F.pad(x, (0, 0, memory.convolved, 0))), memory.init_state(x.shape[0])
     if size > 1:
         y, _ = naive.anchored(memory.rule, q, k, v, memory.terms(gates), state)
         whole = x.shape[1] // size * size  # the state is that of the last anchor
         terms = memory.terms({name: gate[:, :whole] for name, gate in gates.items()})
         _, state = naive.anchored(memory.rule, q[:, :whole], k, v, terms, state)
-        return memory.out(y.flatten(2)), state
+        return memory._output(y, x), state
     outputs = []
     for t in range(x.shape[1]):
         here = slice(t, t + window)
@@ -96,7 +101,7 @@ def token_by_token(memory: Memory, x: Tensor) -> tuple[Tensor, State]:
             at |= {name: at[name] * write for name, write in written.items()}
         state = memory.write(state, k[:, here].transpose(1, 2), v[:, here].transpose(1, 2), at)
         outputs.append(memory.read(state, q[:, t : t + 1].transpose(1, 2)).transpose(1, 2))
-    return memory.out(torch.cat(outputs, 1).flatten(2)), state
+    return memory._output(torch.cat(outputs, 1), x), state
 
 
 def stream(memory: Memory, x: Tensor, splits: Sequence[int], **options: Any) -> tuple[Tensor, State]:

@@ -106,10 +106,10 @@ def _gates_cases(g: torch.Generator) -> Iterator[Case]:
 
 
 def _recurrence_cases(g: torch.Generator) -> Iterator[Case]:
-    for width, blocks, rows in ((32, 1, 32), (64, 2, 65), (128, 1, 64)):
+    for width, blocks, rows, by_row in ((32, 1, 32, False), (64, 2, 65, False), (128, 1, 64, False), (32, 1, 16, True)):
         tensors = [
             _normal(g, 3, 2, rows, width), 0.1 * _normal(g, 3, 2, rows, width),
-            0.1 * _normal(g, 3, 2, rows, blocks * width), _gates(g, 3, 2, blocks, blocks),
+            0.1 * _normal(g, 3, 2, rows, blocks * width), _gates(g, 3, 2, width if by_row else blocks, blocks),
             _normal(g, 2, blocks * width, width), _normal(g, 3, 2, rows, width), _gates(g, 3, 2, rows, blocks),
             0.1 * _normal(g, 3, 2, rows, rows),
         ]  # fmt: skip
@@ -118,7 +118,7 @@ def _recurrence_cases(g: torch.Generator) -> Iterator[Case]:
             anchors, errors, last = module.recurrence(*x[:5])
             return module.outputs(x[5], x[6], x[7], anchors, errors), last
 
-        yield Case(f"{blocks} x {width}", "naive", run, tensors)
+        yield Case(f"{blocks} x {width}{', by row' * by_row}", "naive", run, tensors)
 
 
 def _omega_cases(g: torch.Generator) -> Iterator[Case]:

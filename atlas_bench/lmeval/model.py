@@ -44,7 +44,7 @@ _opened: dict[str, Model] = {}
 
 
 class Unsupported(UserError):
-    """A prompt longer than the model can read."""
+    """What is not run: a prompt longer than the model can read, a task that would run the model's code."""
 
 
 class Prompt(str):

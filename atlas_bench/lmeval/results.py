@@ -5,7 +5,7 @@
 
 A metric is a score where it is the mean of numbers in 0..1 that are better when higher, counted document by
 document; every other one (perplexities, bits per byte, ..) goes to `metrics` with lm-eval's standard error of it.
-A metric of another filter than "none" is named "metric,filter".
+A metric of another filter than "none" is named "metric,filter", one that is several numbers "metric,part".
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ def _split(
         if counts and higher_is_better.get(metric):
             right = math.fsum(shares)
             scores[key] = {"correct": int(right) if right.is_integer() else right, "n": len(shares)}
+        elif isinstance(total, Mapping):  # LIBRA's means by length
+            metrics |= {f"{key},{part}": float(value) for part, value in total.items() if _is_number(value)}
         elif _is_number(total) and total != MISSING:
             error = totals.get(f"{metric}_stderr,{kind}")
             metrics |= {key: float(total)} | ({f"{key}_stderr": float(error)} if _is_number(error) else {})

@@ -28,7 +28,7 @@ from typing import Any
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.files import locks
 from atlas_bench.lmeval import results as theirs
-from atlas_bench.lmeval.model import BLOCK, AtlasLM, Unsupported
+from atlas_bench.lmeval.model import BLOCK, NAME, AtlasLM, Unsupported
 from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.running import plan, resources, runner
@@ -96,7 +96,8 @@ def run(
             records |= {cell_key(each): _already(done(cell_key(each)), folder, progress) for each in blanks}
             continue
         try:
-            tasks = manager.load([name])["tasks"]
+            with redirect_stdout(sys.stderr):  # stdout is for records, and some tasks print what they lack
+                tasks = manager.load([name])["tasks"]
         except Exception as error:  # a data set's, the hub's, a task's own code
             records |= {cell_key(each): _kept(_failed(each, error), folder, progress) for each in blanks}
             continue
@@ -173,6 +174,12 @@ def _evaluate(task: Any, blank: Record, model: Model, folder: Path, num_fewshot:
     resources.reset_peak()
     found, status, reason = {}, "ok", ""
     try:
+        if getattr(task, "UNSAFE_CODE", False):
+            raise Unsupported(
+                f"lm-eval marks {blank.subset} as a task that may run code which the model wrote, so nothing was run."
+                f" Where that is safe: `atlas-bench lm-eval run --model {NAME} --model_args name={blank.model} --tasks"
+                f" {blank.subset} --confirm_run_unsafe_code`."
+            )
         with redirect_stdout(sys.stderr):  # stdout is for records
             results = simple_evaluate(
                 lm, tasks=[task], num_fewshot=num_fewshot, limit=blank.samples or None, use_cache=str(answered),

@@ -73,10 +73,9 @@ def alterations(decoder: Decoder) -> list[Alteration]:
 
 
 def hold(memory: Memory, gate: str, value: float) -> None:
-    """Keep a gate at one value in [0, 1] for every token and head: hard_sigmoid(6 value - 3) = value."""
-    linear = memory.gate[gate]
-    linear.weight = _constant(torch.zeros_like(linear.weight))
-    linear.bias = _constant(torch.full_like(linear.bias, 6 * value - 3))
+    """Keep a gate at one value for every token, head and channel."""
+    constant = partial(torch.full_like, fill_value=value)
+    memory.gates = {**memory.gates, gate: memory.gates[gate]._replace(form=constant)}
 
 
 # The ingredients of an update rule ------------------------------------------------------------------------
@@ -116,7 +115,8 @@ def _keep_first_degree(memory: Memory) -> None:
 GATES = {  # pattern of gates' names -> name and effect of holding them, and at what; 0 where nothing is said
     r"lag[1-9]\d*": ("window=1", "a step fits its newest token alone"),
     "momentum": ("momentum=off", "a step takes nothing from the steps before it"),
-    "forget": ("forgetting=off", "nothing fades: retention is 1"),
+    "lag0": ("newest=1", "the newest token of a window counts in full", 1.0),
+    "forget|dt": ("forgetting=off", "nothing fades: retention is 1"),
     "lr": ("lr=1", "every step has full size", 1.0),
 }
 INGREDIENTS = (

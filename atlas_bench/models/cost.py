@@ -6,6 +6,7 @@ import torch
 
 from atlas_bench import registry
 from atlas_bench.models.decoder import Config
+from atlas_bench.models.memory.surroundings import build
 from atlas_bench.models.screen import WIDTH
 
 
@@ -30,9 +31,12 @@ def feed_flops(config: Config, length: int) -> int:
     variant = registry.memory(config.memory)
     if variant is not None:
         with torch.device("meta"):
-            built = variant(d, config.n_heads, d // config.n_heads, **config.memory_options)
-        gates = 2 * d * config.n_heads * len(built.gates)
+            built = build(variant, d, config.n_heads, d // config.n_heads, config.memory_options)
+        gates = 2 * sum(linear.weight.numel() for linear in built.gate.values())
         read = 2 * project + built.read_flops()
+        if built.around is not None:
+            convolution = 2 * built.query.out_features * (built.convolved + 1) if built.convolved else 0
+            read += convolution + (project if built.around.gate is not None else 0)
     keys = 2 * project if config.full_attention else 0  # of a window, its own last tokens only
     mixers, last = {  # of every layer, and as much of it as the last layer runs
         "behind": (attention + read + gates, attention + gates if variant else keys),

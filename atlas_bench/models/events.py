@@ -28,7 +28,7 @@ class EventReader:
     def __init__(self, model: Decoder):
         config, screen = model.config, model.screen
         self.model = model
-        see = config.attention_window - 1 + model.blocks[0].memory.omega_window - 1  # tokens before one, at each layer
+        see = config.attention_window - 1 + model.blocks[0].memory.sees  # tokens before one, at each layer
         self.reaches = [(config.n_layers - layer) * see for layer in range(config.n_layers)]
         self.least = max(2 * self.reaches[0], screen.taps)  # a shorter block is read densely
         rows = screen.tap(norm(model.embedding.weight)).unflatten(-1, (screen.taps, WIDTH)).transpose(0, 1)

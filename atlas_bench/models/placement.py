@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models.attention import FullAttention, SegmentAttention, SlidingWindowAttention
+from atlas_bench.models.memory.surroundings import build
 
 if TYPE_CHECKING:
     from atlas_bench.models.decoder import Config
@@ -49,7 +50,7 @@ class Block(nn.Module):
         d, heads = config.d_model, config.n_heads
         self.attention = self.make_attention(config)
         variant = registry.memory(config.memory)
-        self.memory = variant(d, heads, d // heads, **config.memory_options) if variant else None
+        self.memory = build(variant, d, heads, d // heads, config.memory_options) if variant else None
         self.up = nn.Linear(d, config.mlp_ratio * d, bias=False)
         self.down = nn.Linear(config.mlp_ratio * d, d, bias=False)
         nn.init.zeros_(self.down.weight)
@@ -173,6 +174,12 @@ class MemoryAsContext(Gated):
             raise UserError(
                 f"segment {config.segment} is no multiple of the memory's chunk_size {chunk_size}. "
                 f"Choose a segment of whole chunks, e.g. {chunk_size * -(-config.segment // chunk_size)}."
+            )
+
+        if self.memory.convolved:  # h is read from a state alone, without the tokens before
+            raise UserError(
+                f"short_conv is {self.memory.convolved + 1}, and placement 'mac' reads its memory without the tokens "
+                "before one. Leave short_conv out, or choose another placement."
             )
 
     def make_attention(self, config):

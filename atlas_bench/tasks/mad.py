@@ -143,7 +143,7 @@ class Mad(WordTask):
             questions_per_context=kind.questions,
         )
 
-    def least(self, subset: str) -> tuple[int, str]:
+    def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
         """The shortest context that can be asked about, its question, and the answer where that counts."""
         return KINDS[subset].least, "what it states and asks takes"
 

@@ -50,7 +50,7 @@ class Mqar(WordTask):
         pairs = _pairs(subset)
         return Rules(SCORERS, chance=1 / POOL, max_answer_tokens=1, questions_per_context=pairs)
 
-    def least(self, subset: str) -> tuple[int, str]:
+    def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
         """zoology's rule for one-word keys, 4 P <= length."""
         pairs = _pairs(subset)
         return 2 * pairs * (words_of_a_key(pairs) + 1), f"{pairs} pairs and as much again take"

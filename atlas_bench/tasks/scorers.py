@@ -60,6 +60,12 @@ def word(answer: str, sample: Sample) -> bool:
     return _words(said, labels) - (_words(question, labels) - wanted) == wanted
 
 
+def only(answer: str, sample: Sample) -> bool:
+    """True where the first sentence names the target as a whole word, and no other label, the question's included."""
+    _, target, labels = _lowered(sample)
+    return _words(_WORD_END.split(answer.lower().strip(), maxsplit=1)[0], labels) == {target}
+
+
 SCORERS: Mapping[str, Scorer] = {"babilong/official": Scorer(official), "babilong/word": Scorer(word)}
 
 

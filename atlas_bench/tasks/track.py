@@ -80,7 +80,7 @@ class Track(WordTask):
         chance = 1 / SUBSETS[subset].answers
         return Rules(SCORERS, chance=chance, max_answer_tokens=1, questions_per_context=ASKED)
 
-    def least(self, subset: str) -> tuple[int, str]:
+    def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
         """Where each of the places asked is another."""
         return LEAST, f"{ASKED} places to ask in take"
 

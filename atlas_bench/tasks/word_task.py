@@ -17,7 +17,7 @@ class WordTask:
     def __init__(self) -> None:
         self._vocabularies: dict[str, Vocabulary] = {}
 
-    def least(self, subset: str) -> tuple[int, str]:
+    def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
         """Tokens of the shortest sample, and what takes them."""
         raise NotImplementedError
 
@@ -36,7 +36,7 @@ class WordTask:
                     f" Leave --{name} out."
                 )
         self.words(tokenizer)
-        least, why = self.least(subset)
+        least, why = self.least(subset, tokenizer)
         if length < least:
             raise UserError(
                 f"length {length} is too short for {self.name}:{subset}: {why} {least} tokens. Use --len {least} or"

@@ -128,7 +128,7 @@ class Zoology(WordTask):
         asked = 20 if CONFIGURATIONS[subset].pairs >= 20 else 4
         return Rules(SCORERS, chance=1 / POOL, max_answer_tokens=1, questions_per_context=asked)
 
-    def least(self, subset: str) -> tuple[int, str]:
+    def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
         """The published length."""
         return CONFIGURATIONS[subset].length, "zoology's own length is"
 

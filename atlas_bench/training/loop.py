@@ -205,7 +205,8 @@ def step(
         costly = torch.from_numpy(~np.stack(free))
         gates, screen = model.written(), model.screen.gates if screened else torch.zeros(1, 1)
         written, opened = written + float(gates.detach().sum()), opened + float(screen.detach().sum())
-        paid = paid + (recipe.write_cost * gates * costly).sum() / len(rows)
+        if gates.requires_grad:  # a rule that writes every token has nothing to save
+            paid = paid + (recipe.write_cost * gates * costly).sum() / len(rows)
         if costs_grow(progress, recipe):
             paid = paid + (recipe.screen_cost * screen * costly).sum() / len(rows)
         read += tokens.numel()
@@ -299,11 +300,11 @@ def tag_all(model: Decoder, hidden: Tensor, rows: Sequence[Tags | None]) -> tupl
 
 
 def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks; AdamW for embeddings, gates, vectors and fast-weight beginnings."""
+    """Muon for the linear maps of the blocks; AdamW for embeddings, gates, vectors and fast-weight beginnings."""
+    linear = {id(module.weight) for module in model.blocks.modules() if isinstance(module, torch.nn.Linear)}
     matrices, others = [], []
     for name, parameter in model.named_parameters():
-        plain = not any(part in name for part in (".gate.", "bias", "persistent"))
-        matrix = parameter.dim() == 2 and name.startswith("blocks") and plain
+        matrix = id(parameter) in linear and ".memory.gate." not in name
         (matrices if matrix else others).append(parameter)
     return [
         Muon(matrices, lr=recipe.muon_lr),

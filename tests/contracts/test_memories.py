@@ -5,6 +5,7 @@ import torch
 
 from atlas_bench import registry
 from atlas_bench.comparison import verify
+from atlas_bench.models.memory.matrix import MatrixMemory
 
 MEMORIES = [name for name in registry.MEMORIES if name != "none"]
 OPTIONS = [  # that change what a step or a state is
@@ -12,11 +13,32 @@ OPTIONS = [  # that change what a step or a state is
     "atlas:most_momentum=0,forgetting=false",
     "omeganet:features=monomials,window_counts=written",
     "titans:most_momentum=1",
+    "deltanet:negative_eigenvalues=true",
+    "gated-deltanet:negative_eigenvalues=true",
+    "deltaproduct:steps=3,negative_eigenvalues=false,forgetting=false",
+    "mesanet:iterations=16",
+    "kda:short_conv=4,output_norm=true,output_gate=sigmoid",
+    "omeganet:short_conv=3,omega_window=3,output_gate=silu",
+    "deltaproduct:short_conv=2",
+    "comba:short_conv=2",
+    "titans:output_norm=true,chunk_size=8",
+    "moneta:p=2,q=2",
+]
+SLOW = ("atlas++", "surprise-omeganet")  # as printed; `atlas` goes the same ways
+PRINTED = [  # every token is written: none is closed, and none is skipped
+    pytest.param(f"{name}:printed=true", marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in MEMORIES
+    if "printed" in registry.memory_options(name)
 ]
 
 
 @pytest.fixture(params=[*MEMORIES, *OPTIONS])
 def name(request):
+    return request.param
+
+
+@pytest.fixture(params=[*MEMORIES, *OPTIONS, *PRINTED])
+def any_name(request):
     return request.param
 
 
@@ -26,9 +48,19 @@ def builder(name):
 
 
 @pytest.mark.parametrize("contract", verify.CONTRACTS)
-def test_the_contract_holds(name, contract):
-    said = verify.CONTRACTS[contract](builder(name))
+def test_the_contract_holds(any_name, contract):
+    said = verify.CONTRACTS[contract](builder(any_name))
     assert not verify.is_broken(said), said
+
+
+@pytest.mark.parametrize("name", PRINTED)
+@torch.no_grad()
+def test_reading_a_rule_as_printed_equals_the_rule_token_by_token(name):
+    memory, x = builder(name)(), verify.tokens()
+    y, final = memory(x)
+    expected, state = verify.token_by_token(memory, x)
+    assert (y - expected).abs().max() < 1e-8
+    assert all((state[n] - final[n]).abs().max() < 1e-8 for n in state)
 
 
 @pytest.mark.parametrize("density", ["dense", "sparse"])
@@ -50,10 +82,11 @@ def test_a_sparse_stream_has_closed_blocks_and_blocks_of_few_open_tokens(name):
     assert counts[1:3] == [0, 0] and all(0 < counts[i] < 16 for i in (0, 3, 4))
 
 
-def test_gradients_are_right(name):
+def test_gradients_are_right(any_name):
     """Against finite differences, through the event loop and (70 tokens, many open) the closed form."""
-    memory = builder(name)(write_bias=0.0, width=6, head=4)
-    x = verify.tokens(1, 70 if name.startswith(("gated-deltanet", "omeganet")) else 9, 6, seed=2).requires_grad_()
+    memory = builder(any_name)(write_bias=0.0, width=6, head=4)
+    dense = isinstance(memory, MatrixMemory) or any_name.startswith(("gated-deltanet", "omeganet"))
+    x = verify.tokens(1, 70 if dense else 9, 6, seed=2).requires_grad_()
     assert torch.autograd.gradcheck(lambda z: memory(z)[0], (x,), eps=1e-6, atol=1e-4, rtol=1e-3, fast_mode=True)
 
 

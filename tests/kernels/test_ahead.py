@@ -15,7 +15,7 @@ from atlas_bench.kernels.ahead import SHARED_LIMIT, SPILL_LIMIT, Report, Variant
 CHOSEN = {
     "newton_schulz": ["64x64_bf16_sized", "128x128_fp32_fp16"],
     "gates": ["C64_W4_momentum", "gates_backward_C64_W1_bf16"],
-    "recurrence": ["64x64_J2_bf16_R128", "128x128_J1_bf16_R64"],
+    "recurrence": ["64x64_J2_bf16_R128", "128x128_J1_bf16_R64", "64x64_J1_bf16_by_row"],
     "omega": ["C32_K64_bf16", "C64_K128_bf16"],
     "anchored": ["64x256_chunk16_window1_bf16"],
 }

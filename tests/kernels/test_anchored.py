@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from atlas_bench.kernels.anchored import chunk, naive
-from atlas_bench.kernels.anchored.maps import MAPS
+from atlas_bench.kernels.anchored.maps import GELU_MAPS, MAPS, Matrix, Normed, PlainGeluMLP
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
 from atlas_bench.kernels.newton_schulz.naive import newton_schulz
 from tests.marks import sweep
@@ -79,6 +79,28 @@ def test_muon(kind, window, every):
 @pytest.mark.parametrize("momentum", [True, False])
 def test_gradient_descent(kind, window, bias, bounded, momentum):
     check(Rule(MAPS[kind], bias=bias, chunk_size=8, bounded=bounded), 19, window, momentum=momentum)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "gated"])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_gelu(kind, bounded):
+    check(Rule(GELU_MAPS[kind], chunk_size=8, bounded=bounded), 19, 2)
+
+
+@pytest.mark.parametrize("inner", [Matrix, PlainGeluMLP])
+@pytest.mark.parametrize("momentum", [True, False])
+def test_a_map_behind_a_layer_norm(inner, momentum):
+    """The norm's own gradients too: its gain and bias are learnt."""
+    norm = torch.nn.LayerNorm(V, dtype=torch.float64)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    rule = Rule(Normed(inner, norm), chunk_size=8, bounded=False)
+    check(rule, 19, 2, momentum=momentum)
+    *arguments, state = case(rule, 19, 2, momentum=momentum)
+    gradients = []
+    for op in (naive.anchored, chunk.anchored):
+        y, _ = op(rule, *arguments, {name: x.requires_grad_() for name, x in state.items()})
+        gradients.append(torch.autograd.grad(y.square().sum(), list(norm.parameters())))
+    assert all(gap(b, a) < 1e-10 for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 13, 64])

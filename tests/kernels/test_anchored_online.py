@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from atlas_bench.kernels.anchored import naive, online
-from atlas_bench.kernels.anchored.maps import MAPS
+from atlas_bench.kernels.anchored.maps import GELU_MAPS, MAPS
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
 from atlas_bench.kernels.newton_schulz.step import Step
 
@@ -89,6 +89,13 @@ def check(rule, window, *, active=None, momentum=True, dtype=torch.float64, tole
 def test_values_and_gradients(kind, window, bias, momentum, bounded, muon):
     rule = Rule(MAPS[kind], bias=bias, orthogonalise=MUON[muon], bounded=bounded)
     check(rule, window, momentum=momentum)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "gated"])
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("muon", ["none", "plain"])
+def test_gelu(kind, bounded, muon):
+    check(Rule(GELU_MAPS[kind], orthogonalise=MUON[muon], bounded=bounded), 2)
 
 
 @pytest.mark.parametrize("active", [[3, 3, 2, 1, 1], [2, 2, 2, 1, 0], [1, 0, 0, 0, 0], [0] * E])

@@ -6,8 +6,14 @@ import torch
 from atlas_bench.kernels.recurrence import chunk, naive
 
 
-def case(chunks, *, blocks=1, onto=None, into=None, added=False, rows=5, width=4, value=3, x=2, dtype=torch.float64):
-    """Arguments of `recurrence`: own, onto, into, mix, state, add; onto and into see that many blocks of Z."""
+def case(
+    chunks, *, blocks=1, onto=None, into=None, added=False, rows=5, width=4, value=3, x=2, by_row=False,
+    dtype=torch.float64,
+):  # fmt: skip
+    """Arguments of `recurrence`: own, onto, into, mix, state, add; onto and into see that many blocks of Z.
+
+    by_row  a number of mix for each row of the state
+    """
     torch.manual_seed(0)
 
     def normal(*shape, scale=1.0):
@@ -20,6 +26,8 @@ def case(chunks, *, blocks=1, onto=None, into=None, added=False, rows=5, width=4
         "mix": torch.eye(blocks, dtype=dtype) * 0.9 + normal(chunks, x, blocks, blocks, scale=0.1),
         "state": normal(x, blocks * width, value),
     }
+    if by_row:
+        args["mix"] = torch.rand(chunks, x, width, 1).to(dtype)
     args["mix"][:, 0] *= torch.arange(chunks)[:, None, None] % 3 != 1  # some memories forget everything
     if added:
         args["add"] = normal(chunks, x, blocks * width, value)
@@ -62,6 +70,13 @@ SEEN = [(1, 1, 1), (2, 1, 2), (2, 2, 1), (2, 2, 2)]  # blocks J, of which onto a
 @pytest.mark.parametrize(("blocks", "onto", "into"), SEEN)
 def test_chunk_equals_plain_loop(blocks, onto, into, chunks, added):
     args = case(chunks, blocks=blocks, onto=onto, into=into, added=added)
+    agree(results(naive, args, reader(args)), results(chunk, args, reader(args)), 1e-12)
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("chunks", [1, 5])
+def test_a_decay_per_row_equals_the_plain_loop(chunks, added):
+    args = case(chunks, by_row=True, added=added)
     agree(results(naive, args, reader(args)), results(chunk, args, reader(args)), 1e-12)
 
 

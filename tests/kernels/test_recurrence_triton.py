@@ -47,6 +47,16 @@ def test_triton_equals_plain_loop(blocks, onto, into, chunks, added, dtype):
     agree(truth(args, read), results(triton, args, read), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("rows", "width"), [(19, 16), (35, 20)])
+def test_a_decay_per_row_equals_the_plain_loop(rows, width, dtype):
+    args = case(3, by_row=True, added=True, rows=rows, width=width, dtype=torch.float32)
+    read = reader(args)
+    if dtype == torch.float16:
+        args, read = halves(args, read)
+    agree(truth(args, read), results(triton, args, read), TOLERANCE[dtype])
+
+
 @pytest.mark.parametrize(("rows", "width", "value"), [(1, 20, 33), (35, 33, 1), (129, 16, 16)])
 def test_sizes_that_fill_no_tile(rows, width, value):
     for dtype in TOLERANCE:
@@ -126,3 +136,6 @@ def test_shapes_and_types_that_do_not_fit_are_refused():
         triton.recurrence(**{**args, "onto": args["onto"].half()})
     with pytest.raises(ValueError, match="fit no state"):
         triton.recurrence(**{**args, "into": args["into"][..., :20]})
+    args = case(1, width=16, by_row=True, dtype=torch.float32)
+    with pytest.raises(ValueError, match="fit no state"):
+        triton.recurrence(**{**args, "mix": args["mix"][:, :, :3]})

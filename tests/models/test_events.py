@@ -55,6 +55,7 @@ def gap(one, other):
     ("memory", "options"),
     [
         ("gated-deltanet", {}),
+        ("kda", {"short_conv": 4, "output_gate": "silu"}),
         ("omeganet", {"omega_window": 3}),
         ("titans", {}),
         ("atlas", {}),

@@ -4,6 +4,10 @@
     mlp      M(x) = x_1 + silu(x W2) W1                      ATLAS eq. (42); x_1: the first V numbers of x
     gated    M(x) = x_1 + (silu(x W2) * (x W3)) W1           ATLAS eq. (43), Atlas++
 
+and, where a rule is wanted as its paper prints it, the two MLPs with gelu in the place of silu (ATLAS App. E), and
+
+    Normed   M(x) = x_1 + LN(x W)  or  x_1 + LN(gelu(x W2) W1)   TTT (arXiv 2407.04620) sec. 2.7
+
 A layer's weights are [I, O] and a token passes as z @ W. The gradient of one token's loss with respect to
 a layer is then (the layer's input)^T (the error at its output): two vectors stand for it, and no matrix
 per token is ever formed.
@@ -11,11 +15,13 @@ per token is ever formed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Linear = Callable[[str, Tensor], Tensor]  # (layer, its input [.., I]) -> its output [.., O]
 Error = Callable[[Tensor, Callable[[], Tensor]], Tensor]  # (M(x), a function for size(x)) -> dl/dM(x), scaled
@@ -53,30 +59,41 @@ class MLP:
     """M(x) = x_1 + silu(x W2) W1."""
 
     layers = ("W1", "W2")
+    activation = staticmethod(F.silu)
+    residual = True  # whether x_1 is part of it
 
     @staticmethod
     def shapes(features: int, width: int, hidden: int) -> dict[str, tuple[int, int]]:
         return {"W1": (hidden, width), "W2": (features, hidden)}
 
-    @staticmethod
-    def read(x: Tensor, linear: Linear) -> Tensor:
-        y = linear("W1", F.silu(linear("W2", x)))
-        return x[..., : y.shape[-1]] + y
+    @classmethod
+    def read(cls, x: Tensor, linear: Linear) -> Tensor:
+        return cls._output(x, linear("W1", cls.activation(linear("W2", x))))
 
-    @staticmethod
-    def products(x: Tensor, weights: Weights, error: Error) -> Products:
-        h, slope = _silu(x @ weights["W2"])
-        y = h @ weights["W1"]
-        e = error(x[..., : y.shape[-1]] + y, lambda: _size(x, h, slope.square(), weights))
+    @classmethod
+    def products(cls, x: Tensor, weights: Weights, error: Error) -> Products:
+        h, slope = cls._activated(x @ weights["W2"])
+        e = error(cls._output(x, h @ weights["W1"]), lambda: _size(x, h, slope.square(), weights))
         return {"W1": (h, e), "W2": (x, (e @ weights["W1"].mT) * slope)}
 
-    @staticmethod
-    def size(x: Tensor, weights: Weights) -> Tensor:
-        h, slope = _silu(x @ weights["W2"])
+    @classmethod
+    def size(cls, x: Tensor, weights: Weights) -> Tensor:
+        h, slope = cls._activated(x @ weights["W2"])
         return _size(x, h, slope.square(), weights)
 
+    @classmethod
+    def _output(cls, x: Tensor, y: Tensor) -> Tensor:
+        return x[..., : y.shape[-1]] + y if cls.residual else y
 
-class GatedMLP:
+    @staticmethod
+    def _activated(z: Tensor) -> tuple[Tensor, Tensor]:
+        """The activation of z and its derivative."""
+        gate = torch.sigmoid(z)
+        h = z * gate
+        return h, gate + h * (1 - gate)
+
+
+class GatedMLP(MLP):
     """M(x) = x_1 + (silu(x W2) * (x W3)) W1."""
 
     layers = ("W1", "W2", "W3")
@@ -85,37 +102,86 @@ class GatedMLP:
     def shapes(features: int, width: int, hidden: int) -> dict[str, tuple[int, int]]:
         return {"W1": (hidden, width), "W2": (features, hidden), "W3": (features, hidden)}
 
-    @staticmethod
-    def read(x: Tensor, linear: Linear) -> Tensor:
-        y = linear("W1", F.silu(linear("W2", x)) * linear("W3", x))
-        return x[..., : y.shape[-1]] + y
+    @classmethod
+    def read(cls, x: Tensor, linear: Linear) -> Tensor:
+        return cls._output(x, linear("W1", cls.activation(linear("W2", x)) * linear("W3", x)))
 
-    @staticmethod
-    def products(x: Tensor, weights: Weights, error: Error) -> Products:
-        s, slope = _silu(x @ weights["W2"])
+    @classmethod
+    def products(cls, x: Tensor, weights: Weights, error: Error) -> Products:
+        s, slope = cls._activated(x @ weights["W2"])
         u = x @ weights["W3"]
         h, slope = s * u, u * slope
-        y = h @ weights["W1"]
-        e = error(x[..., : y.shape[-1]] + y, lambda: _size(x, h, slope.square() + s.square(), weights))
+        e = error(cls._output(x, h @ weights["W1"]), lambda: _size(x, h, slope.square() + s.square(), weights))
         back = e @ weights["W1"].mT
         return {"W1": (h, e), "W2": (x, back * slope), "W3": (x, back * s)}
 
-    @staticmethod
-    def size(x: Tensor, weights: Weights) -> Tensor:
-        s, slope = _silu(x @ weights["W2"])
+    @classmethod
+    def size(cls, x: Tensor, weights: Weights) -> Tensor:
+        s, slope = cls._activated(x @ weights["W2"])
         u = x @ weights["W3"]
         return _size(x, s * u, (u * slope).square() + s.square(), weights)
 
 
+class Gelu:
+    """gelu(z) = z Phi(z), Phi the normal distribution function, where an MLP has silu."""
+
+    activation = staticmethod(F.gelu)
+
+    @staticmethod
+    def _activated(z: Tensor) -> tuple[Tensor, Tensor]:
+        below = torch.special.ndtr(z)
+        return z * below, below + z * density(z)
+
+
+class GeluMLP(Gelu, MLP):
+    """M(x) = x_1 + gelu(x W2) W1."""
+
+
+class GeluGatedMLP(Gelu, GatedMLP):
+    """M(x) = x_1 + (gelu(x W2) * (x W3)) W1."""
+
+
+class PlainGeluMLP(GeluMLP):
+    """gelu(x W2) W1, what TTT-MLP normalises."""
+
+    residual = False
+
+
+class Normed:
+    """M(x) = x_1 + LN(f(x)), with the layer norm's gain and bias; f is Matrix or PlainGeluMLP. It has no size().
+
+    norm  a layer norm over the width of values, the same for all heads
+    """
+
+    def __init__(self, inner: Any, norm: nn.LayerNorm):
+        self.inner, self.norm = inner, norm
+        self.layers, self.shapes = inner.layers, inner.shapes
+
+    def read(self, x: Tensor, linear: Linear) -> Tensor:
+        y = self.norm(self.inner.read(x, linear))
+        return x[..., : y.shape[-1]] + y
+
+    def products(self, x: Tensor, weights: Weights, error: Error) -> Products:
+        def before_norm(z: Tensor, size: Callable[[], Tensor]) -> Tensor:
+            """dl/df(x): dl/dM(x) back through the norm."""
+            centred = z - z.mean(-1, keepdim=True)
+            deviation = (centred.square().mean(-1, keepdim=True) + self.norm.eps).sqrt()
+            n = centred / deviation
+            y = x[..., : z.shape[-1]] + n * self.norm.weight + self.norm.bias
+            e = error(y, size) * self.norm.weight
+            return (e - e.mean(-1, keepdim=True) - n * (e * n).mean(-1, keepdim=True)) / deviation
+
+        return self.inner.products(x, weights, before_norm)
+
+
 FLOOR = 1e-3  # of a squared Jacobian norm: a memory of zeros would divide by it
 MAPS = {"matrix": Matrix, "mlp": MLP, "gated": GatedMLP}
+GELU_MAPS = {"matrix": Matrix, "mlp": GeluMLP, "gated": GeluGatedMLP}
 
 
-def _silu(z: Tensor) -> tuple[Tensor, Tensor]:
-    """silu(z) and its derivative."""
-    gate = torch.sigmoid(z)
-    h = z * gate
-    return h, gate + h * (1 - gate)
+def density(z: Tensor) -> Tensor:
+    """The normal density at z."""
+    return torch.exp(z.square() / -2) / math.sqrt(2 * math.pi)
 
 
 def _size(x: Tensor, h: Tensor, inner: Tensor, weights: Weights) -> Tensor:

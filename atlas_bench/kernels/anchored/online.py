@@ -17,13 +17,14 @@ the first active_e rows, those with more steps coming first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from atlas_bench.kernels.anchored.maps import FLOOR, GatedMLP, Matrix
+from atlas_bench.kernels.anchored.maps import FLOOR, MLP, GatedMLP, GeluGatedMLP, GeluMLP, Matrix, density
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
 
 State = dict[str, Tensor]
@@ -235,13 +236,13 @@ def _look_matrix(
 def _look_deep(
     rule: Rule, k: Tensor, v: Tensor, window: Tensor, weights: Sequence[Tensor]
 ) -> tuple[Products, Pullback]:
-    """A hidden layer h = act(k W2, ..) with its slopes s_i = dh/da_i, and above it
+    """A hidden layer h = act(k W2, ..), one of HIDDEN, with its slopes s_i = dh/da_i, and above it
 
     r = k_1 + h W1 - v,  e = g r / size,  d_i = s_i (e W1^T)
     size = |h|^2 + |k|^2 sum_n |W1[n]|^2 sum_i s_i[n]^2 + floor
     """
     W1, *inner = weights
-    h, slopes, pull_act = (_gated if rule.map is GatedMLP else _silu)([torch.bmm(k, W) for W in inner])
+    h, slopes, pull_act = HIDDEN[rule.map]([torch.bmm(k, W) for W in inner])
     width = v.shape[-1]
     r = torch.baddbmm(k[..., :width] - v, h, W1) if rule.bias == "l2" else -v
     if rule.bounded:
@@ -303,13 +304,28 @@ def _silu(inputs: list[Tensor]):
     return h, [slope], pull
 
 
-def _gated(inputs: list[Tensor]):
-    """h = silu(a) u, [silu'(a) u, silu(a)], and (dh, dslopes) -> da, du."""
-    a, u = inputs
-    s, (slope,), pull_silu = _silu([a])
+def _gelu(inputs: list[Tensor]):
+    """h = gelu(a), [gelu'(a)], and (dh, dslopes) -> da."""
+    (a,) = inputs
+    below, at = torch.special.ndtr(a), density(a)
+    slope = torch.addcmul(below, a, at)
 
     def pull(dh, ds):
-        da = pull_silu(torch.addcmul(ds[1], dh, u), [ds[0] * u])[0]
+        return [(dh * slope).addcmul_(ds[0], at * (2 - a.square()))]  # gelu''(a)
+
+    return a * below, [slope], pull
+
+
+def _gated(inputs: list[Tensor], activation: Callable = _silu):
+    """h = act(a) u, [act'(a) u, act(a)], and (dh, dslopes) -> da, du."""
+    a, u = inputs
+    s, (slope,), pull_act = activation([a])
+
+    def pull(dh, ds):
+        da = pull_act(torch.addcmul(ds[1], dh, u), [ds[0] * u])[0]
         return [da, (dh * s).addcmul_(ds[0], slope)]
 
     return s * u, [slope * u, s], pull
+
+
+HIDDEN = {MLP: _silu, GatedMLP: _gated, GeluMLP: _gelu, GeluGatedMLP: partial(_gated, activation=_gelu)}

@@ -27,7 +27,7 @@ from torch import Tensor
 class Rule:
     """What is computed; part of a model's definition.
 
-    map            a class of maps.MAPS
+    map            a class of maps.MAPS or GELU_MAPS, or a Normed, which only unbounded rules have and online.py has not
     bias           the attentional bias l: "l2", |M(k) - v|^2 / 2, or "dot", -<M(k), v>
     chunk_size     tokens between two anchors
     orthogonalise  None, or what makes O of U, [.., I, O] -> [.., I, O]: a newton_schulz.step.Step (online.py calls its

@@ -26,7 +26,7 @@ def omega(
 
     q          [B, T, H, K]
     k, v       [B, W-1+T, H, K], [B, W-1+T, H, V]: the W-1 tokens before the first step come first
-    beta       [B, T, H, W] step size of the window's token j steps back, in [0, 1], sum over W <= 1
+    beta       [B, T, H, W] step size of the window's token j steps back, sum over W <= 2
     retention  [B, T, H] in (0, 1]
     state      [B, H, K, V]
     """

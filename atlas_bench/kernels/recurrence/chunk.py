@@ -41,7 +41,8 @@ class _Recurrence(torch.autograd.Function):
         d_errors = torch.zeros_like(errors) if d_errors is None else d_errors
         d_last = torch.zeros_like(anchors[0]) if d_last is None else d_last
         # after[n] is the gradient of Z_{n+1}
-        after, d_own, d_state = run(d_errors, into, onto, mix.mT, d_last, d_anchors, reverse=True)
+        turned = mix if mix.shape[-1] == 1 else mix.mT
+        after, d_own, d_state = run(d_errors, into, onto, turned, d_last, d_anchors, reverse=True)
         return d_own, *products(onto, into, mix, anchors, errors, after, d_own), d_state, after if ctx.added else None
 
 
@@ -85,5 +86,7 @@ def products(
     """The gradients of onto, into and mix, of all chunks at once; after [N, X, J I, V] is the gradient of Z_{n+1}."""
     d_onto = (d_own @ anchors[:, :, : onto.shape[-1]].mT).neg_()
     d_into = errors @ after[:, :, : into.shape[-1]].mT
+    if mix.shape[-1] == 1 < mix.shape[-2]:
+        return d_onto, d_into, (after * anchors).sum(-1, keepdim=True)
     by_block = [x.unflatten(2, (mix.shape[-1], -1)).flatten(3) for x in (after, anchors)]
     return d_onto, d_into, by_block[0] @ by_block[1].mT

@@ -3,8 +3,9 @@
     E_n = own_n - onto_n Z_n[:Q]
     Z_{n+1} = mix_n (x) Z_n + into_n^T E_n  (+ add_n)
 
-Z has J I rows: J blocks of I, the weights and, if J = 2, the momentum below them. mix_n [J, J] mixes the blocks,
-onto_n [R, Q] sees the first Q rows, into_n [R, P] adds to the first P rows. Letters: N chunks, X rows and heads.
+Z has J I rows: J blocks of I, the weights and, if J = 2, the momentum below them. mix_n [J, J] mixes the blocks; for
+J = 1 it may be [I, 1], what is kept of each row (a decay per key channel). onto_n [R, Q] sees the first Q rows, into_n
+[R, P] adds to the first P rows. Letters: N chunks, X rows and heads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def recurrence(
     own    [N, X, R, V]
     onto   [N, X, R, Q], Q = I or J I
     into   [N, X, R, P], P = I or J I
-    mix    [N, X, J, J]
+    mix    [N, X, J, J], or [N, X, I, 1] with J = 1
     state  [X, J I, V] Z_0
     add    [N, X, J I, V] or None: added to Z_{n+1}
     """
@@ -30,7 +31,11 @@ def recurrence(
         anchors.append(state)
         errors.append(own[n] - onto[n] @ state[:, : onto.shape[-1]])
         step = into[n].mT @ errors[n]
-        state = torch.einsum("xji,xiv->xjv", mix[n], state.unflatten(1, (mix.shape[-1], -1)).flatten(2)).view_as(state)
+        if mix.shape[-1] == 1:
+            state = mix[n] * state
+        else:
+            blocks = state.unflatten(1, (mix.shape[-1], -1)).flatten(2)
+            state = torch.einsum("xji,xiv->xjv", mix[n], blocks).view_as(state)
         state = state + torch.cat([step, state.new_zeros(len(state), state.shape[1] - step.shape[1], step.shape[2])], 1)
         if add is not None:
             state = state + add[n]

@@ -66,8 +66,15 @@ def recurrence(
         raise ValueError(f"own, onto and into have one dtype, not {own.dtype}, {onto.dtype}, {into.dtype}")
     width, blocks = state.shape[1] // mix.shape[-1], mix.shape[-1]
     seen = {onto.shape[-1], into.shape[-1]}
-    if blocks not in (1, 2) or width * blocks != state.shape[1] or not seen <= {width, state.shape[1]}:
-        raise ValueError(f"onto {onto.shape} and into {into.shape} fit no state {state.shape} of {blocks} blocks")
+    if (
+        mix.shape[-2] not in (blocks, width)
+        or blocks not in (1, 2)
+        or width * blocks != state.shape[1]
+        or not seen <= {width, state.shape[1]}
+    ):
+        raise ValueError(
+            f"onto {onto.shape}, into {into.shape} and mix {mix.shape} fit no state {state.shape} of {blocks} blocks"
+        )
     return _Recurrence.apply(own, onto, into, mix, state, add, anchors_dtype or own.dtype, precision)
 
 
@@ -122,6 +129,7 @@ def _run(own, onto, into, mix, state, add, dtype, precision, reverse=False):
         WIDTH=width,
         J=blocks,
         V=value,
+        BY_ROW=mix.shape[-2] > blocks,
         ADD=add is not None,
         REVERSE=reverse,
         BI=_power(width),
@@ -151,6 +159,7 @@ def _recurrence_kernel(
     V: tl.constexpr,
     ONTO: tl.constexpr,  # blocks that onto sees
     INTO: tl.constexpr,  # blocks that into adds to
+    BY_ROW: tl.constexpr,  # whether mix has a number for each row of the state; J is 1 then
     ADD: tl.constexpr,
     REVERSE: tl.constexpr,
     BI: tl.constexpr,
@@ -177,7 +186,10 @@ def _recurrence_kernel(
         tl.store(anchors + at, M.to(anchors.dtype.element_ty), mask=inside)
         if J == 2:
             tl.store(anchors + at + WIDTH * V, S.to(anchors.dtype.element_ty), mask=inside)
-        M_new = tl.load(mix + row * J * J) * M
+        if BY_ROW:
+            M_new = tl.load(mix + row * WIDTH + i, mask=i < WIDTH, other=0.0)[:, None] * M
+        else:
+            M_new = tl.load(mix + row * J * J) * M
         S_new = S
         if J == 2:  # REVERSE: the transposed mix
             M_new += tl.load(mix + row * 4 + (2 if REVERSE else 1)) * S
@@ -222,6 +234,8 @@ def _recurrence_kernel(
 
 def _mix_gradient(after: Tensor, anchors: Tensor, mix: Tensor) -> Tensor:
     """d mix[j, i] = <after_j, anchors_i>, summed in fp32: a batched product as thin as this one is no good."""
+    if mix.shape[-1] == 1 < mix.shape[-2]:
+        return (after.float() * anchors.float()).sum(-1, keepdim=True).to(mix.dtype)
     gradient = torch.empty_like(mix, dtype=torch.float32)
     size = after[0, 0].numel() // mix.shape[-1]
     _mix_kernel[(mix.shape[0] * mix.shape[1],)](after, anchors, gradient, SIZE=size, J=mix.shape[-1], B=1024)
@@ -358,6 +372,10 @@ def variants() -> list[Variant]:
             for rows in (64, 128):
                 for direction, onto, into in [("forward", 1, blocks), ("backward", blocks, 1)]:
                     found.append(_variant(f"recurrence_{direction}_{name}_R{rows}", shape, rows, onto, into, dtype))
+                    if blocks == 1 and rows == 64:
+                        found.append(
+                            _variant(f"recurrence_{direction}_{name}_by_row", shape, rows, 1, 1, dtype, by_row=True)
+                        )
             pointers = dict.fromkeys(("q", "scores", "anchors", "errors", "y"), f"*{dtype}") | {"read": "*fp32"}
             constants = shape | {"BC": 64, "BI": width, "BV": 64 if width == 64 else 32, "BR": 64, "PARTS": 2}
             scalars = {"C": "i32", "R": "i32"}
@@ -369,10 +387,17 @@ def variants() -> list[Variant]:
     return found
 
 
-def _variant(name: str, shape: dict, rows: int, onto: int, into: int, dtype: str) -> Variant:
+def _variant(name: str, shape: dict, rows: int, onto: int, into: int, dtype: str, *, by_row: bool = False) -> Variant:
     config = tiles(shape["WIDTH"], rows, onto, into, 4 if dtype == "fp32" else 2)
     back = "backward" in name
-    constants = {"ONTO": onto, "INTO": into, "ADD": back, "REVERSE": back, "PARTS": triton.cdiv(rows, config["BR"])}
+    constants = {
+        "ONTO": onto,
+        "INTO": into,
+        "BY_ROW": by_row,
+        "ADD": back,
+        "REVERSE": back,
+        "PARTS": triton.cdiv(rows, config["BR"]),
+    }
     constants |= shape | {"BI": shape["WIDTH"]} | {key: config.pop(key) for key in ("BV", "BR")}
     pointers = dict.fromkeys(("own", "onto", "into", "add", "anchors", "errors"), f"*{dtype}")
     pointers |= dict.fromkeys(("mix", "state", "last"), "*fp32") | {"N": "i32", "R": "i32"}

@@ -19,14 +19,16 @@ matrix product per layer, and the per-token rule needs no approximation to be fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atlas_bench.errors import UserError
 from atlas_bench.kernels.processor import project
 
 State = dict[str, Tensor]
@@ -34,6 +36,29 @@ State = dict[str, Tensor]
 EVENT_BLOCK = 64  # tokens looked at together for open gates; changes no result
 DENSE = 8  # events in one block from which write_chunk() is cheaper than the event loop
 TOGETHER = 64  # dense blocks in a row given at once to a closed form that keeps the memory once a chunk only
+
+
+class Gate(NamedTuple):
+    """How a gate is computed from a token x: form(W x + b).
+
+    bias  initial value of b, the same for all channels
+    per   "head": one number per head, [..]; "key" or "value": one per channel of a key or a value, [.., K] or
+          [.., V]; a whole number n: n per head, [.., n]
+    form  what makes the gate from its logit; a hard sigmoid is exactly 0 for logits below -3, and 1 above 3
+    """
+
+    bias: float
+    per: str | int = "head"
+    form: Callable[[Tensor], Tensor] = F.hardsigmoid
+
+    def shape(self, n_heads: int, head_dim: int) -> tuple[int, ...]:
+        """(H,), or (H, channels)."""
+        if self.per == "head":
+            return (n_heads,)
+        return n_heads, self.per if isinstance(self.per, int) else head_dim
+
+
+ALWAYS = Gate(0.0, form=torch.ones_like)  # as "write": every token is written, and nothing is learnt of it
 
 
 class Memory(nn.Module):
@@ -44,10 +69,16 @@ class Memory(nn.Module):
     head_dim      width of a key and of a value
     omega_window  tokens whose errors one step descends (1: the newest alone)
     gates         of this instance, where they are not the class's own
+    constants     likewise
+
+    Raises UserError for a write gate that is not one number per head.
     """
 
-    # name -> initial bias of its hard sigmoid; 0 is half open, -3 shut, 3 fully open
-    gates: Mapping[str, float] = {"write": -0.6}
+    # name -> Gate, or only the initial bias of a hard sigmoid per head: 0 is half open, -3 shut, 3 fully open
+    gates: Mapping[str, float | Gate] = {"write": -0.6}
+    constants: Mapping[str, Gate] = {}  # learnt like gates and found among them, but without W: the same at every token
+    sees_input = False  # whether gates["input"] is x [.., D], for rules that need more of a token than its gates
+    unit_keys = True  # whether keys and queries are scaled to length 1
     chunk_size = 1  # tokens between two anchors of the inner gradient; see inner_optimizer.py
     counts_written = False  # whether an older token of a window weighs as much as its own write gate lets it
     dense = DENSE
@@ -61,10 +92,20 @@ class Memory(nn.Module):
         head_dim: int,
         *,
         omega_window: int = 1,
-        gates: Mapping[str, float] | None = None,
+        gates: Mapping[str, float | Gate] | None = None,
+        constants: Mapping[str, Gate] | None = None,
     ):
         super().__init__()
-        self.gates = dict(gates or self.gates)
+        self.gates = {
+            name: gate if isinstance(gate, Gate) else Gate(gate)
+            for name, gate in (self.gates if gates is None else gates).items()
+        }
+        self.constants = dict(self.constants if constants is None else constants)
+        if "write" in self.gates and self.gates["write"].per != "head":
+            raise UserError(
+                f"the write gate is per {self.gates['write'].per!r}. It decides whether a token is written at all: "
+                f"leave it per head, and give the step a gate of its own, {{'lr': Gate(0.0, per=...)}}."
+            )
         self.n_heads, self.head_dim, self.omega_window = n_heads, head_dim, omega_window
         inner = n_heads * head_dim
         self.query = nn.Linear(d_model, inner, bias=False)
@@ -72,13 +113,19 @@ class Memory(nn.Module):
         with torch.no_grad():  # a key met again finds what was stored under it, before anything is learnt
             self.query.weight.copy_(self.key.weight)
         self.value = nn.Linear(d_model, inner, bias=False)
-        self.gate = nn.ModuleDict({name: nn.Linear(d_model, n_heads) for name in self.gates})
-        for name, bias in self.gates.items():
-            nn.init.normal_(self.gate[name].weight, std=0.02)
-            nn.init.constant_(self.gate[name].bias, bias)
+        shapes = {name: gate.shape(n_heads, head_dim) for name, gate in {**self.gates, **self.constants}.items()}
+        learnt = [name for name, gate in self.gates.items() if gate != ALWAYS]
+        self.gate = nn.ModuleDict({name: nn.Linear(d_model, math.prod(shapes[name])) for name in learnt})
+        for name, linear in self.gate.items():
+            nn.init.normal_(linear.weight, std=0.02)
+            nn.init.constant_(linear.bias, self.gates[name].bias)
+        self.constant = nn.ParameterDict(
+            {name: nn.Parameter(torch.full(shapes[name], gate.bias)) for name, gate in self.constants.items()}
+        )
         self.features: nn.Module = nn.Identity()  # phi of keys and queries, [..., K] -> [..., P]
         self.out = nn.Linear(inner, d_model, bias=False)
         nn.init.zeros_(self.out.weight)
+        self.around: Any = None  # Surroundings, where a block has any: convolutions, norm and gate of the output
         self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set
         self.written = torch.zeros(1, 1)  # [B, T], mean write gate of the last call's tokens: what is paid for writing
         self.open_rate = torch.zeros(())  # share of its tokens that any head wrote, where no gradient is wanted
@@ -90,7 +137,7 @@ class Memory(nn.Module):
         raise NotImplementedError
 
     def step(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
-        """The published update for one token: state [.., .], k, v [.., W, .] oldest first, gates [..]."""
+        """The published update for one token: state [.., .], k, v [.., W, .] oldest first, gates [..] or [.., n]."""
         raise NotImplementedError
 
     def write(self, state: State, k: Tensor, v: Tensor, gates: dict[str, Tensor]) -> State:
@@ -107,7 +154,7 @@ class Memory(nn.Module):
     ) -> tuple[Tensor | None, State]:
         """Optional closed form over T tokens, equal to `write` and `read` token by token.
 
-        q [B, T, H, K] (None: no outputs wanted), k and v [B, W-1+T, H, .], gates [B, T, H].
+        q [B, T, H, K] (None: no outputs wanted), k and v [B, W-1+T, H, .], gates [B, T, H] or [B, T, H, n].
         """
         raise NotImplementedError
 
@@ -121,12 +168,21 @@ class Memory(nn.Module):
 
     # Streaming ------------------------------------------------------------------------------------
 
+    @property
+    def convolved(self) -> int:
+        """Tokens before a token that its query, key and value are made of."""
+        return 0 if self.around is None else self.around.sees
+
+    @property
+    def sees(self) -> int:
+        """Tokens before a token that its update is made of."""
+        return self.omega_window - 1 + self.convolved
+
     def start(self, batch: int) -> State:
         """State at the beginning of a stream."""
         state = self.init_state(batch)
-        if self.omega_window > 1:
-            width = self.query.in_features
-            state["halo"] = self.query.weight.new_zeros(batch, self.omega_window - 1, width)
+        if self.sees:
+            state["halo"] = self.query.weight.new_zeros(batch, self.sees, self.query.in_features)
         return state
 
     def __call__(self, x: Tensor, state: State | None = None, **options: Any) -> tuple[Tensor, State]:
@@ -148,11 +204,16 @@ class Memory(nn.Module):
         seen = x if halo is None else torch.cat([halo.to(x.dtype), x], 1)
         gates = self._gates(x, screen)
         self.written = gates["write"].mean(-1)
-        q = self._address(self.query(x)) if output else None
+        q = self._queries(seen[:, self.omega_window - 1 :]) if output else None
         y, state = self._sparse(state, seen, q, gates)
         if halo is not None:
             state["halo"] = seen[:, -halo.shape[1] :].clone()  # a view would keep the whole block alive
-        return (self.out(y.flatten(2)) if output else x), state
+        return (self._output(y, x) if output else x), state
+
+    @property
+    def closes(self) -> bool:
+        """Whether its write gate can be 0, so that a token changes nothing."""
+        return self.gates.get("write", ALWAYS) != ALWAYS
 
     @property
     def write_rate(self) -> Tensor:
@@ -160,14 +221,28 @@ class Memory(nn.Module):
         return self.written.mean()
 
     def retrieve(self, x: Tensor, state: State) -> Tensor:
-        """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]."""
-        return self.out(self._read(state, self._address(self.query(x))).flatten(2))
+        """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]. Not with short convolutions."""
+        return self._output(self._read(state, self._queries(x)), x)
 
     def _gates(self, x: Tensor, screen: Tensor | None = None) -> dict[str, Tensor]:
-        logits = dict(zip(self.gate, project(x, *self.gate.values()).chunk(len(self.gate), -1), strict=True))
-        if self.gate_noise:
+        """Gates and constants [B, T, H] or [B, T, H, n] of tokens x [B, T, D]."""
+        layers, logits = self.gate.values(), {}
+        if layers:
+            parts = project(x, *layers).split([linear.out_features for linear in layers], -1)
+            logits = dict(zip(self.gate, parts, strict=True))
+        if self.gate_noise and "write" in logits:
             logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
-        gates = {name: F.hardsigmoid(logit) for name, logit in logits.items()}
+        gates = {}
+        for name, gate in self.gates.items():
+            logit = logits.get(name)
+            if logit is None:  # ALWAYS, or what was put in its place
+                logit = x.new_zeros(*x.shape[:2], self.n_heads)
+            gates[name] = gate.form(logit if gate.per == "head" else logit.unflatten(-1, (self.n_heads, -1)))
+        for name, gate in self.constants.items():
+            value = gate.form(self.constant[name])
+            gates[name] = value.expand(*x.shape[:2], *value.shape)
+        if self.sees_input:
+            gates["input"] = x[:, :, None].expand(-1, -1, self.n_heads, -1)
         if screen is not None:
             gates["write"] = gates["write"] * screen[..., None]
         if not torch.is_grad_enabled():
@@ -175,10 +250,24 @@ class Memory(nn.Module):
         return gates
 
     def _address(self, x: Tensor) -> Tensor:
-        return self.features(F.normalize(x.unflatten(-1, (self.n_heads, self.head_dim)), dim=-1, eps=1e-6))
+        x = x.unflatten(-1, (self.n_heads, self.head_dim))
+        return self.features(F.normalize(x, dim=-1, eps=1e-6) if self.unit_keys else x)
+
+    def _project(self, name: str, x: Tensor) -> Tensor:
+        """The "query", "key" or "value" of tokens x, [B, convolved + T, D] -> [B, T, C]."""
+        y = getattr(self, name)(x)
+        return y if self.around is None else self.around.projected(name, y)
+
+    def _queries(self, x: Tensor) -> Tensor:
+        return self._address(self._project("query", x))
+
+    def _output(self, y: Tensor, x: Tensor) -> Tensor:
+        """Reads y [B, T, H, V] of tokens x as the layer's output [B, T, D]."""
+        return self.out(y.flatten(2) if self.around is None else self.around.output(y, x))
 
     def _pairs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._address(self.key(x)), self.value(x).unflatten(-1, (self.n_heads, self.head_dim))
+        value = self._project("value", x).unflatten(-1, (self.n_heads, self.head_dim))
+        return self._address(self._project("key", x)), value
 
     def _sparse(self, state, seen, q, gates):
         """Stretches without an event are read at once; blocks with events token by token (or chunkwise).
@@ -196,7 +285,7 @@ class Memory(nn.Module):
             start, stop = start * EVENT_BLOCK, min(stop * EVENT_BLOCK, length)
             if q is not None and quiet < start:
                 outputs.append(self._read(state, q[:, quiet:start]))
-            k, v = self._pairs(seen[:, start : stop + self.omega_window - 1])
+            k, v = self._pairs(seen[:, start : stop + self.sees])
             part = {name: gate[:, start:stop] for name, gate in gates.items()}
             here = None if q is None else q[:, start:stop]
             if count is None:
@@ -244,7 +333,8 @@ class Memory(nn.Module):
     def _write_events(self, state, k, v, gates, active: list[int]) -> tuple[State, State]:
         """Event after event: the states before and after each [E+1, N, ..], those that read() needs, and the last.
 
-        state [N, ..]; k, v [E, N, W, .] and gates [E, N] of the events; event e concerns the first active_e rows
+        state [N, ..]; k, v [E, N, W, .] and gates [E, N] or [E, N, n] of the events; event e concerns the first
+        active_e rows
         """
         versions = [state]
         for e, n in enumerate(active):
@@ -272,4 +362,4 @@ def like(gate: Tensor, x: Tensor) -> Tensor:
 
 def retention(gates: dict[str, Tensor]) -> Tensor:
     """1 - w f: what a step keeps of a matrix memory; 1 where the write gate is closed."""
-    return 1 - gates["write"] * gates["forget"]
+    return 1 - like(gates["write"], gates["forget"]) * gates["forget"]

@@ -7,7 +7,8 @@ The paper publishes neither degree nor sketch. Three are offered, each with x it
     monomials    all products of degree <= p: phi(q).phi(k) = sum_i a_i (q.k)^i      P = C(K+p, p) - 1
     sketch       x, then for each degree a random sketch of (q.k)^i of chosen width  P = K + (p-1) width
 
-`taylor` is `monomials` with the constant and without normalisation: phi(q).phi(k) -> exp(q.k), ATLAS eq. (22).
+`taylor` is `monomials` with the constant and without normalisation: phi(q).phi(k) -> exp(q.k), ATLAS eq. (22). It is
+eq. (5) as printed: phi(q).phi(k) = a_0 + a_1 q.k + .. + a_p (q.k)^p. Section 3.1 prints the same monomials unweighted.
 All others have unit norm, so that a step of size <= 1 never overshoots; x = 0 stays 0.
 """
 
@@ -78,7 +79,8 @@ class Monomials(nn.Module):
             chosen = list(combinations_with_replacement(range(head_dim), i))
             weights = [math.factorial(i) / math.prod(map(math.factorial, Counter(c).values())) for c in chosen]
             self.register_buffer(f"index{i}", torch.tensor(chosen), persistent=False)
-            self.register_buffer(f"weight{i}", torch.tensor(weights).sqrt(), persistent=False)
+            roots = torch.tensor(weights, dtype=torch.float64).sqrt()  # cast where they are used: exact in any type
+            self.register_buffer(f"weight{i}", roots, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., P]."""

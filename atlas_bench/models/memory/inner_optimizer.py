@@ -4,9 +4,17 @@
     M_t = (1 - f_t) M_{t-1} - l_t O_t,   S_t = U_t,   y_t = M_t(q_t)
 
 kernels/anchored/rule.py states it in full. A row names the map M, the bias l, the features of keys and
-queries, the window W, and which gates there are: `momentum` (m), `forget` (f), `lr` (l). Papers leave their
-parametrisation unstated; here each is a hard sigmoid of x_t per head. Window gates: the newest token counts 1,
-each older one a hard sigmoid of x_t, divided by their sum. window_counts=written multiplies an older token's gate by
+queries, the window W, and which gates there are: `momentum` (m), `forget` (f), `lr` (l).
+
+Every row has two forms. The safe one is the default; `printed=True` is the rule exactly as its paper prints it.
+docs/printed.md lists row by row where the two differ, and why.
+
+As printed, there is no write gate but a paper's own: every token is written. Gates are sigmoids of x_t per head, unless
+the paper says otherwise; nothing ties or clamps them, and a window has one for each of its tokens, the newest too. The
+gradient is that of the loss as printed, so twice the error for |M(k) - v|^2, and no step is bounded.
+
+The safe form has a write gate, and each gate is a hard sigmoid of x_t per head. Window gates: the newest token counts
+1, each older one a hard sigmoid of x_t, divided by their sum. window_counts=written multiplies an older token's gate by
 its own write gate first: a closed token is then in no window, and every error that is descended is of a written token.
 
 Momentum is at most `most_momentum`, 1/2 by default: a gradient and all its echoes, 1 / (1 - m), are then at most two
@@ -23,8 +31,10 @@ the open chunk are kept in the state, so any split of the stream still gives the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,11 +48,14 @@ from atlas_bench.kernels.anchored.online import online
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
 from atlas_bench.kernels.newton_schulz.step import Step
 from atlas_bench.kernels.omega.chunk import omega
-from atlas_bench.models.memory.base import DENSE, TOGETHER, Memory, State
+from atlas_bench.models.memory.base import ALWAYS, DENSE, TOGETHER, Gate, Memory, State
 
 MOST_MOMENTUM = 0.5
 COUNTS = ("all", "written")  # what `window_counts` can be
 LAG_BIAS = -2.5  # of the window gates: 0.08 open at first
+# Initial biases as printed: no paper states any. Steps are small, for nothing bounds them, and memories long.
+FORGET, MOMENTUM, LR = Gate(-5.0, form=torch.sigmoid), Gate(-2.0, form=torch.sigmoid), Gate(-3.0, form=torch.sigmoid)
+LAG = Gate(LAG_BIAS, form=torch.sigmoid)
 # Events in a block of 64 from which taking all its tokens in turn costs less than each row's own events (about: from
 # one reading of training on one core); with Newton-Schulz nothing is cheaper than leaving tokens out.
 ABREAST, ABREAST_MUON = 36, 60
@@ -63,12 +76,26 @@ class InnerOptimizer(Memory):
     bounded        False: gradients and sums of steps as printed, which diverge on an MLP (rule.py)
     most_momentum  upper bound of the momentum gate in [0, 1]; 0 leaves out the gate and its state
     forgetting     False leaves out the forget gate: everything is kept
+    printed        True: the rule exactly as its paper prints it
+
+    An option that is None takes the value of the form: see `forms`.
 
     Raises UserError for options that do not go together.
     """
 
     bias = "l2"
     lr_on = "step"  # or "gradient": a changing lr then also weighs what momentum remembers
+
+    # The form as printed
+    printed_gates: Mapping[str, Gate] = {}
+    printed_lag = LAG  # each window gate
+    printed_maps = MAPS  # map -> its class
+    printed_slope = 2.0  # of the L2 loss, in errors: 2 for |M(k) - v|^2, 1 where the paper prints its half
+    weighs_newest = False  # whether a window of 1 has a gate too; longer ones have one for each token
+    forms: Mapping[str, tuple[Any, Any]] = {  # option -> its value where none is given: in the safe form, as printed
+        "bounded": (True, False),
+        "most_momentum": (MOST_MOMENTUM, 1.0),
+    }
 
     def __init__(
         self,
@@ -84,10 +111,13 @@ class InnerOptimizer(Memory):
         chunk_size: int = 1,
         muon: str = "none",
         muon_every: int = 1,
-        bounded: bool = True,
-        most_momentum: float = MOST_MOMENTUM,
+        bounded: bool | None = None,
+        most_momentum: float | None = None,
         forgetting: bool = True,
+        printed: bool = False,
     ):
+        bounded = self.chosen("bounded", bounded, printed)
+        most_momentum = self.chosen("most_momentum", most_momentum, printed)
         for name, value, known in (("map", map, MAPS), ("muon", muon, MUON), ("window_counts", window_counts, COUNTS)):
             if value not in known:
                 raise unknown(name, value, known)
@@ -108,6 +138,12 @@ class InnerOptimizer(Memory):
                 f"the older tokens of a window by write gates that an open chunk does not keep. Give omega_window 2 or "
                 f"more and chunk_size 1, or window_counts 'all'."
             )
+        if printed and (bounded or window_counts == "written"):
+            why = "bounded is true" if bounded else "window_counts is 'written'"
+            raise UserError(
+                f"printed is true, and {why}: as printed, no step is bounded and every token is written. "
+                "Leave one of the two out."
+            )
         if muon_every > 1 and not most_momentum:
             raise UserError(
                 f"muon_every is {muon_every} and most_momentum 0: what is orthogonalised every so many tokens is the "
@@ -123,19 +159,24 @@ class InnerOptimizer(Memory):
             why = "its gradient is the same wherever it is taken" if sums else "its step is not the family's"
             raise UserError(f"chunk_size is {chunk_size}, which this memory does not have: {why}. Leave it at 1.")
         left_out = ({"momentum"} if not most_momentum else set()) | (set() if forgetting else {"forget"})
-        gates = {f"lag{j}": LAG_BIAS for j in range(1, omega_window)}
-        gates |= {name: bias for name, bias in self.gates.items() if name not in left_out}
+        weighed = range(omega_window) if self.weighs_newest or omega_window > 1 else range(0)
+        if printed:
+            gates = {f"lag{j}": self.printed_lag for j in weighed} | {"write": ALWAYS, **self.printed_gates}
+        else:
+            gates = {f"lag{j}": LAG_BIAS for j in weighed if j} | dict(self.gates)
+        gates = {name: gate for name, gate in gates.items() if name not in left_out}
         super().__init__(d_model, n_heads, head_dim, omega_window=omega_window, gates=gates)
+        self.printed = printed
         self.counts_written = window_counts == "written"
         self.most_momentum = most_momentum
         if features is not None:
             self.features = features
         self.chunk_size = chunk_size
         self.rule = Rule(
-            MAPS[map],
+            (self.printed_maps if printed else MAPS)[map],
             bias=self.bias,
             chunk_size=chunk_size,
-            orthogonalise=MUON[muon],
+            orthogonalise=MUON_PRINTED[muon] if printed else MUON[muon],
             every=muon_every,
             bounded=bounded and not sums,
         )
@@ -147,14 +188,20 @@ class InnerOptimizer(Memory):
         for name, (rows, columns) in self.shapes.items():
             if name != "M":  # a matrix starts empty, an MLP where training puts it
                 start = torch.zeros if name == "W1" else torch.randn
-                self.register_parameter(name.lower(), nn.Parameter(1.5 * start(n_heads, columns, rows)))
+                scale = rows**-0.5 if printed else 1.5  # as printed, no step is divided by what the size of W does
+                self.register_parameter(name.lower(), nn.Parameter(scale * start(n_heads, columns, rows)))
+
+    @classmethod
+    def chosen(cls, option: str, given: Any, printed: bool) -> Any:
+        """The value of an option: what is given, or where that is None what the form has."""
+        return cls.forms[option][printed] if given is None else given
 
     def init_state(self, batch: int) -> State:
-        if "M" in self.rule.map.layers:
-            state = {"M": self.query.weight.new_zeros(batch, self.n_heads, *self.shapes["M"])}
-        else:
-            weights = {name: getattr(self, name.lower()).mT for name in self.rule.map.layers}
-            state = {name: w.expand(batch, *w.shape).contiguous() for name, w in weights.items()}
+        state = {}
+        for name in self.rule.map.layers:
+            learnt = getattr(self, name.lower(), None)
+            start = self.query.weight.new_zeros(self.n_heads, *self.shapes[name]) if learnt is None else learnt.mT
+            state[name] = start.expand(batch, *start.shape).contiguous()
         if "momentum" in self.gates:
             state |= {surprise_of(name): torch.zeros_like(w) for name, w in state.items()}
         return state
@@ -162,7 +209,12 @@ class InnerOptimizer(Memory):
     def terms(self, gates: dict[str, Tensor]) -> Gates:
         """The kernels' gates [..] of this row's."""
         one = torch.ones_like(gates["write"])
-        window, lr = window_weights(gates, self.omega_window), gates.get("lr", one)
+        lr = gates.get("lr", one)
+        if self.printed:
+            lags = [gates[f"lag{j}"] for j in range(self.omega_window)] if "lag0" in gates else [one]
+            window = torch.stack(lags, -1) * (self.printed_slope if self.bias == "l2" else 1.0)
+        else:
+            window = window_weights(gates, self.omega_window)
         if self.lr_on == "gradient":
             window, lr = window * lr[..., None], one
         retention = 1 - gates["forget"] if "forget" in gates else one
@@ -287,11 +339,11 @@ class InnerOptimizer(Memory):
         seen = torch.cat([tail[:, tail.shape[1] - halo - pending :].to(x.dtype), x], 1)
         gates = self._gates(seen[:, halo:])
         self.written = gates["write"][:, pending:].mean(-1)
-        q = self._address(self.query(seen[:, halo:])) if output else None
+        q = self._queries(seen[:, halo:]) if output else None
         y, state = self._chunks(state, seen, q, gates)
         state["tail"] = torch.cat([tail.to(x.dtype), x], 1)[:, -tail.shape[1] :].clone()  # lets the block go
         state["open"] = torch.full_like(is_open, (pending + x.shape[1]) % self.chunk_size)
-        return (self.out(y[:, pending:].flatten(2)) if output else x), state
+        return (self._output(y[:, pending:], x) if output else x), state
 
     def _chunks(self, state: State, seen: Tensor, q: Tensor | None, gates: dict[str, Tensor]):
         """From an anchor on: chunks without an open gate are only read. The state returned is the last anchor."""
@@ -333,3 +385,4 @@ def window_weights(gates: dict[str, Tensor], omega_window: int) -> Tensor:
 
 
 MUON = {"none": None, "sized": Step(sized=True), "plain": Step()}
+MUON_PRINTED = {name: step and replace(step, floor=1e-7) for name, step in MUON.items()}  # the floor of Muon's authors

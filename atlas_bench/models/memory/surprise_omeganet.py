@@ -6,6 +6,7 @@
 Titans weighs what is *written* by its surprise, ATLAS derives the write from an objective; joining the two on the
 side of *forgetting* is named as open in the literature and is not from either paper. What the memory already
 knows leaves it alone: s = 0 forgets nothing. s depends on the memory, so there is no closed form over a chunk.
+printed=true is this with OmegaNet's equation as its paper prints it.
 """
 
 from __future__ import annotations

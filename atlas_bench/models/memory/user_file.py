@@ -12,6 +12,7 @@ import torch
 from atlas_bench.errors import UserError
 from atlas_bench.files import user_file
 from atlas_bench.models.memory.base import Memory
+from atlas_bench.models.memory.surroundings import build
 
 NO_WRITE_GATE = "`gates` has no 'write', the gate that the base puts in front of step(); add \"write\": -0.6"
 
@@ -38,7 +39,7 @@ def load(typed: str | Path) -> tuple[str, type[Memory], bytes]:
 def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -> Memory:
     """A small memory of the variant; UserError where it cannot be built with these options."""
     try:
-        return variant(32, 2, 16, **options)
+        return build(variant, 32, 2, 16, options)
     except UserError:
         raise
     except Exception as error:
@@ -48,10 +49,11 @@ def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -
 @torch.no_grad()
 def check_runs(spec: str, memory: Memory) -> None:
     """Raise UserError, before hours of training, where a memory of width 32 cannot read four written tokens."""
-    if "write" not in memory.gate:
+    if "write" not in memory.gates:
         raise UserError(f"memory '{spec}' cannot be run: {NO_WRITE_GATE}.")
     try:
-        memory.gate["write"].bias.fill_(3.0)  # open, or step() is never called
+        if memory.closes:
+            memory.gate["write"].bias.fill_(3.0)  # open, or step() is never called
         memory(torch.randn(1, 4, 32))
     except UserError:
         raise

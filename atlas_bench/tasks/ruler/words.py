@@ -86,7 +86,7 @@ def lexicon(start: int, stop: int) -> list[str]:
     """Words number start..stop - 1, no two alike: first the dictionary, then coined words without end."""
     known = dictionary()
     made = max(start - len(known), 0), max(stop - len(known), 0)
-    return [*known[start:stop], *_coined(*made)]
+    return [*known[start:stop], *coined(*made)]
 
 
 def coded(start: int, stop: int) -> list[str]:
@@ -98,7 +98,7 @@ def coded(start: int, stop: int) -> list[str]:
     return ["...", *texts[1:]] if start == 0 < stop else texts
 
 
-def _coined(start: int, stop: int) -> list[str]:
+def coined(start: int, stop: int) -> list[str]:
     """Coined words in an order in which neighbours do not look alike: all of three syllables, then of four, .."""
     texts: list[str] = []
     syllables, first = 3, 0
