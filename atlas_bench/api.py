@@ -101,12 +101,12 @@ def load(records: Source) -> pd.DataFrame:
     records  a file, a folder, several of them, or what run() returned
 
     Of several records of one cell the latest counts, as in a report. docs/python.md lists the columns, which
-    results/frame.py defines. Lines that are no record are left out with a warning. Raises UserError for a path that
-    is not there.
+    results/leaderboard.py defines. Lines that are no record are left out with a warning. Raises UserError for a path
+    that is not there.
     """
-    from atlas_bench.results import frame, store
+    from atlas_bench.results import leaderboard, store, summary
 
-    return frame.frame(store.given(records, _warn))
+    return leaderboard.make(summary.summaries(store.given(records, _warn))).frame
 
 
 def report(

@@ -126,7 +126,7 @@ def run(
     else:
         from rich.console import Console
 
-        from atlas_bench.results import table
+        from atlas_bench.results.formats import run as table
 
         table.render(records, Console())
     if any(record.status in store.AGAIN for record in records):
@@ -254,7 +254,7 @@ def compare(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import compare as comparison
-    from atlas_bench.results.compare_table import lines
+    from atlas_bench.results.formats.pairs import compare_lines
     from atlas_bench.running.progress import Progress
 
     output_file.check(page)
@@ -263,9 +263,9 @@ def compare(
         train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
         code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
-    output.show(compared, as_json, lines)
+    output.show(compared, as_json, compare_lines)
     if page:
-        from atlas_bench.results.compare_page import comparison_html
+        from atlas_bench.results.html.pairs import comparison_html
 
         output.write(page, comparison_html(compared))
     if not well:
@@ -308,7 +308,7 @@ def probe(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import probe as command
-    from atlas_bench.results import probe_table
+    from atlas_bench.results.formats.pairs import probe_lines
     from atlas_bench.running.progress import Progress
 
     comparison, well = command.main(
@@ -316,12 +316,7 @@ def probe(
         background=background, encoding=encoding, threads=threads, device=device, products=products, code=code,
         progress=Progress(quiet=quiet),
     )  # fmt: skip
-    if as_json:
-        typer.echo(json.dumps(comparison, indent=2, default=str))
-    else:
-        from rich.console import Console
-
-        probe_table.render(comparison, Console())
+    output.show(comparison, as_json, probe_lines)
     if not well:
         raise typer.Exit(1)
 
@@ -336,12 +331,13 @@ def probe(
 def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json = False) -> None:
     """Tell what changed between two sets of records."""
     from atlas_bench.results import changes as results
+    from atlas_bench.results.formats.pairs import changes_lines
 
     output_file.check(page)
     found = results.changes([old], [new], warn=output.warn)
-    output.show(found, as_json, results.lines)
+    output.show(found, as_json, changes_lines)
     if page:
-        from atlas_bench.results.compare_page import changes_html
+        from atlas_bench.results.html.pairs import changes_html
 
         output.write(page, changes_html(found))
 
@@ -501,7 +497,7 @@ def push(
 
     Nothing is uploaded; the command that would is printed.
     """
-    from atlas_bench.results import publish
+    from atlas_bench.results.export import publish
 
     output.show(publish.write(paths, folder, to=to, name=name, warn=output.warn), as_json, publish.lines)
 

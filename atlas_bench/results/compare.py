@@ -1,4 +1,4 @@
-"""Contenders against the first of them, from records alone: paired, corrected, with what each of them costs.
+"""Candidates against the first of them, from records alone: paired, corrected, with what each of them costs.
 
     comparison = compare(records, ["titans", "atlas"])     # plain data: lists, dicts, numbers
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from operator import sub
@@ -19,9 +18,10 @@ from statistics import fmean
 from typing import Any
 
 from atlas_bench.results import sequential
-from atlas_bench.results.digest import is_sequential, spreads, unit
+from atlas_bench.results.labels import natural
+from atlas_bench.results.pair_labels import LEVEL
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import scored
+from atlas_bench.results.score import is_sequential, scored, spreads, unit
 from atlas_bench.results.stats import (
     Spread,
     discordant,
@@ -34,19 +34,18 @@ from atlas_bench.results.stats import (
 )
 from atlas_bench.units import format_length
 
-LEVEL = 0.05  # of the corrected p below which two contenders are told apart
 UNEQUAL = 0.05  # share by which a cost may differ from the baseline's without a warning
 COSTS = {"parameters": "parameters", "state_bytes": "bytes of state", "training_tokens": "training tokens"}
 
 Comparison = dict[str, Any]
 
 
-def compare(records: Iterable[Record], contenders: Sequence[str] | None = None) -> Comparison:
+def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) -> Comparison:
     """{"baseline", "contenders", "comparisons", "rows", "costs", "warnings"} as plain data, fit for JSON.
 
-    records     of any cells; of several for one contender, cell and seed the last counts
-    contenders  models in order, the baseline first; by default as they come in the records
-    rows        one per cell and contender over all its "seeds": status, score, metrics, "trainings" (how many weights
+    records     of any cells; of several for one candidate, cell and seed the last counts
+    candidates  models in order, the baseline first; by default as they come in the records
+    rows        one per cell and candidate over all its "seeds": status, score, metrics, "trainings" (how many weights
                 the seeds have), "by_seed" (the accuracy of each), and "versus" (None for the baseline): difference
                 to the baseline with interval, p, Holm-corrected p and verdict, or a "note" why there is none
     """
@@ -54,7 +53,7 @@ def compare(records: Iterable[Record], contenders: Sequence[str] | None = None) 
     for record in records:
         options = json.dumps(record.options, sort_keys=True)
         cells[record.task, record.subset, record.length, options][record.model][record.seed] = record
-    order = list(contenders or dict.fromkeys(name for models in cells.values() for name in models))
+    order = list(candidates or dict.fromkeys(name for models in cells.values() for name in models))
     rows = []
     for key in sorted(cells, key=lambda key: (key[0], natural(key[1]), *key[2:])):
         found = {name: dict(sorted(cells[key][name].items())) for name in order if name in cells[key]}
@@ -153,41 +152,8 @@ def difference(
     return found | bounds | {"by_seed": means, "p": max(p, over), "test": f"t over {len(means)} seeds"}
 
 
-def tags(rows: Sequence[dict[str, Any]], *names: str) -> list[str]:
-    """What tells apart the cells of one subset, row by row: 'seed 1, prompt official'; empty where nothing does.
-
-    names  fields that may tell, beside the data choices in each row's "options"
-    """
-    facts = [{name: _listed(row[name]) for name in names} | row["options"] for row in rows]
-    values: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    known = list(dict.fromkeys(name for own in facts for name in own))
-    for row, own in zip(rows, facts, strict=True):
-        for name in known:
-            values[row["task"], row["subset"]][name].add(str(own.get(name)))
-    differing = {subset: [name for name in known if len(seen[name]) > 1] for subset, seen in values.items()}
-    return [
-        ", ".join(f"{name} {own[name]}" for name in differing[row["task"], row["subset"]] if name in own)
-        for row, own in zip(rows, facts, strict=True)
-    ]
-
-
-def _listed(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
-
-
-def natural(subset: str) -> list[tuple[int, str]]:
-    """What puts 'qa2' before 'qa10', and '8' before '32', when sorted by it."""
-    parts = re.split(r"(\d+)", subset)
-    return [(len(part) if part.isdecimal() else 0, part) for part in parts]  # of two numbers the longer is greater
-
-
-def task_name(row: Mapping[str, Any]) -> str:
-    """'babilong:qa1', or 'loss' for a task without subsets."""
-    return f"{row['task']}:{row['subset']}" if row["subset"] else row["task"]
-
-
 def _row(records: dict[int, Record], baseline: dict[int, Record]) -> dict[str, Any]:
-    """One contender in one cell, over all its seeds; the first seed without a score speaks for all."""
+    """One candidate in one cell, over all its seeds; the first seed without a score speaks for all."""
     seeds = list(records)
     shown = next((record for record in records.values() if record.status != "ok"), records[seeds[0]])
     named = ("task", "subset", "length", "options", "task_version", "model", "status", "reason", "chance")
@@ -252,7 +218,7 @@ def _questions(record: Record, other: Record) -> str:
 
 
 def _costs(cells: Iterable[dict[str, Record]], order: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per contender and task, of the longest cell that it finished."""
+    """One row per candidate and task, of the longest cell that it finished."""
     longest: dict[tuple[str, str], Record] = {}
     for models in cells:
         for name, record in models.items():

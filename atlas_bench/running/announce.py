@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from atlas_bench import registry
-from atlas_bench.results.compare import natural
+from atlas_bench.results.labels import natural
 from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.running import plan, runner
 from atlas_bench.running.plan import Cell

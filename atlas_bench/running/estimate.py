@@ -35,7 +35,7 @@ import psutil
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.results import store
-from atlas_bench.results.compare import task_name
+from atlas_bench.results.labels import task_name
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.running import answers, plan, runner, streams

@@ -18,7 +18,7 @@ from typing import Any
 from atlas_bench import units
 from atlas_bench.errors import UserError
 from atlas_bench.results import sequential
-from atlas_bench.results.digest import unit
+from atlas_bench.results.score import unit
 
 LEVEL = 0.05  # of a verdict, over all comparisons of a command
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.results.compare import compare
-from atlas_bench.results.compare_table import lines
+from atlas_bench.results.formats.pairs import compare_lines as lines
 from atlas_bench.results.record import answer_row
 from tests.results.conftest import FACTS
 
@@ -50,7 +50,7 @@ def test_the_numbers_are_those_worked_out_by_hand(cell):
     assert found["p"] == pytest.approx(p) and found["p_holm"] == pytest.approx(p) and found["verdict"] == "better"
     assert comparison["baseline"] == "a" and versus(comparison, "a") is None
     text = "\n".join(lines(comparison))
-    assert "b                47.5   40  32.9-62.5  +20.0" in text and " 0.021  better" in text
+    assert "b 47.5 40 32.9-62.5 +20.0" in " ".join(text.split()) and " 0.021 better" in text
     assert json.loads(json.dumps(comparison)) == comparison
 
 
@@ -144,7 +144,7 @@ def test_a_failure_and_a_long_name_fit_the_page(cell, failed):
     lost = failed("failed", "training failed: \x1b[31mit ran out of luck " * 5, model="b", length=16_000)
     text = lines(compare([cell("a", [True] * 6), cell(name, [True] * 6), lost]))
     assert max(map(len, text)) <= 79 and name in text and "\x1b" not in "\n".join(text)
-    assert any(line.startswith("b               failed: ok -> failed. training failed:") for line in text)
+    assert any(line.startswith("b: failed: ok -> failed. training failed:") for line in text)
     assert lines(compare([]))[0].startswith("Baseline: None")
 
 
@@ -174,7 +174,7 @@ def test_metrics_are_shown_where_there_is_no_score(cell):
     records = [cell(name, [], metrics={"nats_per_token": nats}, **bare) for name, nats in (("a", 3.4123), ("b", 3.3))]
     comparison = compare(records)
     assert versus(comparison) == {"note": "not tested: metrics are no scores"} and comparison["comparisons"] == 0
-    assert "a               nats_per_token 3.412" in lines(comparison)
+    assert "a: nats_per_token 3.412" in lines(comparison)
 
 
 def seeded(cell, model: str, shares, n=40, **changes):
