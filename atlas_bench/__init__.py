@@ -4,6 +4,7 @@ Each is what the command of its name does; see api.py and docs/python.md.
 """
 
 import os
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -13,10 +14,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from atlas_bench.api import compare, list_models, list_tasks, load, report, run, show, train
 from atlas_bench.errors import UserError
-from atlas_bench.results.record import Record
 from atlas_bench.types import Model
+
+if TYPE_CHECKING:
+    from atlas_bench.results.record import Record
 
 __all__ = [
     "Model", "Record", "UserError", "__version__", "compare", "list_models", "list_tasks", "load", "report", "run",
     "show", "train",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Record, which brings pydantic, is imported where it is asked for."""
+    if name != "Record":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from atlas_bench.results.record import Record
+
+    return Record

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry, units
+from atlas_bench.errors import UserError
 from atlas_bench.files import text_files
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
@@ -21,6 +22,7 @@ from atlas_bench.running import announce, estimate, plan, runner
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
+from atlas_bench.running.stopping import Width
 from atlas_bench.types import Model, TaskOptions
 
 
@@ -45,6 +47,9 @@ class Job:
     def estimate(self) -> dict[str, Any]:
         """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
         estimated = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
+        if any(cell.stop for cell in self.cells):
+            note = "--until: a cell may end before its samples do; this is what all of them would take."
+            estimated["notes"].append(note)
         estimated["notes"] += [f"lm-eval:{name} is not estimated." for name in self.theirs]
         return estimated
 
@@ -69,11 +74,11 @@ class Job:
 
 
 def prepare(
-    task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: int | None,
-    seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None, num_fewshot: int | None,
-    out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None,
-    threads: int | None, device: str | None, matmul_precision: str | None, code: Iterable[str | Path], canary: bool,
-    debug: bool, progress: Progress, command: str | None = None,
+    task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: plan.Samples,
+    until: float | None, seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None,
+    num_fewshot: int | None, out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int,
+    timeout: float | None, threads: int | None, device: str | None, matmul_precision: str | None,
+    code: Iterable[str | Path], canary: bool, debug: bool, progress: Progress, command: str | None = None,
 ) -> Job:  # fmt: skip
     """The job of what a user asks for; atlas_bench.run() explains the arguments.
 
@@ -82,7 +87,7 @@ def prepare(
 
     Raises UserError for a mistake before anything is written.
     """
-    asked, documents = specs.typed(models), samples  # first: these mistakes take no time to find
+    asked, numbers = specs.typed(models), units.parse_samples(samples)  # first: these mistakes take no time to find
     ours, theirs = plan.split_lm_eval(task)
     wanted = plan.parse_tasks(ours) if ours else []
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
@@ -95,8 +100,15 @@ def prepare(
         command=command,
     )
     shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
-    if samples is None and lengths is None:
-        samples = plan.FIRST_SAMPLES
+    if theirs and not ours and numbers.keys() - {None}:
+        raise UserError(f"samples '{samples}': lm-eval's documents have no length to ask for. Give one number.")
+    documents = numbers.get(None)
+    if lengths is None:
+        numbers.setdefault(None, plan.FIRST_SAMPLES)
+    stop = None if until is None else Width.of(until)
+    asked_lengths = list(plan.FIRST_LENGTHS) if lengths is None else units.parse_lengths(lengths)
+    if ours:
+        plan.questions(numbers, asked_lengths)
     store.check_writable(out)
     for file in code:
         registry.name_file(file)
@@ -108,9 +120,9 @@ def prepare(
         asked, say=progress.note, threads=units.few(threads), device=device, matmul_precision=matmul_precision
     )
     cells = plan.make(
-        wanted, lengths=plan.FIRST_LENGTHS if lengths is None else units.parse_lengths(lengths), models=list(loaded),
+        wanted, lengths=asked_lengths, models=list(loaded),
         seeds=[units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS) for seed in seeds],
-        samples=samples, options=options,
+        samples=numbers, stop=stop, options=options,
     )  # fmt: skip
     store.check_names(out, loaded)
     plan.check(cells, loaded)  # the last thing that can be the user's mistake

@@ -1,6 +1,6 @@
-"""What a report of 100,000 records costs, in every form.
+"""What a report of 10,000 records costs, in every form.
 
-    python -m benchmarks.report [FORM ..] [--models 400] [--subsets 10] [--lengths 25] [--keep FOLDER]
+    python -m benchmarks.report [FORM ..] [--models 40] [--subsets 10] [--lengths 25] [--keep FOLDER]
 
 Makes one record of about 1.7 KB for each model, subset and length in a temporary folder, then the report in each form,
 in a process of its own that has imported nothing before. `seconds` are the processor's, on one core, from the first
@@ -27,7 +27,7 @@ MOST_SECONDS, MOST_MEGABYTES = 10, 1000  # what a report may take
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("forms", nargs="*", metavar="FORM", help=", ".join(FORMS))
-    parser.add_argument("--models", type=int, default=400)
+    parser.add_argument("--models", type=int, default=40)
     parser.add_argument("--subsets", type=int, default=10)
     parser.add_argument("--lengths", type=int, default=25)
     parser.add_argument("--keep", type=Path, help="Where the records and reports stay.")
@@ -57,10 +57,10 @@ def make(folder: Path, models: int, subsets: int, lengths: int) -> tuple[int, in
 
 def gate(folder: Path, lines: int) -> str:
     """What the report lost of the records; empty where nothing."""
-    from atlas_bench.results import board, digest, store
+    from atlas_bench.results import leaderboard, store, summary
 
     told: list[str] = []
-    made = board.make(digest.digests(store.scan([folder], told.append)))
+    made = leaderboard.make(summary.summaries(store.scan([folder], told.append)))
     cells = [cell for panel in made.panels for row in panel.rows for cell in row.cells.values()]
     asked = sum(cell.n for cell in cells)
     if told or (len(cells), asked) != (lines, 200 * sum(cell.status == "ok" for cell in cells)):

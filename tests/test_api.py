@@ -20,7 +20,7 @@ from atlas_bench import api
 from atlas_bench.cli.app import app
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results import store
-from atlas_bench.results.frame import COLUMNS
+from atlas_bench.results.leaderboard import COLUMNS
 from atlas_bench.results.record import timeless
 
 ROOT = Path(__file__).parents[1]
@@ -174,7 +174,7 @@ def test_a_mistake_is_the_command_s_message(tmp_path, given, words):
     ("given", "said"),
     [
         ({"samples": 0}, "samples is 0. Give a whole number from 1 up."),
-        ({"samples": "x"}, "samples is 'x'. Give a whole number"),
+        ({"samples": "x"}, "samples 'x': 'x' is no whole number from 1 up"),
         ({"seeds": [0, 1 << 40]}, "seed is 1099511627776. Give a whole number from -2147483647"),
         ({"seeds": []}, "no seed is given"),
         ({"lengths": []}, "no length is given"),
@@ -232,7 +232,7 @@ def test_load_has_a_row_for_each_record_and_scorer(tmp_path):
     table = atlas_bench.load(tmp_path)
     assert list(table) == list(COLUMNS) and len(table) == sum(len(r.scores) for r in records)
     row = table[(table.model == "oracle") & (table.task == "niah") & table.headline].iloc[0]
-    assert (row.correct, row.n, row.score, row.low, row.high) == (4, 4, 1.0, pytest.approx(0.5101, abs=1e-4), 1.0)
+    assert (row.correct, row.n, row.accuracy, row.low, row.high) == (4, 4, 1.0, pytest.approx(0.5101, abs=1e-4), 1.0)
     assert row.length == 600 and row.background == "generated" and row.tokens_per_second > 0
     assert list(table.groupby("task").headline.sum()) == [2, 2]
     files = [tmp_path / "mqar.jsonl", str(tmp_path / "niah.jsonl")]
@@ -248,9 +248,9 @@ def test_load_leaves_missing_what_a_record_does_not_have(tmp_path):
     failed = replace(record, seed=5, status="failed", reason="why", scores={}, parameters=None, seconds=None)
     table = atlas_bench.load([failed])
     assert len(table) == 1 and table.loc[0, ["status", "reason"]].tolist() == ["failed", "why"]
-    assert table.loc[0, ["scorer", "n", "score", "parameters", "seconds"]].isna().all()
+    assert table.loc[0, ["n", "accuracy", "parameters", "seconds"]].isna().all()
     loss = atlas_bench.load([replace(record, scores={}, headline=None, metrics={"nats_per_token": 2.5})])
-    assert loss.nats_per_token[0] == 2.5 and not loss.headline[0]
+    assert loss.nats_per_token[0] == 2.5 and loss.scorer.isna()[0] and loss.headline[0]
     (tmp_path / "empty").mkdir()
     assert list(atlas_bench.load(tmp_path / "empty")) == list(COLUMNS)
     with pytest.raises(atlas_bench.UserError, match="no results at"):
@@ -264,7 +264,7 @@ def test_the_committed_records_load_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         table = atlas_bench.load(ROOT / "results")
-    assert len(table) > 200 and table.task.nunique() > 2 and table.score.between(table.low, table.high).sum() > 150
+    assert len(table) > 200 and table.task.nunique() > 2 and table.accuracy.between(table.low, table.high).sum() > 150
 
 
 @pytest.mark.parametrize(("form", "typed_as"), [("text", "text"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")])

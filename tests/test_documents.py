@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas_bench.results import frame
+from atlas_bench.results import leaderboard as frame
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("atlas_bench", "benchmarks", "docs", "examples", "results", "studies", "tests", "README.md", "pyproject.toml")

@@ -144,7 +144,7 @@ def test_help_imports_nothing_heavy():
         "import sys; sys.argv = ['atlas-bench', 'run', '--help']\n"
         "from atlas_bench.cli.app import app\n"
         "app(standalone_mode=False)\n"
-        "print('HEAVY', sorted({'torch', 'numpy', 'scipy', 'rich', 'tokenizers'} & set(sys.modules)))"
+        "print('HEAVY', sorted({'torch', 'numpy', 'pandas', 'scipy', 'rich', 'tokenizers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     assert "--checkpoint-every" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80
@@ -200,7 +200,7 @@ def test_what_extras_bring_is_not_needed_without_them(tmp_path):
         OPTIONAL,
         f"run mqar:8 --len 1K --samples 2 --model atlas-nano --quiet --out {tmp_path / 'runs'}",
         f"run babilong:qa1 --len 1K --samples 2 --model atlas-nano --quiet --out {tmp_path / 'runs'}",
-        f"report {tmp_path / 'runs'}", f"report {tmp_path / 'runs'} -o {tmp_path / 'board.md'}", "doctor",
+        f"report {tmp_path / 'runs'}", f"report {tmp_path / 'runs'} -o {tmp_path / 'board.html'}", "doctor",
         "describe atlas-nano", "verify examples/my_memory.py",
     )  # fmt: skip
     assert [code for code, *_ in found] == ["0"] * len(found), found
@@ -217,7 +217,6 @@ def test_a_missing_extra_is_one_message(tmp_path):
         f"run ruler:qa_1 --len 4Ki --data hub --model constant --out {tmp_path / 'runs'}": "pip install datasets",
         f"run lm-eval:lambada_openai --model atlas-nano --out {tmp_path / 'runs'}": "pip install lm-eval",
         f"run mqar:8 --len 1K --model openai:http://localhost:9/v1#m --out {tmp_path / 'runs'}": "pip install aiohttp",
-        f"report results/retention.jsonl -o {tmp_path / 'page.html'}": "pip install matplotlib",
         f"push results/retention.jsonl {tmp_path / 'data'}": "pip install pyarrow",
         "lm-eval --help": "pip install lm-eval",
     }

@@ -29,6 +29,7 @@ COMMANDS = {  # in the order of use -> examples of their help
         "run babilong",
         "run babilong:qa1 --len 16K,1M --model atlas-nano,omeganet-nano",
         "run niah --len 4K,64K --model small=hf:Qwen/Qwen2.5-0.5B",
+        "run babilong:qa1 --len 1K,10M --samples 1K=500,10M=20",
     ),
     report_commands.report: (
         "report runs",
@@ -42,6 +43,7 @@ COMMANDS = {  # in the order of use -> examples of their help
     run_commands.compare: (
         "compare atlas-nano omeganet-nano --task babilong:qa1 --len 1K,4K",
         "compare titans ./my_memory.py --task mqar:8 --len 1K --train 2M",
+        "compare titans atlas --task mqar:8 --len 1K --train 2M --seeds 3",
     ),
     run_commands.probe: (
         "probe atlas-nano",

@@ -21,6 +21,7 @@ _AMOUNTS_AND_CHOICES = {
     "timeout", "threads", "device", "matmul-precision", "quiet", "debug", "format", "threshold", "no-published",
     "train", "jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment", "screen",
     "fixed-schedule", "no-examine", "to", "kind", "encoding", "canary", "reset",
+    "seeds", "rates", "rate", "validate", "until", "sequential",
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def is_harmless(key: str, value: Any) -> bool:
     values = value if isinstance(value, list) else [value]
     words = [word.strip() for each in values for word in str(each).split(",")]
     if key in _AMOUNTS_AND_CHOICES:
-        return all(re.fullmatch(r"[\w-]*|\d[\w.]*", word) for word in words)
+        return all(re.fullmatch(r"[\w-]*|\d[\w.=]*", word) for word in words)
     names = _NAMES.get(key)
     return names is not None and set(words) <= set(names(words))
 

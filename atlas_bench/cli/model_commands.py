@@ -35,6 +35,8 @@ def train(
     screen: opt.Screen = _train.screen,
     segment: opt.Segment = _train.segment,
     fixed_schedule: opt.FixedSchedule = _train.fixed_schedule,
+    rate: opt.Rate = _train.rate,
+    validate: opt.Validate = _train.validate,
     threads: opt.Threads = _train.threads,
     device: opt.Device = _train.device,
     no_examine: opt.NoExamine = not _train.examine,
@@ -52,7 +54,8 @@ def train(
         memory=memory, out=out, init=init, tokens=tokens, task=task or [_train.task], seed=seed,
         background=background or [], encoding=encoding, hold_out=hold_out or [], attention_window=attention_window,
         layers=layers, placement=placement, persistent=persistent, screen=screen, segment=segment,
-        fixed_schedule=fixed_schedule, threads=threads, device=device, examine=not no_examine,
+        fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads, device=device,
+        examine=not no_examine,
         say=partial(typer.echo, err=as_json),
     )  # fmt: skip
     if as_json:

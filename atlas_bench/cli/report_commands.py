@@ -83,12 +83,13 @@ def show(
 def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json = False) -> None:
     """Tell what changed between two sets of records."""
     from atlas_bench.results import changes as results
+    from atlas_bench.results.formats.pairs import changes_lines
 
     output_file.check(page)
     changed = results.changes([old], [new], warn=output.warn)
-    output.show(changed, as_json, results.lines)
+    output.show(changed, as_json, changes_lines)
     if page:
-        from atlas_bench.results.compare_page import changes_html
+        from atlas_bench.results.html.pairs import changes_html
 
         output.write(page, changes_html(changed))
 
@@ -104,6 +105,6 @@ def push(
 
     Nothing is uploaded; the command that would is printed.
     """
-    from atlas_bench.results import publish
+    from atlas_bench.results.export import publish
 
     output.show(publish.write(paths, folder, to=to, name=name, warn=output.warn), as_json, publish.lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +27,7 @@ def run(
     lengths: opt.FirstLength = _run.lengths,
     models: opt.RunModels = [_run.models],  # noqa: B006
     samples: opt.RunSamples = _run.samples,
+    until: opt.Until = _run.until,
     seeds: opt.Seeds = [_run.seeds],  # noqa: B006
     data: opt.Data = _run.data,
     background: opt.Background = _run.background,
@@ -64,9 +64,9 @@ def run(
     for why, names in unread.by_run(task):
         config.refuse(ctx, why, *names)
     asked = job.prepare(
-        task, lengths=lengths, models=models, samples=samples, seeds=seeds, data=data, background=background,
-        prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch, block=block,
-        checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device,
+        task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
+        background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
+        block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device,
         matmul_precision=matmul_precision, code=code, canary=canary, debug=debug, progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
@@ -84,8 +84,11 @@ def compare(
     task: opt.Task,
     length: opt.Length,
     train: opt.Train = _compare.train,
+    seeds: opt.TrainingSeeds = _compare.seeds,
+    rates: opt.Rates = _compare.rates,
     init: opt.Init = _compare.init,
     samples: opt.Samples = _compare.samples,
+    sequential: opt.Sequential = _compare.sequential,
     seed: opt.CompareSeed = _compare.seed,
     data: opt.Data = _compare.data,
     background: opt.Background = _compare.background,
@@ -93,6 +96,7 @@ def compare(
     out: opt.CompareFolder = Path(_compare.out),
     page: opt.Page = None,
     jobs: opt.Jobs = _compare.jobs,
+    device: opt.Device = _compare.device,
     code: opt.Code = [*_compare.code],  # noqa: B006
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -108,17 +112,18 @@ def compare(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import compare as comparison
-    from atlas_bench.results.compare_table import lines
+    from atlas_bench.results.formats.pairs import compare_lines
     from atlas_bench.running.progress import Progress
 
     output_file.check(page)
     compared, well = comparison.main(
-        contenders, task=task, lengths=length, out=out, init=init, samples=samples, seed=seed, train=train, data=data,
-        background=background, encoding=encoding, jobs=jobs, code=code, progress=Progress(quiet=quiet),
+        contenders, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
+        train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
+        device=device, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
-    output.show(compared, as_json, lines)
+    output.show(compared, as_json, compare_lines)
     if page:
-        from atlas_bench.results.compare_page import comparison_html
+        from atlas_bench.results.html.pairs import comparison_html
 
         output.write(page, comparison_html(compared))
     if not well:
@@ -154,7 +159,7 @@ def probe(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import probe as command
-    from atlas_bench.results import probe_table
+    from atlas_bench.results.formats.pairs import probe_lines
     from atlas_bench.running.progress import Progress
 
     comparison, well = command.main(
@@ -162,12 +167,7 @@ def probe(
         background=background, encoding=encoding, threads=threads, device=device, matmul_precision=matmul_precision,
         code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
-    if as_json:
-        typer.echo(json.dumps(comparison, indent=2, default=str))
-    else:
-        from rich.console import Console
-
-        probe_table.render(comparison, Console())
+    output.show(comparison, as_json, probe_lines)
     if not well:
         raise typer.Exit(1)
 
@@ -178,6 +178,6 @@ def _print_records(records: Sequence[Record], as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from atlas_bench.results import table
+    from atlas_bench.results.formats import run as table
 
     table.render(records, Console())

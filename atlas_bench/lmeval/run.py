@@ -75,8 +75,7 @@ def run(
     """
     from lm_eval.tasks import TaskManager
 
-    ignorant = [name for name, model in models.items() if model.is_control]
-    if ignorant:
+    if ignorant := [name for name, model in models.items() if model.is_control]:
         raise UserError(f"'{ignorant[0]}' is a control: it is shown our own samples, and lm-eval's are none of them.")
     names = [task for name in names for task in (PAPERS if name == "papers" else [name])]
     manager = TaskManager(include_defaults=not all(map(_is_file, names)))  # it reads 14,000 files
@@ -97,8 +96,7 @@ def run(
             records |= {cell_key(blank): _already(done(cell_key(blank)), folder, progress) for blank in blanks}
             continue
         try:
-            with redirect_stdout(sys.stderr):  # stdout is for records, and some tasks print what they lack
-                tasks = manager.load([name])["tasks"]
+            tasks = _loaded(manager, name)
         except Exception as error:  # a data set's, the hub's, a task's own code
             records |= {cell_key(blank): _kept(_failed(blank, error), folder, progress) for blank in blanks}
             continue
@@ -115,6 +113,12 @@ def run(
                         ended = _evaluate(task, blank, model, folder, num_fewshot, manager)
                         records[key] = _kept(ended, folder, progress)
     return list(records.values())
+
+
+def _loaded(manager: Any, name: str) -> dict[str, Any]:
+    """The tasks of that name; what they print meanwhile goes to stderr, for stdout is for records."""
+    with redirect_stdout(sys.stderr):
+        return manager.load([name])["tasks"]
 
 
 def _named(names: Iterable[str], manager: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
     found = changes(["before/"], ["results/"])      # plain data: lists, dicts, numbers
     found["rows"][0]["verdict"]                     # 'worse': the most important first
-    print("\\n".join(lines(found)))                  # 80 columns
 
 A cell is a task, subset, length, model, seed, number of samples and choice of data. Other weights are what is compared;
 where the task's version, the scorer, the prompt, .. are others, no difference is taken and what differs is told.
@@ -19,11 +18,12 @@ from typing import Any
 
 from atlas_bench.errors import UserError
 from atlas_bench.results import compare, store
-from atlas_bench.results.changes_table import COSTS, VERDICTS, Changes, lines
+from atlas_bench.results.naming import natural, tag_text, tags
+from atlas_bench.results.pair_labels import COSTS, VERDICTS
 from atlas_bench.results.record import Record, Warn, clip, timeless
+from atlas_bench.results.score import is_sequential
 
-__all__ = ["changes", "lines"]
-
+Changes = dict[str, Any]
 _Facts = dict[str, Callable[[Record], Any]]
 
 _ALIKE: _Facts = {  # else the two were not asked or judged alike
@@ -79,8 +79,8 @@ def changes(old_paths: store.Paths, new_paths: store.Paths, *, warn: Warn | None
         row["verdict"] = row["verdict"] or row["versus"]["verdict"]
     only_old, only_new = _missing(old, new), _missing(new, old)
     listed = [*rows, *only_old, *only_new]
-    for row, tags in zip(listed, compare.tags(listed, "seed", "samples"), strict=True):
-        row["tags"] = tags
+    for row, tag in zip(listed, tags(listed, ("task", "subset"), ("seed", "samples")), strict=True):
+        row["tags"] = tag_text(tag)
     return {
         "old": {"paths": _texts(old_paths), "cells": len(old)},
         "new": {"paths": _texts(new_paths), "cells": len(new)},
@@ -118,7 +118,7 @@ def _named(record: Record) -> dict[str, Any]:
 def _order(record: Record) -> tuple[Any, ...]:
     options = json.dumps(record.options, sort_keys=True, default=str)
     return (
-        record.task, compare.natural(record.subset), record.length, record.model, record.seed, record.samples, options,
+        record.task, natural(record.subset), record.length, record.model, record.seed, record.samples, options,
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def _row(old: Record, new: Record) -> dict[str, Any]:
     elif new.headline is None:
         verdict = "no score"
     elif paired := compare.pairs(new, old):
-        verdict, row["versus"] = None, _versus(paired, new.headline)
+        verdict, row["versus"] = None, _versus(paired, new.headline, any(map(is_sequential, (old, new))))
     else:
         verdict, unlike = "not comparable", ["no question answered in both"]
     return row | {"verdict": verdict, "notes": [*unlike, *notes]}
@@ -162,8 +162,8 @@ def _unlike(old: Record, new: Record) -> list[str]:
     return [f"{what} {_short(before)} -> {_short(after)}" for what, before, after in facts if before != after]
 
 
-def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str) -> dict[str, Any]:
-    found = compare.difference(paired, scorer=scorer)
+def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
+    found = compare.difference(paired, scorer=scorer, anytime=anytime)
     answers = {"wrong_to_right": found.pop("only_contender"), "right_to_wrong": found.pop("only_baseline")}
     answers["other_text"] = sum(
         after["correct"][scorer] == before["correct"][scorer] and after.get("answer") != before.get("answer")

@@ -6,7 +6,8 @@
     ).to_json()
     Record.from_json(line, where="mqar.jsonl:1").scores["mqar/exact"]["correct"]      # 187
 
-What a file holds is foreign: every line is checked as it is read, and refused by file and line.
+The annotations are the only place where a field is defined: pydantic checks every line by them, since what a file holds
+is foreign, and the JSON Schema and the tables of docs/record.md are made from them (schema.py).
 """
 
 from __future__ import annotations
@@ -15,27 +16,30 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
-from functools import cache, lru_cache
-from operator import attrgetter
-from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from typing import (
+    Annotated,
+    Any,
+    NotRequired,  # before Python 3.12 pydantic takes no other
+)
+
+from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from atlas_bench.errors import UserError
-from atlas_bench.results import values
 from atlas_bench.types import Status
 
 SCHEMA = "1"
 ANSWER_CHARS = 2000
+DEPTH = 64  # of lists and objects in each other; a record has some six
+MOST = 10**18  # tokens, bytes, seconds, answers: more is no measurement, and breaks those who draw it
+LARGEST = 1e300  # upper bound of other numbers: rejects infinities and integers too large for a float
 
 EARLIER_OFFICIAL = "earlier-official"  # what a record's prompt "official" is read as where it has no `protocol`
 
-DEPTH = 64  # of lists and objects in each other; a record has some six
-
 Warn = Callable[[str], None]
-Check = Callable[[Any], bool]
-Kinds = dict[type, Check | None]  # the types that a JSON value may have -> what more it must pass
 
 _IDENTITY = (
     "task", "task_version", "subset", "length", "model", "weights_hash", "seed", "samples", "options",
@@ -45,76 +49,139 @@ _CIRCUMSTANCE = (  # what may differ between two runs of one command
     "seconds", "tokens_per_second", "block", "batch", "peak_rss_bytes", "resumed", "usage", "endpoint",
     "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended",
 )  # fmt: skip
-
-_LATER = frozenset(("note", "model_spec"))  # left out where null, so that older lines read back as they were
-
-_PLAIN, _NAMES = frozenset((str, int, NoneType)), frozenset((str,))  # types that are equal where their JSON is
-_asked = attrgetter(*(name for name in _IDENTITY if name not in ("options", "protocol")))
+_LATER = frozenset(("note", "model_spec", "training"))  # left out where null: older lines read back as they were
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, which JSON has not, become null
+
+# ruff: noqa: E501 - a field is one line
+# Types of JSON: none is converted into another, true is not 1, and 1.0 is no whole number
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Count = Annotated[int, Strict(), Field(ge=0, lt=MOST)]
+Amount = Annotated[float, Strict(), Field(ge=0, lt=MOST)]
+Number = Annotated[float, Strict(), Field(gt=-LARGEST, lt=LARGEST)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Object = dict[str, Any]
+
+
+def _is(unit: str, meaning: str) -> Any:
+    """Unit and meaning of a field, for the schema and the documentation."""
+    return Field(description=meaning, json_schema_extra={"unit": unit})
+
+
+def _at_most_n(score: Score) -> Score:
+    if score["correct"] > score["n"]:
+        raise ValueError("more right answers than answers")
+    return score
+
+
+# What is Any is read by nobody but people: a line with something else there stays readable
+# fmt: off
+@with_config(ConfigDict(extra="allow"))
+class Score(TypedDict):
+    """What one scorer counted."""
+
+    correct: Annotated[Amount, _is("share", "right answers; for a scorer with partial credit (RULER's) their sum")]
+    n: Annotated[Count, _is("count", "answers judged: fewer than `samples` where a cell was stopped or samples have no answer")]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Answer(TypedDict):
+    """One sample's row of `answers`."""
+
+    index: Annotated[Count, _is("count", "position in the cell, from 0")]
+    question: Annotated[Text, _is("text", "past 2000 characters cut, with a mark")]
+    targets: Annotated[list[Any], _is("list", "right answers")]
+    answer: Annotated[Text, _is("text", "past 2000 characters cut, with a mark")]
+    correct: Annotated[dict[str, Flag | Share], _is("verdicts", "scorer name -> true, false, or a share in 0..1")]
+    needle_positions: NotRequired[Annotated[Any, _is("positions", "tokens from the start of the prompt, one per fact")]]
+    length: NotRequired[Annotated[Any, _is("tokens", "of this prompt, where a published context has a length of its own")]]
+    context: NotRequired[Annotated[Count, _is("count", "index of the first sample on the same context")]]
+    asked_at: NotRequired[Annotated[Count, _is("tokens", "read before the question, where it is asked on the way")]]
+    needle_depth: NotRequired[Annotated[Share, _is("fraction", "where the needle stands, 0..1")]]
+    distance: NotRequired[Annotated[Count, _is("tokens", "between the fact and the question")]]
+    failed: NotRequired[Annotated[Any, _is("text", "why there is no answer (an endpoint's error, ..): no verdict, in no score")]]
+    losses: NotRequired[Annotated[Any, _is("list", "of `loss`: for each range `[tokens, nats, tokens that were the likeliest]`")]]
+
+
+CurvePart = TypedDict("CurvePart", {  # "from" is a word of Python
+    "from": Annotated[Count, _is("tokens", "first position of the range")],
+    "to": NotRequired[Annotated[Any, _is("tokens", "first position behind it")]],
+    "n": NotRequired[Annotated[Any, _is("tokens", "predicted in it, over all streams")]],
+    "streams": Annotated[Count, _is("count", "independent streams")],
+    "nats": Annotated[Number | None, _is("nats/token", "mean loss; null where it was no number")],
+    "low": NotRequired[Annotated[Number | None, _is("nats/token", "lower end of the 95 % interval; null for one stream")]],
+    "high": NotRequired[Annotated[Number | None, _is("nats/token", "its upper end")]],
+    "accuracy": NotRequired[Annotated[Any, _is("fraction", "share of tokens that were the likeliest")]],
+})
+with_config(ConfigDict(extra="allow"))(CurvePart)
+# fmt: on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One cell's line: None and empty mean "not measured", never zero."""
 
-    schema: str = SCHEMA
-    status: Status
-    reason: str = ""
-    note: str | None = None
-    # the cell
-    task: str
-    task_version: str
-    subset: str
-    length: int
-    model: str
-    seed: int
-    samples: int
-    options: dict[str, Any] = field(default_factory=dict)
-    protocol: dict[str, Any] = field(default_factory=dict)
-    # scores
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    scorer_version: dict[str, str] = field(default_factory=dict)
-    headline: str | None = None
-    chance: float | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    answers: list[dict[str, Any]] = field(default_factory=list)
-    # what makes the contexts again
-    plan_hash: str | None = None
-    corpus_key: str | None = None
-    tokenizer_key: str | None = None
-    data_hash: str | None = None
-    prompt_hash: str | None = None
-    # the model
-    parameters: int | None = None
-    state_bytes: int | None = None
-    training_tokens: int | None = None
-    weights_hash: str | None = None
-    kernel: str | None = None
-    kernel_why: str | None = None
-    device: str | None = None
-    products: str | None = None
-    chunk_size: int | None = None
-    memory: str | None = None
-    model_spec: str | None = None
-    chat_template: str | None = None
-    # speed and cost
-    tokens_read: int | None = None
-    seconds: float | None = None
-    tokens_per_second: float | None = None
-    block: int | None = None
-    batch: int | None = None
-    peak_rss_bytes: int | None = None
-    resumed: bool = False
-    usage: dict[str, Any] | None = None
-    endpoint: dict[str, Any] | None = None
-    # surroundings
-    versions: dict[str, Any] = field(default_factory=dict)
-    hardware: dict[str, Any] = field(default_factory=dict)
-    command: str = ""
-    started: str | None = None
-    ended: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)  # written beside the others, not under a key
+    # fmt: off
+    schema: Annotated[Text, _is("text", 'version of this page: "1"')] = SCHEMA
+    status: Annotated[Status, _is("text", "`ok`, `oom`, `timeout`, `failed` or `unsupported` (the model cannot read that length)")]
+    reason: Annotated[Text, _is("text", "why not `ok`, and what would do; empty for `ok`")] = ""
+    note: Annotated[Text | None, _is("text", "what to mind about the score: by its card never trained for this; the answers decided when to stop")] = None
+    # What was asked
+    task: Annotated[Text, _is("text", 'registered name: "babilong"')]
+    task_version: Annotated[Text, _is("text", "changes when the same seed would make other samples")]
+    subset: Annotated[Text, _is("text", '"qa1"; empty for a task without subsets')]
+    length: Annotated[Count, _is("tokens", "the whole prompt with its question, in the model's own tokenizer; 0: the task's own")]
+    model: Annotated[Text, _is("text", 'registered name, path, or the user\'s name; of `probe` with what is gone: "atlas-nano;muon=off"')]
+    seed: Annotated[Whole, _is("integer", "decides every sample")]
+    samples: Annotated[Count, _is("count", "questions asked for; with a rule for stopping, the most")]
+    options: Annotated[Object, _is("object", "the task's data choices: `data`, `background`, `prompt`, `encoding`")] = field(default_factory=dict)
+    protocol: Annotated[Object, _is("object", "what else decides the answers; empty in records of version 0.1")] = field(default_factory=dict)
+    # How it went
+    scores: Annotated[dict[str, Annotated[Score, AfterValidator(_at_most_n)]], _is("object", "scorer name -> a score, below")] = field(default_factory=dict)
+    scorer_version: Annotated[dict[str, Text], _is("object", "scorer name -> version; numbers of two versions do not compare")] = field(default_factory=dict)
+    headline: Annotated[Text | None, _is("text", "the scorer shown first")] = None
+    chance: Annotated[Share | None, _is("fraction", "score of the best answer that does not read the context")] = None
+    metrics: Annotated[dict[str, Number | None], _is("object", "what is no share of right answers; null where it was no finite number")] = field(default_factory=dict)
+    curve: Annotated[list[CurvePart], _is("list", "of the task `loss`: a part for each range of positions, below")] = field(default_factory=list)
+    answers: Annotated[list[Answer], _is("list", "one row per sample, below")] = field(default_factory=list)
+    # What makes the contexts again
+    plan_hash: Annotated[Text | None, _is("hash", "of all the cell's plans: facts, positions, background spans")] = None
+    corpus_key: Annotated[Text | None, _is("text", "background text and its version")] = None
+    tokenizer_key: Annotated[Text | None, _is("hash", "of everything that decides the token ids")] = None
+    data_hash: Annotated[Text | None, _is("hash", "of the task's source data")] = None
+    prompt_hash: Annotated[Text | None, _is("hash", "of the prompt around context and question")] = None
+    # The model
+    parameters: Annotated[Count | None, _is("count", "all weights, embeddings included")] = None
+    state_bytes: Annotated[Count | None, _is("bytes", "one stream's state at the end: what the model remembers with")] = None
+    training_tokens: Annotated[Count | None, _is("tokens", "read in training, by the model that it began from too")] = None
+    training: Annotated[Object | None, _is("object", "`seed`, `muon_lr` and `adam_lr` of the training, by the model's card; left out where null")] = None
+    weights_hash: Annotated[Text | None, _is("hash", "of the weights' bytes")] = None
+    kernel: Annotated[Text | None, _is("text", "what computes the model, in brackets its form: torch or triton")] = None
+    kernel_why: Annotated[Text | None, _is("text", "why no faster form ran; null where the fastest did")] = None
+    device: Annotated[Text | None, _is("text", '"cpu", "cuda" or "server"')] = None
+    products: Annotated[Text | None, _is("text", 'precision of matrix products: "fp32", "tf32" or "bf16"')] = None
+    chunk_size: Annotated[Count | None, _is("tokens", "between two anchors of the inner gradient; null without a memory")] = None
+    memory: Annotated[Text | None, _is("text", "memory variant")] = None
+    model_spec: Annotated[Text | None, _is("text", "what `--model NAME=..` loaded, where `model` is the user's name for it")] = None
+    chat_template: Annotated[Text | None, _is("hash", 'of the chat template, "none" where there is none; null for bare tokens')] = None
+    # What it cost
+    tokens_read: Annotated[Count | None, _is("tokens", "fed over all samples; a context that samples share counts once")] = None
+    seconds: Annotated[Amount | None, _is("seconds", "reading and answering, over all attempts of a resumed cell")] = None
+    tokens_per_second: Annotated[Amount | None, _is("tokens/s", "`tokens_read / seconds`")] = None
+    block: Annotated[Whole | None, _is("tokens", "fed at once; never changes a result")] = None
+    batch: Annotated[Whole | None, _is("count", "contexts fed side by side, at most; never changes a result")] = None
+    peak_rss_bytes: Annotated[Count | None, _is("bytes", "the process's peak resident memory")] = None
+    resumed: Annotated[Flag, _is("true/false", "went on from a checkpoint")] = False
+    usage: Annotated[Object | None, _is("object", "of an endpoint: requests, retries, tokens that it counted, and their cost")] = None
+    endpoint: Annotated[Object | None, _is("object", "of an endpoint: `tokenizer`, models `served`, parameters `left_out`, `canary`")] = None
+    versions: Annotated[Object, _is("object", "of `atlas_bench`, `python`, `torch`, `numpy`")] = field(default_factory=dict)
+    hardware: Annotated[Object, _is("object", "`cpu`, `cores`, `gpu` (null without one)")] = field(default_factory=dict)
+    command: Annotated[Text, _is("text", "what was typed, or the call from Python")] = ""
+    started: Annotated[Text | None, _is("UTC, ISO 8601", "when the cell began")] = None
+    ended: Annotated[Text | None, _is("UTC, ISO 8601", "when its record was written")] = None
+    extra: Annotated[Object, _is("object", "in Python only: unknown fields, written beside the others")] = field(default_factory=dict)
+    # fmt: on
 
     def to_json(self) -> str:
         """The record as one line of ASCII JSON, without the newline; not-finite numbers become null."""
@@ -122,7 +189,7 @@ class Record:
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "record", warn: Warn | None = None) -> Record:
-        """The record of one line; unknown fields are kept in `extra`, and they and a missing schema told to `warn`.
+        """The record of one line; unknown fields are kept in `extra`, and `warn` is told of them and of no schema.
 
         line   one JSON object
         where  "file:line", the start of every message
@@ -131,17 +198,59 @@ class Record:
         """
         row = parse_object(line, where)
         _check_schema(row, where)
-        no_schema = "schema" not in row
-        found = _taken(row, where)
-        if no_schema and warn:
+        names = {*FIELDS} - {"extra"}
+        known = {name: value for name, value in row.items() if name in names}
+        unknown = {name: value for name, value in row.items() if name not in names}
+        try:
+            _adapter().validate_python(known)
+        except ValidationError as error:
+            raise UserError(f"{where}: not a record: {_fault(error, known)}.") from None
+        if "schema" not in row and warn:
             warn(f'{where}: no schema, read as {SCHEMA}. Add "schema": "{SCHEMA}" where that is right.')
-        if row and warn:
-            warn(f"{where}: unknown fields kept as they are: {clip(', '.join(map(values.shown, sorted(row))), 300)}.")
-        if not found["protocol"] and found["task"] == "babilong" and found["options"].get("prompt") == "official":
-            found["options"] = found["options"] | {"prompt": EARLIER_OFFICIAL}  # other words, and another stop rule
-        record = cls.__new__(cls)  # a frozen class's __init__ sets field by field, and took a third of all the time
-        vars(record).update(found, extra=dict(row))  # a copy: an emptied dict keeps its room
+        if unknown and warn:
+            warn(f"{where}: unknown fields kept as they are: {clip(', '.join(map(shown, sorted(unknown))), 300)}.")
+        record = cls(**known, extra=unknown)
+        if not record.protocol and record.task == "babilong" and record.options.get("prompt") == "official":
+            record.options["prompt"] = EARLIER_OFFICIAL  # other words, and another stop rule
         return record
+
+
+FIELDS = tuple(each.name for each in fields(Record))
+
+
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of Record, as pydantic makes it from the annotations."""
+    return _adapter().json_schema()
+
+
+def _fault(error: ValidationError, row: Mapping[str, Any]) -> str:
+    """The first thing that is wrong with a line's fields: 'length is "10M"', 'answers[3]["answer"] missing'."""
+    found = error.errors(include_url=False)
+    if missing := [str(each["loc"][0]) for each in found if each["type"] == "missing" and len(each["loc"]) == 1]:
+        return f"{', '.join(missing)} missing"
+    place: str = ""
+    value: Any = row  # as far as the path goes in the line: pydantic adds names for one of several types
+    for part in found[0]["loc"]:
+        missing_here = found[0]["type"] == "missing" and part == found[0]["loc"][-1]
+        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
+        if not inside and not missing_here:
+            break
+        place += f"[{shown(part)}]" if place else str(part)
+        if not inside:
+            return f"{place} missing"
+        value = value[part]
+    why = "" if found[0]["type"].endswith("_type") or found[0]["type"] == "literal_error" else f" ({found[0]['msg']})"
+    return f"{place} is {shown(value)}{why}"
+
+
+def shown(value: Any) -> str:
+    """The start of a value from a file as ASCII text, for a message."""
+    return json.dumps(value)[:60]
 
 
 def as_dict(record: Record) -> dict[str, Any]:
@@ -155,17 +264,8 @@ def cell_key(record: Record) -> str:
     cell = {name: getattr(record, name) for name in _IDENTITY}
     if not record.protocol:  # older records have none, and keep their keys
         del cell["protocol"]
-    return hashlib.sha256(_text(cell).encode()).hexdigest()[:32]
-
-
-def identity(record: Record) -> Hashable:
-    """What `cell_key` is a hash of, without the hashing: equal for two records exactly where their keys are."""
-    asked: tuple[Any, ...] = _asked(record)
-    options = record.options
-    if not (_PLAIN.issuperset(map(type, (*asked, *options.values()))) and _NAMES.issuperset(map(type, options))):
-        asked = tuple(map(_canonical, asked))
-        options = {str(name): _canonical(value) for name, value in options.items()}
-    return (*asked, frozenset(options.items()), _text(record.protocol) if record.protocol else "")
+    text = json.dumps(_finite(cell), sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def timeless(record: Record) -> dict[str, Any]:
@@ -229,109 +329,13 @@ def _check_schema(row: Mapping[str, Any], where: str) -> None:
         return
     if not isinstance(schema, str) or not re.fullmatch("[1-9][0-9]*", schema):
         raise UserError(
-            f"{where}: not a record: schema is {values.shown(schema)}, and no whole number from 1 in quotes. "
+            f"{where}: not a record: schema is {shown(schema)}, and no whole number from 1 in quotes. "
             f'Write "{SCHEMA}" where the line is as docs/record.md says.'
         )
     raise UserError(
         f"{where}: record schema {clip(schema, 20)} is newer than {SCHEMA}, the newest this atlas-bench reads. "
         "Upgrade atlas-bench."
     )
-
-
-def _taken(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """A record's fields, checked and taken out of `row`; absent ones have their default, or raise UserError."""
-    shape = _shape(tuple(row), tuple(map(type, row.values())))
-    if shape is None or not all(more(row[name]) for name, more in shape.checks):
-        raise UserError(f"{where}: not a record: {_fault(row)}.")
-    found = dict(zip(shape.names, row.values(), strict=True))  # every line brings names of its own, 3 KB of them
-    row.clear()
-    row.update((name, found.pop(name)) for name in shape.unknown)
-    for name, default in shape.absent:
-        found[name] = default()
-    if fault := values.fault(found):
-        raise UserError(f"{where}: not a record: {fault}.")
-    return found
-
-
-class _Shape(NamedTuple):
-    """What lines with the same names and types have in common: what is left to check, to add, to leave."""
-
-    names: tuple[str, ...]
-    checks: list[tuple[str, Check]]
-    absent: list[tuple[str, Callable[[], Any]]]
-    unknown: list[str]
-
-
-@lru_cache(maxsize=4096)
-def _shape(names: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
-    """None where a field is missing or of a wrong type; 100,000 lines have a few shapes, so each is looked at once."""
-    known, given = _checks(), dict(zip(names, types, strict=True))
-    checks = {name: known[name][0].get(kind, _never) for name, kind in given.items() if name in known}
-    if _never in checks.values() or not given.keys() >= set(needed()):
-        return None
-    return _Shape(
-        names,
-        [(name, more) for name, more in checks.items() if more],
-        [(name, default) for name, (_, default) in known.items() if name not in given],
-        [name for name in names if name not in known],
-    )
-
-
-def _fault(row: Mapping[str, Any]) -> str:
-    """What is wrong with a line's fields."""
-    if missing := [name for name in needed() if name not in row]:
-        return f"{', '.join(missing)} missing"
-    for name, (kinds, _) in _checks().items():
-        more = kinds.get(type(row[name]), _never) if name in row else None
-        if more is not None and not more(row[name]):
-            return f"{name} is {values.shown(row[name])}"
-    raise AssertionError
-
-
-@cache
-def needed() -> tuple[str, ...]:
-    """The fields that no line goes without."""
-    return tuple(f.name for f in fields(Record) if f.default is MISSING and f.default_factory is MISSING)
-
-
-@cache
-def _checks() -> dict[str, tuple[Kinds, Callable[[], Any]]]:
-    """Field -> (what its value may be, what makes its default), from the annotations; made once, used 100,000 times."""
-    hints = get_type_hints(Record)
-    return {f.name: (_kinds(hints[f.name]), _default(f)) for f in fields(Record) if f.name != "extra"}
-
-
-def _default(of: Field[Any]) -> Callable[[], Any]:
-    return (lambda: of.default) if of.default_factory is MISSING else of.default_factory
-
-
-def _kinds(hint: Any) -> Kinds:
-    """What a JSON value of the annotated type may be; true is not 1."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return {kind: more for part in parts for kind, more in _kinds(part).items()}
-    if origin is Literal:
-        return {str: frozenset(parts).__contains__}
-    if origin is dict:
-        return {dict: _every(_kinds(parts[1]), of=dict.values)}
-    if origin is list:
-        return {list: _every(_kinds(parts[0]), of=iter)}
-    if hint is Any:
-        return dict.fromkeys((str, int, float, bool, NoneType, list, dict))
-    return {int: None, float: None} if hint is float else {hint: None}
-
-
-def _every(kinds: Kinds, *, of: Callable[[Any], Iterable[Any]]) -> Check | None:
-    """The check of all items of a list or object, None where they may be anything."""
-    if kinds == _kinds(Any):
-        return None
-    if not any(kinds.values()):
-        return lambda value: kinds.keys() >= set(map(type, of(value)))
-    return lambda value: all((more := kinds.get(type(item), _never)) is None or more(item) for item in of(value))
-
-
-def _never(value: Any) -> bool:
-    return False
 
 
 def _is_deep(value: Any) -> bool:
@@ -341,17 +345,6 @@ def _is_deep(value: Any) -> bool:
         inner = (each.values() if type(each) is dict else each for each in level)
         level = [item for items in inner for item in items if type(item) in (dict, list)]
     return bool(level)
-
-
-def _text(value: Any) -> str:
-    """Canonical JSON: the same text for equal values, whatever the order of their keys."""
-    return json.dumps(_finite(value), sort_keys=True, separators=(",", ":"), default=str)
-
-
-def _canonical(value: Any) -> Hashable:
-    """Equal for two values exactly where their canonical JSON is, which 1, 1.0 and true have not in common."""
-    plain: Hashable = value if type(value) in _PLAIN else json.loads(text := _text(value))
-    return plain if type(plain) in _PLAIN else (text,)
 
 
 def _finite(value: Any) -> Any:

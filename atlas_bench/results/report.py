@@ -8,29 +8,27 @@ docs/report.md shows each form.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from atlas_bench.errors import UserError, did_you_mean, unknown
-from atlas_bench.results import store
-from atlas_bench.results.board import THRESHOLD, Board, make, only
-from atlas_bench.results.digest import Digest, digests
+from atlas_bench.results import reference, store
+from atlas_bench.results.leaderboard import THRESHOLD, Leaderboard, make
+from atlas_bench.results.naming import printable
 from atlas_bench.results.record import Record, Warn, clip
-from atlas_bench.results.table import printable
+from atlas_bench.results.summary import Summary, only, summaries
 
 FORMS = {  # form -> (module, function), imported where it is asked for
-    "text": ("forms.text", "text"),
-    "md": ("forms.markdown", "markdown"),
-    "csv": ("forms.data", "table"),
-    "tex": ("forms.latex", "latex"),
-    "json": ("forms.data", "nested"),
-    "html": ("page", "leaderboard"),
+    "text": ("formats.text", "text"),
+    "md": ("formats.markdown", "markdown"),
+    "csv": ("formats.data", "table"),
+    "tex": ("formats.latex", "latex"),
+    "json": ("formats.data", "nested"),
+    "html": ("html", "leaderboard"),
 }
 NAMES = {"markdown": "md", "latex": "tex"}  # other names of forms
 SUFFIXES = {".txt": "text", ".htm": "html", **{f".{form}": form for form in FORMS if form != "text"}}
@@ -69,10 +67,9 @@ def main(
         raise unknown("form", form, (*FORMS, *NAMES))
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold {threshold:g} is no share. Give a number from 0 to 1; 0.8 is usual.")
-    with _without_collector():
-        board = make(_chosen(store.given(source, warn or _ignore), tasks, models), threshold=threshold)
-        named: dict[str, Any] = {"command": command} | ({"title": title} if title else {})
-        return _written(board, form, published, named | ({"answers": answers} if form == "html" else {}))
+    board = make(_chosen(store.given(source, warn or _ignore), tasks, models), threshold=threshold)
+    named: dict[str, Any] = {"command": command} | ({"title": title} if title else {})
+    return _written(board, form, published, named | ({"answers": answers} if form == "html" else {}))
 
 
 def with_answers(
@@ -100,7 +97,7 @@ def with_answers(
         raise UserError(f"'{file}' would hold the report and the answers. Give the answers a file of their own.")
     if not isinstance(source, (str, Path, Record)):
         source = list(source)  # it is read twice: a report keeps no answers
-    from atlas_bench.results.page import answers
+    from atlas_bench.results.html import answers
 
     records = _asked_for(store.given(source, warn or _ignore), tasks, models)
     if leaderboard is None:
@@ -151,18 +148,17 @@ def form_of(path: str | Path) -> str:
     return SUFFIXES[suffix]
 
 
-def _written(board: Board, form: str, published: bool, named: dict[str, Any]) -> str:
+def _written(board: Leaderboard, form: str, published: bool, named: dict[str, Any]) -> str:
     module, function = FORMS[form]
     write: Callable[..., str] = getattr(import_module(f"atlas_bench.results.{module}"), function)
     if form == "html":
         return write(board, published=published, **named)
-    from atlas_bench.results.forms import words
+    asked = {panel.name: (panel.task, panel.subset) for panel in board.panels}
+    return write(board, reference.beside(asked) if published else [], **named)
 
-    return write(board, words.beside(board) if published else [], **named)
 
-
-def _chosen(records: Iterable[Record], tasks: Sequence[str], models: Sequence[str]) -> list[Digest]:
-    """Digests of the records that were asked for, a UserError that says what there is where there are none."""
+def _chosen(records: Iterable[Record], tasks: Sequence[str], models: Sequence[str]) -> list[Summary]:
+    """Summaries of the records that were asked for, a UserError that says what there is where there are none."""
     seen: dict[str, set[str]] = {"task": set(), "model": set()}
 
     def noted() -> Iterator[Record]:
@@ -171,7 +167,7 @@ def _chosen(records: Iterable[Record], tasks: Sequence[str], models: Sequence[st
             seen["model"].add(record.model)
             yield record
 
-    found = only(digests(noted()), tasks=tasks, models=models)
+    found = only(summaries(noted()), tasks=tasks, models=models)
     if not seen["task"]:
         raise UserError("no records to report. `atlas-bench run` writes them to runs/*.jsonl.")
     for kind, asked in (("task", tasks), ("model", models)):
@@ -182,18 +178,6 @@ def _chosen(records: Iterable[Record], tasks: Sequence[str], models: Sequence[st
     if not found:
         raise UserError(f"no record of {', '.join(models)} on {', '.join(tasks)}, though of each elsewhere.")
     return found
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Python's cycle collector pauses: 100,000 records are kept and hold no cycles, and its rounds took a third."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _ignore(message: str) -> None:

@@ -6,11 +6,11 @@ scored(12, 22, Spread(2, 72.0, 132.0, 242.0))       # of counts alone
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from atlas_bench.results.digest import spreads
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import Spread, design_effect, interval
+from atlas_bench.results.stats import Spread, design_effect, interval, spread
 
 UNKNOWN = Spread()  # of records without answers: their questions are taken as independent
 
@@ -18,8 +18,8 @@ UNKNOWN = Spread()  # of records without answers: their questions are taken as i
 def score(record: Record, scorer: str) -> dict[str, Any]:
     """The record's score by one of its scorers, see scored(), with the scorer's version."""
     found = record.scores[scorer]
-    told = scored(found["correct"], int(found["n"]), spreads(record).get(scorer, UNKNOWN))
-    return {"version": record.scorer_version.get(scorer)} | told
+    made = scored(found["correct"], int(found["n"]), spreads(record).get(scorer, UNKNOWN))
+    return {"version": record.scorer_version.get(scorer)} | made
 
 
 def scored(correct: float, n: int, spread: Spread = UNKNOWN) -> dict[str, Any]:
@@ -36,15 +36,35 @@ def scored(correct: float, n: int, spread: Spread = UNKNOWN) -> dict[str, Any]:
     }
 
 
+def spreads(record: Record) -> dict[str, Spread]:
+    """Scorer -> how its scores lie over contexts; nothing of one whose answers are not all there."""
+    found = {}
+    for name, score in record.scores.items():
+        judged = [(unit(row), float(row["correct"][name])) for row in record.answers if name in row["correct"]]
+        if judged and len(judged) == score["n"]:
+            found[name] = spread(judged)._replace(anytime=is_sequential(record))
+    return found
+
+
+def is_sequential(record: Record) -> bool:
+    """Whether the answers decided how many were asked, so that only a confidence sequence holds."""
+    return "stopping" in record.protocol
+
+
+def unit(answer: Mapping[str, Any]) -> int:
+    """The context of an answer: its own where it shares none."""
+    return int(answer.get("context", answer["index"]))
+
+
 def outcome(record: Record) -> str:
     """'ok, 99.0 % (96.4-99.7), n=100': how a cell ended, with its headline's score, or its metrics, or why not."""
     if record.status != "ok":
         return f"{record.status}, {record.reason}" if record.reason else record.status
     if record.headline in record.scores:
-        said = percent(score(record, record.headline))
+        text = percent(score(record, record.headline))
     else:
-        said = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items() if value is not None)
-    return ", ".join(filter(None, ("ok", said))) + (f"; {record.note}" if record.note else "")
+        text = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items() if value is not None)
+    return ", ".join(filter(None, ("ok", text))) + (f"; {record.note}" if record.note else "")
 
 
 def is_shared(contexts: int | None, n: int | None) -> bool:

@@ -13,13 +13,13 @@ import os
 import sys
 import tempfile
 from codecs import BOM_UTF8
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from atlas_bench.errors import UserError
-from atlas_bench.results.record import Record, Warn, cell_key, identity, parse_object
+from atlas_bench.results.record import Record, Warn, cell_key, parse_object
 
 if sys.platform != "win32":  # there one writer at a time is the user's care
     import fcntl
@@ -136,9 +136,9 @@ class Followed:
 
 def latest(records: Iterable[Record]) -> list[Record]:
     """One record per cell, in order of first appearance: an `ok` one before others, then the last."""
-    kept: dict[Hashable, Record] = {}
+    kept: dict[str, Record] = {}
     for record in records:
-        key = identity(record)
+        key = cell_key(record)
         if key not in kept or record.status == "ok" or kept[key].status != "ok":
             kept[key] = record
     return list(kept.values())

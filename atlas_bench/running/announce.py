@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atlas_bench.results.compare import natural
+from atlas_bench.results.naming import natural
 from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.runner import evaluations_of

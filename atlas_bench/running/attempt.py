@@ -134,10 +134,15 @@ class Attempt:
         self._progress.start(self._evaluation.title, samples=count, tokens=self._total, read=self.point.read)
         size = self._side_by_side() * shared
         samples = islice(self._evaluation.samples(), self.point.first, None)
-        while group := list(islice(samples, self.point.asking or size)):
+        while not self.suffices() and (group := list(islice(samples, self.point.asking or size))):
             self._read_group(group)
-        if len(self.point.rows) < count:
+        if len(self.point.rows) < count and not self.suffices():
             raise RuntimeError(f"the task made {len(self.point.rows)} of {count} samples")
+
+    def suffices(self) -> bool:
+        """Whether the cell's rule for stopping is met; asked between groups of whole contexts."""
+        rows, scorer, stop = self.point.rows, next(iter(self._rules.scorers), ""), self._cell.stop
+        return bool(stop and rows and not self.point.asking and stop.reached(rows, scorer))
 
     def _resume(self) -> None:
         """Go on from the checkpoint and the kept answers, where there are any."""

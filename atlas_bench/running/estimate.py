@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from atlas_bench.results import store
-from atlas_bench.results.compare import task_name
+from atlas_bench.results.naming import task_name
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.running import answers, calibration, recording, streams

@@ -16,6 +16,7 @@ from functools import cached_property
 
 from atlas_bench.running import streams
 from atlas_bench.running.progress import title_of
+from atlas_bench.running.stopping import Stop
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 
 
@@ -30,6 +31,7 @@ class Cell:
     seed: int = 0
     samples: int = 100
     options: TaskOptions = field(default_factory=TaskOptions)
+    stop: Stop | None = None
 
     @property
     def title(self) -> str:

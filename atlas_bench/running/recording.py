@@ -59,6 +59,7 @@ def ended(
     status: Status,
     reason: str,
     *,
+    suffices: bool,
     block: int,
     batch: int,
     resumed: bool,
@@ -67,6 +68,7 @@ def ended(
     """The cell's record as far as the point has come.
 
     blank         the record before the cell ran
+    suffices      whether the cell's rule for stopping was met
     block, batch  tokens of a stream fed at once, and streams side by side
     resumed       whether it went on from a checkpoint
     command       that the record names; None: the blank one's
@@ -82,8 +84,9 @@ def ended(
         status=status,
         reason=reason,
         **answered,
+        note=_note(evaluation, blank, len(point.rows), suffices),
         metrics={**losses.metrics(answered["answers"])},
-        curve=losses.curve(answered["answers"], evaluation.cell.length),
+        curve=losses.curve(answered["answers"], evaluation.cell.length),  # type: ignore[arg-type]  # a TypedDict there
         usage=point.usage,
         endpoint=facts.get("endpoint"),
         state_bytes=point.state_bytes,
@@ -99,13 +102,25 @@ def ended(
     )
 
 
+def _note(evaluation: Evaluation, blank: Record, asked: int, suffices: bool) -> str | None:
+    """What the record notes already, and that its answers decided when to stop."""
+    stop, most = evaluation.cell.stop, evaluation.cell.samples
+    if stop is None or not (asked == most or suffices):
+        return blank.note
+    why = stop.reached_note if suffices else stop.open_note
+    text = f"asked {asked:,} of {most:,} questions: {why}; its interval, a confidence sequence, holds at any stop"
+    return f"{blank.note}; {text}" if blank.note else text
+
+
 def protocol(evaluation: Evaluation) -> dict[str, Any]:
     """What decides a cell's answers beside its name: how long they may be, what ends them, and what is asked.
 
     `sample` is a hash of the cell's first sample, in the model's tokens and with what the model puts around it. It
-    changes with the text of a task, a prompt or a template, and with the data and the background that are read.
+    changes with the text of a task, a prompt or a template, and with the data and the background that are read. Where
+    the answers decide when to stop, `stopping` is the rule.
     """
-    return {
+    stop = evaluation.cell.stop
+    return ({"stopping": stop.facts()} if stop else {}) | {
         "max_answer_tokens": evaluation.rules.max_answer_tokens,
         "stop": list(evaluation.rules.stop),
         "generation": dict(evaluation.model.facts().get("generation") or {}),

@@ -29,13 +29,16 @@ from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
 from atlas_bench.training.loop import open_shares, train
 from atlas_bench.training.recipe import Progress, Recipe
-from atlas_bench.training.step import ask_all, tag_all
+from atlas_bench.training.step import ask_all, tag_all, token_rows
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model,
 WARM_RATE = 1.0  # and its share of the rates there: a memory put in anew learns to bind half as fast at the recipe's
 CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted in training
 EXAMINED_BACKGROUND = 131_072  # and at its end
 EXAMINED = (4096, 16_384)  # lengths of the final check
+VALIDATED = (1024, 4096)  # lengths of the contexts that rates are chosen by,
+VALIDATION_CONTEXTS, VALIDATION_SEGMENT = 8, 512  # so many of each, so many tokens at a time
+LARGEST_RATE = 1000
 PRECISION = {"cpu": "fp32", "cuda": "tf32"}  # of matrix products in training; the Triton kernels make them in tf32
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
@@ -43,8 +46,8 @@ NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 def main(
     *, memory: str, out: Path, init: str | None, tokens: str | int | None, task: Sequence[str], seed: int,
     background: Sequence[str], encoding: str | None, hold_out: Sequence[str], attention_window: int, layers: int,
-    placement: str, persistent: int, segment: int, screen: int, fixed_schedule: bool, threads: int | None,
-    device: str | None, examine: bool, say: Callable[[str], Any],
+    placement: str, persistent: int, segment: int, screen: int, fixed_schedule: bool, rate: float, validate: bool,
+    threads: int | None, device: str | None, examine: bool, say: Callable[[str], Any],
 ) -> Path:  # fmt: skip
     """Trains a model into the folder `out` and returns it; a folder with a checkpoint is gone on with.
 
@@ -63,6 +66,8 @@ def main(
     segment           tokens that attention spans in placement "mac"
     screen            newest tokens that a gate before all write gates sees, models/screen.py; 0: no such gate
     fixed_schedule    the same lessons whatever is learnt from them, recipe.py
+    rate              factor on the recipe's learning rates
+    validate          put the loss on held-out lessons into the card, by which rates can be chosen
     device            "cpu" or "cuda"; None: a GPU where torch sees one. A training goes on on either
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
@@ -80,7 +85,7 @@ def main(
         n_persistent=persistent, segment=segment, screen=screen,
     )  # fmt: skip
     origin = origin_of(init) if init else None
-    recipe = recipe_of(wanted, seed=seed, tokens=tokens, fixed_schedule=fixed_schedule, origin=origin)
+    recipe = recipe_of(wanted, seed=seed, tokens=tokens, fixed_schedule=fixed_schedule, origin=origin, rate=rate)
     if config.full_attention:  # a cache that grows is not passed on: those tokens are spent on whole contexts
         recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
     opened = {spec: open_corpus(spec, embedded(), hold_out, encoding) for spec in backgrounds}
@@ -90,7 +95,7 @@ def main(
         texts = [opened[spec] for spec in backgrounds]
         with matmul_precision(PRECISION[device]):
             model, progress, figures = _trained(
-                config, recipe, wanted, texts, out, warm, say, device=device, examine=examine
+                config, recipe, wanted, texts, out, warm, say, device=device, examine=examine, validate=validate
             )
         loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures, device))
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
@@ -119,7 +124,7 @@ def _backgrounds(
 
 def _trained(
     config: Config, recipe: Recipe, wanted: Mapping[str, Sequence[str]], texts: Sequence[corpora.Corpus], out: Path,
-    warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, device: str, examine: bool,
+    warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, device: str, examine: bool, validate: bool,
 ) -> tuple[Decoder, Progress, dict[str, Any]]:  # fmt: skip
     """The model trained on lessons of all tasks, and how it does on fresh contexts."""
     kinds = {
@@ -130,14 +135,14 @@ def _trained(
         report=Reporter(recipe, say), warn=lambda message: say(f"warning: {message}"),
         background=clean(texts, CLEAN_TOKENS) if texts else None,
     )  # fmt: skip
-    if not examine:
-        return model, progress, {}
     figures: dict[str, Any] = {
         f"{name} accuracy at {length}": accuracy(model, kind.examinations(), length)
         for name, kind in kinds.items()
-        for length in EXAMINED
+        for length in (EXAMINED if examine else ())
     }
-    if texts:
+    if validate:
+        figures["validation"] = validation(model, [each for kind in kinds.values() for each in kind.examinations()])
+    if texts and examine:
         figures["background_open"] = open_shares(model, clean(texts, EXAMINED_BACKGROUND))
     return model, progress, figures
 
@@ -149,10 +154,14 @@ def recipe_of(
     tokens: int | None,
     fixed_schedule: bool,
     origin: dict[str, Any] | None,
+    rate: float = 1.0,
 ) -> Recipe:
     """The recipe for those tasks' subsets on a budget of tokens, from nothing or from a model that knows them."""
     named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
+    if not 0 < units.amount("rate", rate) <= LARGEST_RATE:
+        raise UserError(f"rate is {rate}. Give a factor above 0, and not above {LARGEST_RATE}; 1 is the recipe's own.")
     recipe = replace(Recipe(), seed=seed, tasks=named, paced=fixed_schedule)
+    recipe = replace(recipe, muon_lr=recipe.muon_lr * rate, adam_lr=recipe.adam_lr * rate)
     if tokens is not None:
         recipe = recipe.within(tokens)
     known = loading.taught(origin) if origin else set()
@@ -249,8 +258,7 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
         state = None
         with torch.inference_mode():
             for segments in zip(*(lessons.stream(length, block) for _ in range(16)), strict=True):
-                tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments]))
-                tokens = tokens.to(model.device, torch.long)
+                tokens = token_rows(model, [segment.tokens for segment in segments])
                 tags = [segment.tags for segment in segments]
                 hidden, state = model(tokens, state, output=any(tags))
             asks = [(row, ask) for row, segment in enumerate(segments) for ask in segment.asks if not ask.auxiliary]
@@ -263,6 +271,28 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
                 kinds[kind][1] += 1
     correct, n = (sum(tally[i] for tally in kinds.values()) for i in (0, 1))
     return {"correct": correct, "n": n, "kinds": dict(kinds)}
+
+
+@torch.inference_mode()
+def validation(model: Decoder, examinations: Iterable[Lessons]) -> dict[str, Any]:
+    """{"loss", "accuracy", "n"} of the answers to all questions on lessons that training never draws.
+
+    As in training, contexts are read in segments and asked after each; loss is the mean cross-entropy of an answer's
+    tokens. The lessons are the same for every model, and none of them is asked in an evaluation.
+    """
+    loss = right = asked = 0.0
+    for lessons in examinations:
+        for length in VALIDATED:
+            state = None
+            contexts = [lessons.stream(length, VALIDATION_SEGMENT) for _ in range(VALIDATION_CONTEXTS)]
+            for segments in zip(*contexts, strict=True):
+                _, state = model(token_rows(model, [each.tokens for each in segments]), state, output=False)
+                asks = [(row, ask) for row, each in enumerate(segments) for ask in each.asks if not ask.auxiliary]
+                if asks:
+                    mean, correct = ask_all(model, state, asks)
+                    loss, right = loss + float(mean) * len(asks), right + int(correct.sum())
+                    asked += len(asks)
+    return {"loss": loss / asked if asked else None, "accuracy": right / max(asked, 1), "n": int(asked)}
 
 
 class Reporter:

@@ -25,7 +25,7 @@ from atlas_bench.tasks.lessons import Lessons, weigh
 from atlas_bench.training import checkpoint
 from atlas_bench.training.recipe import Progress, Recipe
 from atlas_bench.training.schedule import advance, plan_round, set_cost, set_rates, summed
-from atlas_bench.training.step import count_skipped, follow, make_optimizers, step
+from atlas_bench.training.step import count_skipped, follow, make_optimizers, step, token_rows
 
 COUNT_SECONDS = 300  # between two counts of open gates on background
 
@@ -171,8 +171,7 @@ def open_shares(model: Decoder, background: np.ndarray, block: int = 4096) -> li
     """
     state, shares = None, []
     for start in range(0, background.shape[1], block):
-        tokens = torch.from_numpy(background[:, start : start + block]).to(model.device, torch.long)
-        _, state = model(tokens, state)
+        _, state = model(token_rows(model, background[:, start : start + block]), state)
         screen = 1.0 if model.screen is None else float((model.screen.gates > 0).float().mean())
         shares.append([screen] + [float(b.memory.open_rate) for b in model.blocks if b.memory is not None])
     return np.mean(shares, 0).tolist()

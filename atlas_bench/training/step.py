@@ -39,7 +39,7 @@ def step(
     losses, questions, along, tags = [], 0, [], 0
     written, opened, paid, read = 0.0, 0.0, 0.0, 0
     for rows in segments:
-        tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).to(model.device, torch.long)
+        tokens = token_rows(model, [segment.tokens for segment in rows])
         tagged = any(segment.tags is not None for segment in rows)
         hidden, state = model(tokens, state, output=tagged)
         free = [np.zeros(len(segment.tokens), bool) if segment.free is None else segment.free for segment in rows]
@@ -141,8 +141,7 @@ def tag_all(model: Decoder, hidden: Tensor, rows: Sequence[Tags | None]) -> tupl
     """Answers along a segment, hidden [B, T, D]: their summed loss, their number, and of each that is scored (kind,
     whether it is right)."""
     untagged = np.full(hidden.shape[1], -1)
-    targets = torch.from_numpy(np.stack([untagged if tags is None else tags.tokens for tags in rows]))
-    targets = targets.to(model.device, torch.long)
+    targets = token_rows(model, [untagged if tags is None else tags.tokens for tags in rows])
     asked = targets >= 0
     logits = model.logits(hidden[asked])
     right = torch.zeros_like(asked)
@@ -154,6 +153,11 @@ def tag_all(model: Decoder, hidden: Tensor, rows: Sequence[Tags | None]) -> tupl
         for is_right in row[tags.scored].tolist()
     ]
     return F.cross_entropy(logits, targets[asked], reduction="sum"), len(logits), scored
+
+
+def token_rows(model: Decoder, rows: Sequence[np.ndarray]) -> Tensor:
+    """Token ids of as many rows as one tensor [B, T] where the model is."""
+    return torch.from_numpy(np.stack(rows)).to(model.device, torch.long)
 
 
 def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimizer]:

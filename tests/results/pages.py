@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from atlas_bench.results import board, store
-from atlas_bench.results.digest import digests
+from atlas_bench.results import leaderboard, store
 from atlas_bench.results.record import Record, answer_row
+from atlas_bench.results.summary import summaries
 
 ROOT = Path(__file__).parents[2]
 ATTACK = "<script>window.hacked = 1; alert(1)</script>"
@@ -21,12 +21,12 @@ NASTY = (
 )
 
 
-def board_of(records: Iterable[Record]) -> board.Board:
+def board_of(records: Iterable[Record]) -> leaderboard.Leaderboard:
     """The board of some records."""
-    return board.make(digests(records))
+    return leaderboard.make(summaries(records))
 
 
-def embedded() -> board.Board:
+def embedded() -> leaderboard.Leaderboard:
     """The board of the committed records of the embedded models."""
     models = {path.name for path in (ROOT / "atlas_bench/models/pretrained").iterdir() if path.is_dir()}
     return board_of(record for record in store.read_all(ROOT / "results")[0] if record.model in models)
@@ -36,7 +36,7 @@ def unscripted(page: str, script: str) -> str:
     """The page without its script, which is the file of that name, the only one, and all that its policy lets run."""
     (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
     (text,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    assert text == (ROOT / "atlas_bench/results/page" / script).read_text(encoding="utf-8")
+    assert text == (ROOT / "atlas_bench/results/html" / script).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     rules = dict(rule.split(" ", 1) for rule in html.unescape(policy).split("; "))
     assert rules["default-src"] == "'none'" and rules["script-src"] == f"'sha256-{digest}'"
@@ -68,6 +68,6 @@ def hostile_records(make: Callable[..., Record]) -> list[Record]:
     return records
 
 
-def hostile(make: Callable[..., Record]) -> board.Board:
+def hostile(make: Callable[..., Record]) -> leaderboard.Leaderboard:
     """The board of such records."""
     return board_of(hostile_records(make))

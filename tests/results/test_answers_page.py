@@ -11,7 +11,7 @@ import pytest
 
 from atlas_bench.errors import UserError
 from atlas_bench.results import report, store
-from atlas_bench.results.page import answers
+from atlas_bench.results.html import answers
 from atlas_bench.results.record import answer_row, cell_key
 from tests.results.pages import ATTACK, NASTY, ROOT, hostile_records, unscripted
 

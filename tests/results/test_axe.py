@@ -14,7 +14,7 @@ import pytest
 
 from atlas_bench.results import report, store
 from atlas_bench.results.changes import changes
-from atlas_bench.results.compare_page import changes_html
+from atlas_bench.results.html.pairs import changes_html
 from tests.results.chromium import Browser, find
 from tests.results.pages import ROOT, hostile_records
 

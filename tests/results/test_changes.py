@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.errors import UserError
-from atlas_bench.results.changes import changes, lines
+from atlas_bench.results.changes import changes
+from atlas_bench.results.formats.pairs import changes_lines as lines
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.store import append
 from tests.results.conftest import FACTS
@@ -64,7 +65,7 @@ def test_the_numbers_are_those_worked_out_by_hand():
     assert (row["old"]["correct"], row["new"]["correct"], row["old"]["scorer"]) == (11, 19, "s 1")
     assert json.loads(json.dumps(changed)) == changed
     text = lines(changed)
-    assert "   27.5   40  16.1-42.8   47.5   40  32.9-62.5   +20.0" in "\n".join(text) and max(map(len, text)) <= 79
+    assert "27.5 40 16.1-42.8 47.5 40 32.9-62.5 +20.0" in flat(text) and max(map(len, text)) <= 79
     assert "other weights; 1 right -> wrong; 9 wrong -> right; 3 other text, judged as before; tok/s 0.50x" in flat(
         text
     )

@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from atlas_bench.results import page, report, store
+from atlas_bench.results import html as page
+from atlas_bench.results import report, store
 from atlas_bench.units import format_length
 from tests.results import pages
 from tests.results.chromium import NAMES, Browser, find

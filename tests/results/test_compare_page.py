@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from atlas_bench.results import store
 from atlas_bench.results.changes import changes
 from atlas_bench.results.compare import compare
-from atlas_bench.results.compare_page import _reach, _test, changes_html, comparison_html
+from atlas_bench.results.html.pairs import changes_html, comparison_html, place, reach
 from atlas_bench.results.record import Record
 from tests.results import chromium
 from tests.results.test_changes import cell, found, lost
@@ -131,11 +131,11 @@ def test_a_drawing_is_true(mean, below, above):
     """The dot lies in its interval, on the side of zero that the sign says, and nothing leaves the drawing."""
     low, high = max(-1.0, mean - below), min(1.0, mean + above)
     versus = {"difference": mean, "low": low, "high": high, "p": 0.5, "p_holm": 0.5, "verdict": "not separable"}
-    reach = _reach([versus, None, {"note": "not comparable"}])
-    bar = _test(versus, reach)["bar"]
+    points = reach([versus, None, {"note": "not comparable"}])
+    bar = {"at": place(mean, points), "low": place(low, points), "high": place(high, points)}
     assert 0 < bar["low"] <= bar["at"] <= bar["high"] < 160
     assert (bar["at"] - 80) * mean >= 0
-    assert bar["at"] - 80 == pytest.approx(100 * mean / reach * 74, abs=0.06)
+    assert bar["at"] - 80 == pytest.approx(100 * mean / points * 74, abs=0.06)
 
 
 def test_drawings_have_a_text_and_stay_svg(comparison):

@@ -13,16 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results import page, store
-from atlas_bench.results.page import build, chart
-from atlas_bench.results.page.detail import GROUPS
-from atlas_bench.results.page.heat import STEPS, step
-from atlas_bench.results.published import CAVEAT
+from atlas_bench.results import html as page
+from atlas_bench.results import store
+from atlas_bench.results.html import build, chart
+from atlas_bench.results.html.detail import GROUPS
+from atlas_bench.results.html.heat import STEPS, step
 from atlas_bench.results.record import Record, answer_row
+from atlas_bench.results.reference import CAVEAT
 from atlas_bench.units import format_length
 from tests.results.pages import ATTACK, NASTY, ROOT, board_of, embedded, hostile, unscripted
 
-CSS = (ROOT / "atlas_bench/results/page/style.css").read_text(encoding="utf-8")
+CSS = (ROOT / "atlas_bench/results/html/style.css").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -262,9 +263,9 @@ def test_hostile_text_is_shown_and_never_obeyed(make):
     assert {name for tag in tags for name in re.findall(r'\s(\w[\w:-]*)=', re.sub(r'"[^"]*"', "", tag))} <= {
         "lang", "charset", "http-equiv", "content", "name", "id", "class", "href", "scope", "colspan", "type", "role",
         "aria-label", "aria-labelledby", "tabindex", "style", "viewBox", "d", "x", "y", "width", "height", "transform",
-        "xlink:href", "clip-path", "data-at", "autocomplete", "spellcheck", "aria-live",
+        "clip-path", "data-at", "autocomplete", "spellcheck", "aria-live",
     }  # fmt: skip
-    places = re.findall(r'\s(?:xlink:)?href="([^"]*)"', text)
+    places = re.findall(r'\shref="([^"]*)"', text)
     assert all(re.fullmatch(r"#[\w-]+|https://[\w./-]+", place) for place in places)
     styles = re.findall(r'style="([^"]*)"', text)
     assert all(re.fullmatch(r"[a-z0-9 ,.:;()-]*", style) for style in styles)
@@ -329,7 +330,7 @@ def test_each_panel_has_its_first_figure_before_any_has_a_second(make, monkeypat
 
 
 def test_the_page_waits_for_neither_torch_nor_matplotlib():
-    code = "import sys, atlas_bench.results.page; print({'torch', 'matplotlib', 'scipy'} & set(sys.modules))"
+    code = "import sys, atlas_bench.results.html; print({'torch', 'matplotlib', 'scipy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
@@ -374,7 +375,9 @@ def test_a_figure_takes_the_colours_of_the_page_and_has_a_title():
 def test_points_stand_where_their_numbers_say():
     axis = chart.Axis("length", str)
     svg = chart.chart([chart.Series("a", [(10, 0, 10), (100, 10, 10)])], axis, name="f0", title="t")
-    marks = [tuple(map(float, mark)) for mark in re.findall(r'<use xlink:href="[^"]*" x="([\d.]+)" y="([\d.]+)"', svg)]
-    grid = sorted({float(y) for y in re.findall(r'<path d="M[\d.]+ ([\d.]+)L[^"]*" class="rule"', svg)})
+    marks = [
+        tuple(map(float, mark)) for mark in re.findall(r'<use class="s0" href="[^"]*" x="([\d.]+)" y="([\d.]+)"', svg)
+    ]
+    grid = sorted({float(y) for y in re.findall(r'<path class="rule" d="M[\d.]+ ([\d.]+)H', svg)})
     assert marks[0][1] == grid[-1] and marks[1][1] == grid[0]  # 0 % on the lowest line, 100 % on the highest
     assert marks[0][0] < marks[1][0]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import is_typeddict
 
 import atlas_bench.results
 from atlas_bench.errors import UserError
@@ -24,7 +24,6 @@ from atlas_bench.results.record import (
     answer_row,
     cell_key,
     clip,
-    identity,
     timeless,
 )
 
@@ -64,6 +63,8 @@ def rows(draw) -> dict[str, Any]:
 def fits(value: Any, hint: Any) -> bool:
     """The rule of types, as one would say it."""
     parts = get_args(hint)
+    if is_typeddict(hint):  # is_answer, is_part and the counts of a score have its rule
+        return isinstance(value, dict)
     if hint is Any:
         return True
     if get_origin(hint) is UnionType:
@@ -79,7 +80,7 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, (int, float) if hint is float else hint)
 
 
-def amount(value: Any, most: float = 10**18) -> bool:
+def amount(value: Any, most: float = 10**18 - 1) -> bool:
     return value is None or 0 <= value <= most
 
 
@@ -119,7 +120,7 @@ def is_record(row: dict[str, Any]) -> bool:
         return False
     counts = [(score.get("correct"), score.get("n")) for score in row.get("scores", {}).values()]
     names = ("length", "samples", "parameters", "state_bytes", "training_tokens", "tokens_read", "seconds")
-    if not all(amount(row.get(name), 10**18 - 1) for name in (*names, "tokens_per_second", "peak_rss_bytes")):
+    if not all(amount(row.get(name)) for name in (*names, "tokens_per_second", "peak_rss_bytes")):
         return False
     if not amount(row.get("chance"), 1) or any(abs(value or 0) >= 1e300 for value in row.get("metrics", {}).values()):
         return False
@@ -218,7 +219,7 @@ def test_nesting_ends_before_recursion_does(make):
         return json.dumps(row | {"options": {"a": 0}}).replace('{"a": 0}', '{"a": ' * levels + "0" + "}" * levels)
 
     deep = Record.from_json(nested(DEPTH - 1))
-    assert Record.from_json(deep.to_json()) == deep and len(cell_key(deep)) == 32 and identity(deep) == identity(deep)
+    assert Record.from_json(deep.to_json()) == deep and len(cell_key(deep)) == 32
     for levels in (DEPTH, 300, 900):
         with pytest.raises(UserError, match=r"a\.jsonl:7: not (JSON|a record: more than 64)"):
             Record.from_json(nested(levels), where="a.jsonl:7")
@@ -308,33 +309,6 @@ def test_cell_key_is_the_cell_and_nothing_else(make):
     assert len({key, *others}) == 11
     older = "435aa5bb52d0ad9133676182af57a206"
     assert cell_key(make(protocol={})) == older, "a changed key makes every kept result run again"
-
-
-NAMED = {  # pairs that equal each other in Python, or in JSON, or in neither
-    "length": [1, 1.0, True, np.int64(1), "1"],
-    "weights_hash": [None, float("nan"), "null", "None", Path("a"), "a"],
-    "samples": [0, -0.0, 0.0, False],
-}
-choices = st.sampled_from(
-    [1, 1.0, True, "1", None, "null", float("nan"), 0.1, np.float64(0.1), Path("a"), "a", [1], (1,), [True]]
-)
-cells = st.builds(
-    dict,
-    options=st.dictionaries(st.sampled_from(["a", "1", 1]), choices, max_size=2),
-    **{name: st.sampled_from(of) for name, of in NAMED.items()},
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(cells, cells, st.booleans())
-@example({"options": {"a": 1, "b": 2}}, {"options": {"b": 2, "a": 1}}, False)
-@example({"options": {"a": 1}}, {"options": {"a": True}}, False)
-@example({"options": {"a": 0.1}}, {"options": {"a": np.float64(0.1)}}, False)
-def test_identity_is_the_cell_key_without_the_hash(a, b, near):
-    first = replace(Record.from_json(LINES[0]), **a)
-    second = replace(first, **(b if not near else {"options": b["options"]}))
-    assert (identity(first) == identity(second)) == (cell_key(first) == cell_key(second))
-    assert identity(first) == identity(replace(first, seconds=1.0, status="oom", answers=[]))
 
 
 def test_the_official_prompt_of_an_earlier_version_is_another_cell(make):

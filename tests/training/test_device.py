@@ -20,11 +20,12 @@ import torch
 from atlas_bench import registry
 from atlas_bench.models.config import Config
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
+from atlas_bench.training import command
 from atlas_bench.training.loop import open_shares, train
 from atlas_bench.training.recipe import Recipe
 
 RECIPE = Recipe(
-    longest=64, segment=32, contexts=2, least_tokens=64, curriculum_tokens=256, mixed_tokens=64, stream_tokens=128,
+    longest=64, segment=32, contexts=2, least_tokens=64, curriculum_tokens=128, mixed_tokens=64, stream_tokens=128,
     stream_length=64, promote_steps=2, first_length=32, gate_noise=0.0,
 )  # fmt: skip
 SHORT = replace(RECIPE, longest=32, curriculum_tokens=32, mixed_tokens=32, stream_tokens=32, stream_length=32)
@@ -39,19 +40,22 @@ class Drill:
         return self
 
     def stream(self, length, segment):
-        for _ in range(length // segment):
-            tokens = self.rng.integers(1, 60, segment, dtype=np.int32)
+        for start in range(0, length, segment):
+            tokens = self.rng.integers(1, 60, min(segment, length - start), dtype=np.int32)
             asks = (Ask((int(tokens[0]), 61), (int(tokens[1]),), "one"), Ask((62,), (3, 4), "two", auxiliary=True))
             tags = Tags(np.where(tokens < 30, tokens, -1), tokens < 15, "along")
             yield Segment(tokens, asks, tokens > 30, tags)
 
 
 def trained(out: Path, device: str, config: Config = CONFIG, recipe: Recipe = RECIPE, **given):
-    """Weights, on the CPU, and [loss, tokens, shares of open gates ..] of a training on a device."""
+    """Weights, on the CPU, and figures of a training on a device, of its background and of its examinations."""
     background = np.arange(96).reshape(2, 48) % 60
     model, progress = train(config, recipe, Drill().seeded, out, device=device, background=background, **given)
     weights = {name: x.detach().cpu() for name, x in model.state_dict().items()}
-    return weights, [progress.last["loss"], progress.tokens, *open_shares(model, background)]
+    command.VALIDATED = (64,)
+    examined = [f(model, [Drill().seeded(1)], *more) for f, *more in ((command.accuracy, 64), (command.validation,))]
+    figures = [progress.last["loss"], progress.tokens, *open_shares(model, background)]
+    return weights, [*figures, examined[0]["correct"], examined[1]["loss"]]
 
 
 def main(folder: Path, specs: list[str]) -> dict[str, str]:

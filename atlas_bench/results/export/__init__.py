@@ -1,0 +1,1 @@
+"""Records as folders to publish: a Hugging Face dataset, BABILong's results."""

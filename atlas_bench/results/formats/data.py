@@ -1,0 +1,148 @@
+"""A leaderboard for programs: its frame as CSV, a row for each score; as JSON, nested like the panels.
+
+    pandas.read_csv(io.StringIO(table(board, beside))).query("kind == 'measured' and headline")
+
+docs/report.md has every field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
+
+from atlas_bench.results import breakdowns, labels, reference
+from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, value
+from atlas_bench.results.naming import printable
+from atlas_bench.results.panels import Cell, Panel, Row
+from atlas_bench.results.record import FIELDS
+from atlas_bench.results.summary import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1  # of the JSON
+_ABOVE = {"answers", "task", "subset", "task_version", "options", "length", "headline", "chance", "scores"}
+_RECORD = [name for name in FIELDS if name not in _ABOVE]  # of a record, what its panel does not say
+_FORMULA = ("=", "+", "-", "\u2212", "@")  # what a spreadsheet would run
+
+
+def table(board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = "", command: str = "") -> str:
+    """The frame as CSV: a row for each model, length, seed and scorer, then a row for each number of others.
+
+    beside  what others published, from reference.beside(); title and command have no place in a table
+    """
+    import pandas as pd
+
+    measured = board.frame[board.frame.row.notna()]
+    return pd.concat([_written(measured), _written(_published(beside))]).to_csv(index=False, lineterminator="\n")
+
+
+def _written(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as the texts of CSV: at most 6 decimals, and nothing where a value is missing."""
+    shown: dict[str, Callable[[Any], str]] = {
+        TEXT: _text, FLAG: lambda value: str(bool(value)).lower(),
+        NUMBER: lambda value: f"{value:.6f}".rstrip("0").rstrip("."),
+    }  # fmt: skip
+    texts = frame.astype(object)
+    for name, column in COLUMNS.items():
+        texts[name] = texts[name].map(shown.get(column.dtype, str), na_action="ignore")
+    return texts
+
+
+def _published(beside: Sequence[reference.Beside]) -> pd.DataFrame:
+    """Others' numbers as rows of the frame: what their source does not say stays missing."""
+    import pandas as pd
+
+    rows = []
+    for each in beside:
+        task, _, subset = each.name.partition(":")
+        rows += [
+            {
+                "kind": row.kind, "source": row.source, "task": task, "subset": subset, "model": row.model,
+                "length": row.length, "accuracy": row.value / 100, "note": row.note,
+            }
+            for row in each.rows
+        ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({name: column.dtype for name, column in COLUMNS.items()})
+
+
+def _text(value: str) -> str:
+    """A text on one line, without control characters, and none that a spreadsheet would take for a formula."""
+    shown = printable(value, False)
+    # spreadsheets pass over blanks, and read the full-width sign (U+FF1D and its like) as the sign
+    return f"'{shown}" if normalize("NFKC", shown).lstrip().startswith(_FORMULA) else shown
+
+
+def nested(
+    board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
+) -> str:
+    """The leaderboard as JSON: every field of a record but its answers, of which examples remain."""
+    quoted = [{"task": each.name, **asdict(row)} for each in beside for row in each.rows]
+    told = {
+        "version": VERSION, "title": title, "command": command, "threshold": board.threshold,
+        "records": len(board.summaries),
+        "panels": [_panel(panel) for panel in board.panels],
+        "grids": [_grid(grid) for grid in breakdowns.grids(board)],
+        "published": quoted,
+        "sources": {row["source"]: asdict(reference.SOURCES[row["source"]]) for row in quoted},
+        "caveat": reference.CAVEAT if quoted else "",
+    }  # fmt: skip
+    return _dump(told) + "\n"
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    named = ("task", "subset", "task_version", "scorer", "scorer_version", "options", "chance", "lengths")
+    return {name: getattr(panel, name) for name in named} | {"rows": [_row(row) for row in panel.rows]}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    headed = {name: value(row, column) for name, column in COLUMNS.items() if column.heading and name != "row"}
+    return {"model": row.model, **headed, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
+
+
+def _cell(length: int, cell: Cell) -> dict[str, Any]:
+    """The seeds of a cell taken together, then each; null where there is no score."""
+    low, high = cell.interval if cell.n else (None, None)
+    scored = {"correct": cell.correct, "n": cell.n, "contexts": cell.contexts, "design_effect": cell.design_effect}
+    return {
+        "length": length,
+        "status": cell.status,
+        **(scored if cell.counted else dict.fromkeys(scored)),
+        "accuracy": cell.accuracy,
+        "low": low,
+        "high": high,
+        "metrics": cell.metrics,
+        "records": [_record(each) for each in cell.all],
+    }
+
+
+def _record(each: Summary) -> dict[str, Any]:
+    said = {name: getattr(each.record, name) for name in _RECORD}
+    scores = {name: _rounded(each.score(name)) for name in each.record.scores}
+    return said | {"scores": scores, "contexts": each.contexts, "right": each.right, "wrong": each.wrong}
+
+
+def _rounded(score: dict[str, Any]) -> dict[str, Any]:
+    rounded = {name: round(score[name], 6) for name in ("accuracy", "low", "high") if score.get(name) is not None}
+    return score | rounded
+
+
+def _grid(grid: breakdowns.Grid) -> dict[str, Any]:
+    cells = [
+        {"row": row, "column": column, "text": text, "value": grid.values.get((row, column))}
+        for (row, column), text in grid.cells.items()
+    ]
+    named = ("kind", "title", "corner", "rows", "columns", "chance")
+    return {name: getattr(grid, name) for name in named} | {"cells": cells}
+
+
+def _dump(value: Any) -> str:
+    """JSON; a number beyond a float's range, which JSON may hold and cannot say, becomes null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None))

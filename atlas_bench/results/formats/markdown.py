@@ -1,0 +1,72 @@
+"""A leaderboard as Markdown, for GitHub.
+
+    markdown(board, [], title="Our memory")        # | 1 | atlas-nano | 1M | 99.2 (98-100), n=400 |
+
+Names and reasons come from records: every sign that Markdown or HTML would act on is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from atlas_bench.results import breakdowns, labels, leaderboard, reference
+from atlas_bench.results.leaderboard import Leaderboard
+from atlas_bench.results.naming import printable
+from atlas_bench.results.record import clip
+
+
+def markdown(
+    board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
+) -> str:
+    """The leaderboard as GitHub's Markdown: a table for each panel, statuses in words, reasons at the foot."""
+    out = [f"# {_md(title)}", f"{labels.number(board)}.", "  \n".join(_md(each) for each in _legend(board))]
+    for panel in board.panels:
+        made = leaderboard.table(panel, labels.sentence)
+        out += [f"## {_md(panel.name)}", _md("; ".join(labels.facts(panel)))]
+        out.append(table(list(made.columns), made.to_numpy().tolist(), left=[list(made.columns).index("model")]))
+    for grid in breakdowns.grids(board):
+        out += [f"### {_md(grid.title)}", table(*grid.table(), left=[0])]
+    if reasons := [f"- {_md(reason)}" for reason in labels.reasons(board)]:
+        out += ["## Without a score", "\n".join(reasons)]
+    out += _published(beside) if beside else []
+    out += [f"Made by: {_md(command)}"] if command else []
+    return "\n\n".join(out) + "\n"
+
+
+def _legend(board: Leaderboard) -> list[str]:
+    """In these tables words stand for the marks."""
+    lines = [line for line in labels.legend(board, "blank") if line[0] not in labels.MARKS]
+    shared = [f"on .. contexts: {labels.SHARED}"] if any(map(labels.shares, board.cells)) else []
+    return [lines[0], *shared, *lines[1:]]
+
+
+def _published(beside: Sequence[reference.Beside]) -> Iterator[str]:
+    yield "## Published, not measured here"
+    yield _md(reference.CAVEAT)
+    for each in beside:
+        yield f"### {_md(each.name)}, published"
+        yield table(*each.table(), left=[0, 1, 2])
+    cited = reference.sources(list(beside)).items()
+    yield "\n".join(f"- {source}: {_md(citation)}" for (source, _), citation in cited)
+    if notes := [f"- {_md(note)}" for note in reference.notes(list(beside))]:
+        yield "\n".join(notes)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[int]) -> str:
+    """A table of texts, which are escaped and clipped; the columns in `left` are aligned left."""
+    rule = [":--" if i in left else "--:" for i in range(len(heads))]
+    lines = [[_md(clip(cell, 2 * labels.NAME_CHARS)) for cell in row] for row in (heads, *rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (lines[0], rule, *lines[1:]))
+
+
+_MD = str.maketrans({
+    **{c: f"\\{c}" for c in "\\`*_[]|~$#"}, "&": "&amp;", "<": "&lt;", ">": "&gt;",
+})  # fmt: skip
+
+
+def _md(foreign: str) -> str:
+    """Text that Markdown and HTML take for nothing but text, on one line."""
+    shown = printable(foreign, False).translate(_MD)
+    for live in ("@", "://", "www."):  # GitHub would call a person, or make a link
+        shown = shown.replace(live, f"{live[0]}&#8203;{live[1:]}")
+    return shown

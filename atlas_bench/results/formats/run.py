@@ -1,0 +1,123 @@
+"""The records of a run as a plain table for a terminal. No colour, no rank: separability comes first."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from atlas_bench.results import breakdowns, naming
+from atlas_bench.results.formats.text import grid_lines, table
+from atlas_bench.results.leaderboard import make
+from atlas_bench.results.naming import printable, tag_text, tags, task_name
+from atlas_bench.results.record import Record, clip
+from atlas_bench.results.score import is_shared, score
+from atlas_bench.results.store import latest
+from atlas_bench.results.summary import summaries
+from atlas_bench.units import format_bytes, format_count, format_length
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_HEAD = ("task", "length", "model", "acc %", "n", "95 % int.", "tok/s", "state", "peak RSS")
+_NAMES = (0, 2)  # columns of names, which stand left; numbers stand right
+NOTED = "#"  # behind the task of a cell with a note
+
+
+def render(records: Iterable[Record], console: Console) -> None:
+    """Print one row per cell, then scorers, chance and the reason of every cell without a score.
+
+    records  in any order; of several for one cell the latest counts
+    console  80 columns are enough; what is no terminal gets ASCII only
+    """
+    cells = sorted(latest(records), key=lambda record: (record.task, record.subset, record.length))
+    ascii_only = not console.is_terminal or console.options.ascii_only
+    if not cells:
+        console.print("No records.", highlight=False)
+        return
+    rows = [row for record, tag in zip(cells, _tags(cells), strict=True) for row in _rows(record, tag)]
+    shown = [[printable(cell, ascii_only) for cell in row] for row in rows]
+    lines = list(table(_HEAD, shown, left=_NAMES, width=console.width, rule=True))
+    for grid in breakdowns.grids(make(summaries(cells))):
+        lines += ["", *grid_lines(grid)]
+    for note in _notes(cells):
+        lines += textwrap.wrap(printable(note, ascii_only), max(20, console.width - 1), subsequent_indent="    ") or [
+            ""
+        ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _rows(record: Record, tag: str) -> list[list[str]]:
+    """The cell's row, and one more for each further scorer that counts otherwise."""
+    head = record.headline or next(iter(record.scores), "")
+    task = f"{task_name(record)} {NOTED}" if record.note else task_name(record)
+    names = [task, format_length(record.length), f"{record.model} {tag}".strip()]
+    speed, sizes = record.tokens_per_second, (record.state_bytes, record.peak_rss_bytes)
+    costs = ["" if speed is None else format_count(speed)]
+    costs += ["" if size is None else format_bytes(size).replace(" ", "") for size in sizes]
+    if record.status != "ok" or head not in record.scores:
+        return [[*names, "", "", record.status, *costs]]
+    others = [name for name in record.scores if name != head and record.scores[name] != record.scores[head]]
+    rows = [["", "", f"  /{name.rsplit('/', 1)[-1]}", *_accuracy(record, name), "", "", ""] for name in others]
+    return [[*names, *_accuracy(record, head), *costs], *rows]
+
+
+def _accuracy(record: Record, scorer: str) -> list[str]:
+    found = score(record, scorer)
+    if not found["n"]:
+        return ["", "0", ""]
+    interval = f"{100 * found['low']:.1f}-{100 * found['high']:.1f}"
+    return [f"{100 * found['accuracy']:.1f}", str(found["n"]), interval]
+
+
+def _tags(cells: Sequence[Record]) -> list[str]:
+    """What tells apart cells of one task, length and model: 'seed=1 prompt=official'."""
+    named = ("task", "subset", "length", "model", "seed", "samples", "options")
+    facts = [{name: getattr(record, name) for name in named} for record in cells]
+    for row, record in zip(facts, cells, strict=True):
+        row |= {"weights": (record.weights_hash or "-")[:8], "task version": record.task_version}
+    found = tags(facts, ("task", "subset", "length", "model"), ("seed", "samples", "weights", "task version"))
+    return [tag_text(tag, "=", " ") for tag in found]
+
+
+def _notes(cells: Sequence[Record]) -> list[str]:
+    """Scorers with their version, chance by subset, and why a cell has no score."""
+    scorers: dict[bool, dict[str, None]] = {True: {}, False: {}}  # by whether they are the first
+    chance: dict[str, dict[str, None]] = defaultdict(dict)
+    minded: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in cells:
+        head = record.headline or next(iter(record.scores), "")
+        for name in record.scores:
+            scorers[name == head][f"{name} version {record.scorer_version.get(name, 'unknown')}"] = None
+        if record.chance is not None:
+            chance[f"{100 * record.chance:.1f} %"][task_name(record)] = None
+        if record.note:
+            note = clip(" ".join(record.note.split()), naming.REASON_CHARS)
+            minded[note][f"{task_name(record)} {record.model}"] = None
+    notes = [""]
+    notes += [f"acc % by {', '.join(scorers[True])}; 95 % Wilson interval."] if scorers[True] else []
+    if shared := [text for record in cells if (text := _shared(record))]:
+        notes.append(f"Questions share contexts, and the interval is over contexts: {'; '.join(shared)}.")
+    if scorers[False]:
+        notes.append(f"An indented row follows where another scorer differs: {', '.join(scorers[False])}.")
+    if chance:
+        notes.append("Chance: " + "; ".join(f"{level} ({', '.join(on)})" for level, on in chance.items()) + ".")
+    notes += [f"{NOTED} {', '.join(on)}: {note}." for note, on in minded.items()]
+    return notes + [f"{r.status}: {_name(r)}: {naming.reason(r)}" for r in cells if r.status != "ok"]
+
+
+def _shared(record: Record) -> str:
+    """'babilong:qa1 1K atlas 10 contexts, design effect 1.2' where questions share contexts."""
+    if record.status != "ok" or record.headline not in record.scores:
+        return ""
+    found = score(record, record.headline)
+    if not is_shared(found["contexts"], found["n"]):
+        return ""
+    effect = "" if found["design_effect"] is None else f", design effect {found['design_effect']:.1f}"
+    return f"{_name(record)} {found['contexts']} contexts{effect}"
+
+
+def _name(record: Record) -> str:
+    return f"{task_name(record)} {format_length(record.length)} {record.model}"

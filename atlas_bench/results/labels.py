@@ -1,0 +1,120 @@
+"""What every form says of a leaderboard, in plain words: facts of a panel, numbers of a cell, reasons, notes.
+
+    facts(panel)                # ['task version 1', 'scorer babilong/official version 1', 'chance 16.7 %']
+    numbers(cell)               # ('99.2', '98', '100')
+
+Names, reasons and commands come from records, which anybody may have written. They are clipped here; each form makes
+them harmless in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from atlas_bench.results.leaderboard import Leaderboard
+from atlas_bench.results.naming import NAME_CHARS, reason
+from atlas_bench.results.panels import Cell, Panel
+from atlas_bench.results.record import clip
+from atlas_bench.units import format_length
+
+TITLE = "atlas-bench report"
+CELL = "% right, its 95 % Wilson interval, n questions"
+STATUS = {"oom": "out of memory", "timeout": "timed out"}  # in words; the others say it themselves
+SHARED = "questions share contexts; the interval is over contexts, and wide where these are few."
+NOTED = "by its card the model was never trained for this."
+MARKS = {"*": SHARED, "!": "another seed has no score.", "#": NOTED}
+RANK_RULE = (
+    "models share a rank unless the best model of the rank above has an interval entirely above theirs, at the longest"
+    " length with a score of both."
+)
+
+
+def facts(panel: Panel) -> list[str]:
+    """['task version 1', 'scorer babilong/official version 1', 'chance 16.7 %', 'data=generated']"""
+    scorer = f"scorer {panel.scorer} version {panel.scorer_version or 'unknown'}"
+    facts = [f"task version {panel.task_version}", scorer if panel.scorer else f"no scorer: {metric(panel)}"]
+    facts += [] if panel.chance is None else [f"chance {100 * panel.chance:.1f} %"]
+    return [clip(fact, NAME_CHARS) for fact in (*facts, *(f"{name}={value}" for name, value in panel.options.items()))]
+
+
+def number(board: Leaderboard) -> str:
+    """'175 records, and 9 older ones of the same cells left out'"""
+    text = f"{len(board.summaries):,} record{'s' * (len(board.summaries) != 1)}"
+    return text + (f", and {len(board.older):,} older of the same cells left out" if board.older else "")
+
+
+def metric(panel: Panel) -> str:
+    """What stands in the cells of a panel without a scorer."""
+    return next((name for cell in panel.cells for name in cell.metrics), "nothing measured")
+
+
+def numbers(cell: Cell) -> tuple[str, str, str]:
+    """('99.2', '98', '100'): per cent and interval."""
+    low, high = cell.interval
+    return f"{100 * (cell.accuracy or 0):.1f}", f"{100 * low:.0f}", f"{100 * high:.0f}"
+
+
+def bare(cell: Cell, panel: Panel) -> str:
+    """A cell that has no per cent: the panel's metric, or that it has none, or that nothing was answered."""
+    if not cell.metrics:
+        return "n0"
+    value = cell.metrics.get(metric(panel))
+    return "-" if value is None else f"{value:.4g}"
+
+
+def sentence(cell: Cell | None, panel: Panel) -> str:
+    """'97.0 (93-99), n=200', 'out of memory', or nothing where nothing was run."""
+    if cell is None:
+        return ""
+    if not cell.counted:
+        return STATUS.get(cell.status, cell.status)
+    text = bare(cell, panel)
+    if cell.n:
+        percent, low, high = numbers(cell)
+        text = f"{percent} ({low}-{high}), n={cell.n}"
+        text += f" on {cell.contexts} context{'s' * (cell.contexts != 1)}" if shares(cell) else ""
+        text += "" if cell.design_effect is None else f", design effect {cell.design_effect:.1f}"
+    text += "; never trained for this" * is_noted(cell)
+    return text + "".join(f"; seed {each.record.seed} {each.record.status}" for each in cell.without)
+
+
+def reasons(board: Leaderboard) -> Iterator[str]:
+    """Why records have no score, a line for each model and reason: 'babilong:qa1 64K, 1M m: unsupported: ..'."""
+    for panel in board.panels:
+        for row in panel.rows:
+            lengths: dict[tuple[str, str], dict[str, None]] = {}
+            for length, cell in row.cells.items():
+                for each in cell.without:
+                    lengths.setdefault((each.record.status, reason(each.record)), {})[format_length(length)] = None
+            for (status, why), at in lengths.items():
+                yield f"{panel.name} {', '.join(at)} {clip(row.model, NAME_CHARS)}: {status}: {why}"
+
+
+def marks(cell: Cell) -> str:
+    """What to mind about a score, '*', '!' and '#': see MARKS."""
+    return "*" * shares(cell) + "!" * bool(cell.counted and cell.without) + "#" * is_noted(cell)
+
+
+def is_noted(cell: Cell) -> bool:
+    """Whether a record says that the model was never trained for this."""
+    return any(each.record.note for each in cell.counted)
+
+
+def shares(cell: Cell) -> bool:
+    """Whether questions share contexts; of records without answers nobody knows, and none is said to."""
+    return 0 < cell.contexts < cell.n
+
+
+def legend(board: Leaderboard, blank: str) -> list[str]:
+    """What the cells, and the marks and columns that occur, mean; `blank` is how a cell looks that was not run."""
+    found = {mark for cell in board.cells for mark in marks(cell)}
+    explained = [f"{mark}: {meaning}" for mark, meaning in MARKS.items() if mark in found]
+    if not any(cell.n for cell in board.cells):
+        return [f"Cells: the metric named above them; {blank}: not run.", *explained]
+    lower = (
+        f"effective length, the longest whose lower bound, before it is rounded, reaches {100 * board.threshold:g} %."
+    )
+    return [
+        f"Cells: {CELL}; {blank}: not run.", *explained, f"effective: {lower} -: none does.",
+        f"rank: {RANK_RULE}",
+    ]  # fmt: skip

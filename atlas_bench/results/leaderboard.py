@@ -1,0 +1,246 @@
+"""Summaries -> a leaderboard: one tidy table, and for each task and subset a panel of models x lengths of it.
+
+    board = make(summaries(store.scan(["results"], warn)), threshold=0.8)
+    board.frame[board.frame.headline].pivot_table("accuracy", ["task", "subset", "model"], "length")
+    panel = board.panels[0]                    # babilong:qa1, scorer babilong/official version 1
+    table(panel, labels.sentence)              # the panel as texts, a DataFrame that every form writes
+
+COLUMNS is the only place where a column is defined: its name, how it is computed, and how it is shown. Every column is
+in CSV and in `atlas_bench.load`; one with a heading is in all other forms too, in tables before the lengths.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from atlas_bench.results.panels import Cell, Panel, Row, latest, panels
+from atlas_bench.results.record import Record
+from atlas_bench.results.summary import Summary
+from atlas_bench.units import format_length
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+THRESHOLD = 0.8
+TEXT, COUNT, NUMBER, FLAG = "string", "Int64", "float64", "boolean"  # of pandas; each can be missing
+
+
+class Entry(NamedTuple):
+    """What a row of the frame is made of: a record, one of its scorers with its score, and its row of a panel.
+
+    score  of Summary.score(); empty where the record has none
+    row    None where no panel counts the record: another of its seed has more questions
+    """
+
+    summary: Summary
+    scorer: str | None
+    score: Mapping[str, Any]
+    row: Row | None
+
+    @property
+    def record(self) -> Record:
+        return self.summary.record
+
+
+class Column(NamedTuple):
+    """A column of the frame.
+
+    dtype    of pandas
+    meaning  for the documentation
+    value    its value in a row; None is missing
+    heading  of the column in tables for readers; empty: it is not in them
+    show     its value as text there
+    missing  the text of a scored model that has no value
+    """
+
+    dtype: str
+    meaning: str
+    value: Callable[[Entry], Any]
+    heading: str = ""
+    show: Callable[[Any], str] = str
+    missing: str = ""
+
+
+def _of(name: str) -> Callable[[Entry], Any]:
+    """A field of the record."""
+    return lambda entry: getattr(entry.record, name)
+
+
+def _option(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: entry.record.options.get(name)
+
+
+def _score(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: entry.score.get(name)
+
+
+def _metric(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: entry.record.metrics.get(name)
+
+
+def _row(name: str) -> Callable[[Entry], Any]:
+    """What the record's row of a panel says."""
+    return lambda entry: getattr(entry.row, name, None)
+
+
+def _metrics(entry: Entry) -> str | None:
+    record = entry.record
+    return json.dumps(record.metrics) if record.status == "ok" and record.metrics else None
+
+
+COLUMNS = {
+    "kind": Column(TEXT, "`measured`; or `quoted`, `derived`: others' numbers, in CSV alone", lambda _: "measured"),
+    "source": Column(TEXT, "key of the source of others' numbers", lambda _: None),
+    "rank": Column(COUNT, "of the model in its panel, all seeds together", _row("rank"), "rank"),
+    "row": Column(TEXT, "model, with its weights where several share the name", _row("model"), "model"),
+    "effective_length": Column(
+        COUNT, "longest whose lower bound reaches the threshold", _row("effective"), "effective", format_length, "-"
+    ),
+    "task": Column(TEXT, "what was asked", _of("task")),
+    "subset": Column(TEXT, "of the task, empty where it has none", _of("subset")),
+    "task_version": Column(TEXT, "numbers of two versions do not compare", _of("task_version")),
+    "options": Column(TEXT, "choices of data, as JSON", lambda e: json.dumps(e.record.options, sort_keys=True)),
+    "length": Column(COUNT, "tokens of the whole prompt", _of("length")),
+    "model": Column(TEXT, "as the run called it", _of("model")),
+    "weights_hash": Column(TEXT, "of the model's weights", _of("weights_hash")),
+    "seed": Column(COUNT, "that the samples are made from", _of("seed")),
+    "samples": Column(COUNT, "questions that were to be asked", _of("samples")),
+    "data": Column(TEXT, "`generated`, `hub`, or a folder", _option("data")),
+    "background": Column(TEXT, "`generated`, `pg19`, or a folder", _option("background")),
+    "prompt": Column(TEXT, "`bare` or `official`", _option("prompt")),
+    "status": Column(TEXT, "`ok`, or why there is no score", _of("status")),
+    "reason": Column(TEXT, "for a status that is not `ok`", _of("reason")),
+    "note": Column(TEXT, "such as: the model was never trained for this", lambda e: e.record.note or ""),
+    "scorer": Column(TEXT, "its name; missing where the task has none", lambda e: e.scorer),
+    "scorer_version": Column(TEXT, "numbers of two versions do not compare", _score("version")),
+    "headline": Column(
+        FLAG, "whether reports show this scorer: keep these, or count twice", lambda e: e.scorer == e.record.headline
+    ),
+    "correct": Column(NUMBER, "right answers; with partial credit their sum", _score("correct")),
+    "n": Column(COUNT, "answers that were judged", _score("n")),
+    "accuracy": Column(NUMBER, "correct / n, in 0..1", _score("accuracy")),
+    "low": Column(NUMBER, "lower end of the 95 % interval", _score("low")),
+    "high": Column(NUMBER, "upper end", _score("high")),
+    "contexts": Column(COUNT, "independent contexts that the questions share", lambda e: e.summary.contexts or None),
+    "design_effect": Column(NUMBER, "how sharing contexts widens the interval", _score("design_effect")),
+    "chance": Column(NUMBER, "score of the best answer without reading", _of("chance")),
+    "metrics": Column(TEXT, "what is no score, as JSON", _metrics),
+    "nats_per_token": Column(NUMBER, "mean loss, where a loss is measured", _metric("nats_per_token")),
+    "next_token_accuracy": Column(NUMBER, "share of likeliest tokens, there too", _metric("next_token_accuracy")),
+    "tokens_read": Column(COUNT, "by the model, over all streams", _of("tokens_read")),
+    "seconds": Column(NUMBER, "that the run took", _of("seconds")),
+    "tokens_per_second": Column(NUMBER, "over all streams", _of("tokens_per_second")),
+    "state_bytes": Column(COUNT, "of one stream's state", _of("state_bytes")),
+    "peak_rss_bytes": Column(COUNT, "of the process's memory", _of("peak_rss_bytes")),
+    "parameters": Column(COUNT, "of the model", _of("parameters")),
+    "training_tokens": Column(COUNT, "that it was trained on", _of("training_tokens")),
+    "memory": Column(TEXT, "variant, such as `titans`", _of("memory")),
+    "device": Column(TEXT, "`cpu`, `cuda` or `server`", _of("device")),
+    "kernel": Column(TEXT, "that ran", _of("kernel")),
+    "products": Column(TEXT, "precision of matrix products", _of("products")),
+    "started": Column(TEXT, "UTC, ISO 8601", _of("started")),
+    "date": Column(TEXT, "when the record was written", lambda e: e.record.ended or e.record.started),
+    "command": Column(TEXT, "what was typed, or the call from Python", _of("command")),
+}
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All panels, by task and subset, and what they were made from.
+
+    older  summaries that newer ones of the same cells took the place of; no panel counts them
+    """
+
+    panels: tuple[Panel, ...]
+    summaries: tuple[Summary, ...]
+    threshold: float
+    older: tuple[Summary, ...] = ()
+
+    @property
+    def cells(self) -> Iterator[Cell]:
+        return (cell for panel in self.panels for cell in panel.cells)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A row for each record and scorer, in the order of the panels; last the records that no panel counts."""
+        rows = [row for panel in self.panels for row in panel.rows]
+        counted = [(each, row) for row in rows for cell in row.cells.values() for each in cell.all]
+        known = {id(each) for each, _ in counted}
+        others = [(each, None) for each in self.summaries if id(each) not in known]
+        return to_frame(entry for each, row in (*counted, *others) for entry in entries(each, row))
+
+
+def headed() -> list[Column]:
+    """The columns that tables for readers have."""
+    return [column for column in COLUMNS.values() if column.heading]
+
+
+def entries(summary: Summary, row: Row | None) -> list[Entry]:
+    """A record's rows of the frame: one for each scorer, the first one's first, or one where it has no score."""
+    record = summary.record
+    if record.status != "ok" or not record.scores:
+        return [Entry(summary, record.headline, {}, row)]
+    return [Entry(summary, name, summary.score(name), row) for name in record.scores]
+
+
+def to_frame(found: Iterable[Entry]) -> pd.DataFrame:
+    """The table of some entries, with the columns of COLUMNS."""
+    import pandas as pd
+
+    found = list(found)
+    columns = {name: [_storable(column.value(entry)) for entry in found] for name, column in COLUMNS.items()}
+    return pd.DataFrame({name: pd.Series(values, dtype=COLUMNS[name].dtype) for name, values in columns.items()})
+
+
+def _storable(value: Any) -> Any:
+    """Half a surrogate pair, which a column of texts cannot hold, as an escape."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def make(found: Iterable[Summary], *, threshold: float = THRESHOLD) -> Leaderboard:
+    """The leaderboard of some summaries.
+
+    found      in any order; of several for one cell the latest counts, an `ok` one before others
+    threshold  in 0..1: what a lower bound must reach
+    """
+    found = list(found)
+    kept = latest(found)
+    known = {id(each) for each in kept}
+    older = tuple(each for each in found if id(each) not in known)
+    return Leaderboard(tuple(panels(kept, threshold)), tuple(kept), threshold, older)
+
+
+def table(panel: Panel, text: Callable[[Cell | None, Panel], Any]) -> pd.DataFrame:
+    """A panel for readers: the columns with a heading, then one for each length.
+
+    text  what a cell says; None: nothing was run
+    """
+    import pandas as pd
+
+    named = {column.heading: [shown(row, column) for row in panel.rows] for column in headed()}
+    lengths = {
+        format_length(length): [text(row.cells.get(length), panel) for row in panel.rows] for length in panel.lengths
+    }
+    return pd.DataFrame(named | lengths, dtype=object)
+
+
+def shown(row: Row, column: Column) -> str:
+    """A column's value for a row of a panel, as tables for readers show it."""
+    if (found := value(row, column)) is not None:
+        return column.show(found)
+    return column.missing if row.is_scored else ""
+
+
+def value(row: Row, column: Column) -> Any:
+    """A column's value for a row of a panel: by its first scorer, at the longest length that has one."""
+    for length in sorted(row.cells, reverse=True):
+        for each in row.cells[length].all:
+            made = entries(each, row)
+            entry = next((entry for entry in made if entry.scorer == entry.record.headline), made[0])
+            if (found := column.value(entry)) is not None:
+                return found
+    return None

@@ -1,0 +1,252 @@
+"""Summaries -> panels of models x lengths, each of what compares, its rows in order and with ranks.
+
+    panel = panels(latest(found), threshold=0.8)[0]     # babilong:qa1, scorer babilong/official version 1
+    cell = panel.rows[0].cells[10_000_000]              # 24 of 24, 86 to 100 % in 95 % of the cases
+
+A panel holds only what compares: one version of task and scorer, one choice of data. A cell takes the seeds of a model
+together, each seed once, by its record with the most questions. *Effective length* is the longest length whose lower
+bound (95 %) reaches the threshold: what the answers prove, so that few questions prove little. Rows are ordered by it.
+Models share a rank unless the best model of the rank above has an interval entirely above theirs, at the longest length
+at which both have a score.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
+from statistics import fmean
+from typing import Any
+
+from atlas_bench.results.naming import natural
+from atlas_bench.results.record import Record
+from atlas_bench.results.stats import Spread, design_effect, interval, together
+from atlas_bench.results.summary import Summary
+
+USUAL = ("generated", "bare")  # choices of data and prompt
+
+_asked = attrgetter("task", "task_version", "subset", "length", "model", "weights_hash", "seed", "samples")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model at one length.
+
+    counted  summaries of the seeds that have a score, one each; empty where none has
+    without  summaries of the seeds that have none: out of memory, failed, ..
+    """
+
+    counted: tuple[Summary, ...]
+    without: tuple[Summary, ...]
+
+    @property
+    def all(self) -> tuple[Summary, ...]:
+        return (*self.counted, *self.without)
+
+    @property
+    def status(self) -> str:
+        """'ok' where there is a score; else why there is none."""
+        return "ok" if self.counted else self.without[-1].record.status
+
+    @cached_property
+    def correct(self) -> float:
+        """Right answers, or the sum of their shares."""
+        total: float = sum(each.headline()["correct"] for each in self.counted)
+        return total
+
+    @cached_property
+    def n(self) -> int:
+        """Questions answered."""
+        return sum(each.headline()["n"] for each in self.counted)
+
+    @property
+    def accuracy(self) -> float | None:
+        """In 0..1; None without an answer."""
+        return self.correct / self.n if self.n else None
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval, over contexts where questions share them; (0, 1) without an answer."""
+        return interval(self.correct, self.n, self._spread)
+
+    @property
+    def design_effect(self) -> float | None:
+        """How many times the variance of independent answers the score's is; None where questions share no context."""
+        return design_effect(self.correct, self.n, self._spread) if self.contexts < self.n else None
+
+    @cached_property
+    def _spread(self) -> Spread:
+        return together(each.spreads.get(each.record.headline or "", Spread()) for each in self.counted)
+
+    @property
+    def contexts(self) -> int:
+        """Independent contexts; fewer than n where questions share them, which a record without answers cannot say."""
+        return sum(each.contexts or each.headline()["n"] for each in self.counted)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is no score (nats per token, ..): the mean over the seeds of what all of them have."""
+        names = self.counted[0].record.metrics if self.counted else ()
+        columns = {name: [each.record.metrics.get(name) for each in self.counted] for name in names}
+        known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+        return {name: fmean(values) for name, values in known.items() if len(values) == len(self.counted)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model; a tag names its weights where several share its name."""
+
+    model: str
+    cells: dict[int, Cell]
+    effective: int | None = None
+    rank: int | None = None
+
+    @property
+    def is_scored(self) -> bool:
+        return any(cell.n for cell in self.cells.values())
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What compares: models x lengths of one subset, version of task and scorer, and choice of data."""
+
+    task: str
+    subset: str
+    task_version: str
+    scorer: str | None
+    scorer_version: str | None
+    options: dict[str, Any]
+    chance: float | None
+    lengths: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}:{self.subset}" if self.subset else self.task
+
+    @property
+    def unusual(self) -> str:
+        """', data data/babi': the choices that are not the usual ones; behind the name it is a title."""
+        return "".join(f", {name} {value}" for name, value in self.options.items() if value not in USUAL)
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [cell for row in self.rows for cell in row.cells.values()]
+
+
+def latest(found: Iterable[Summary]) -> list[Summary]:
+    """One summary per cell, in order of first appearance: an `ok` one before others, then what ended last."""
+    kept: dict[tuple[Any, ...], Summary] = {}
+    for each in found:
+        key = (*_asked(each.record), _options(each.record))
+        if key not in kept or _standing(each.record) >= _standing(kept[key].record):
+            kept[key] = each
+    return list(kept.values())
+
+
+def panels(found: Sequence[Summary], threshold: float) -> list[Panel]:
+    """All panels of some summaries, one per cell, by task and subset."""
+    groups: dict[tuple[str, ...], list[Summary]] = defaultdict(list)
+    for each in found:
+        if each.record.status == "ok":
+            groups[_panel_key(each.record)].append(each)
+    scored = {key[:part]: key for key in sorted(groups) for part in (4, 5)}  # of several scorers the last
+    for each in found:
+        if each.record.status != "ok":  # it may name no scorer, or no version
+            key = _panel_key(each.record)
+            groups[key if key[-1] else scored.get(key[:5]) or scored.get(key[:4], key)].append(each)
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], natural(item[0][1]), -len(item[1]), item[0]))
+    return [_panel(group, threshold) for _, group in ordered]
+
+
+def _options(record: Record) -> str:
+    return repr(sorted(record.options.items()))
+
+
+def _standing(record: Record) -> tuple[bool, str]:
+    return record.status == "ok", record.ended or record.started or ""
+
+
+def _panel_key(record: Record) -> tuple[str, ...]:
+    version = record.scorer_version.get(record.headline or "", "")
+    return record.task, record.subset, _options(record), record.task_version, record.headline or "", version
+
+
+def _panel(group: Sequence[Summary], threshold: float) -> Panel:
+    first = next((each.record for each in group if each.record.status == "ok"), group[0].record)
+    by_model: dict[tuple[str, str | None], dict[int, list[Summary]]] = defaultdict(lambda: defaultdict(list))
+    for each in group:
+        by_model[each.record.model, each.record.weights_hash][each.record.length].append(each)
+    names = [model for model, _ in by_model]
+    rows = [
+        Row(
+            f"{model} weights={(weights or '-')[:8]}" if names.count(model) > 1 else model,
+            {length: _cell(lengths[length]) for length in sorted(lengths)},
+        )
+        for (model, weights), lengths in by_model.items()
+    ]
+    return Panel(
+        first.task, first.subset, first.task_version, first.headline,
+        first.scorer_version.get(first.headline or ""), first.options,
+        next((each.record.chance for each in group if each.record.chance is not None), None),
+        tuple(sorted({each.record.length for each in group})), tuple(_ranked(rows, threshold)),
+    )  # fmt: skip
+
+
+def _cell(group: Sequence[Summary]) -> Cell:
+    """Each seed once: by its score on the most questions, or else by its last word."""
+    seeds: dict[int, Summary] = {}
+    for each in group:
+        other = seeds.get(each.record.seed)
+        if other is None or _weight(each) >= _weight(other):
+            seeds[each.record.seed] = each
+    ordered = [seeds[seed] for seed in sorted(seeds)]
+    return Cell(
+        tuple(each for each in ordered if each.record.status == "ok"),
+        tuple(each for each in ordered if each.record.status != "ok"),
+    )
+
+
+def _weight(each: Summary) -> tuple[bool, int, int]:
+    return each.record.status == "ok", each.headline()["n"], each.record.samples
+
+
+def _ranked(rows: Iterable[Row], threshold: float) -> list[Row]:
+    """Rows by effective length, then by the score at their longest length; ranks where intervals part them."""
+    rows = sorted((replace(row, effective=_effective(row, threshold)) for row in rows), key=lambda row: row.model)
+    rows.sort(key=lambda row: (-1 if row.effective is None else row.effective, *(_last(row) or (0, 0.0))), reverse=True)
+    ranked: list[Row] = []
+    leader: Row | None = None
+    for place, row in enumerate(rows, start=1):
+        rank = None
+        if _last(row) is not None:
+            same = leader is not None and not above(leader, row)
+            rank = ranked[-1].rank if same else place
+            leader = leader if same else row
+        ranked.append(replace(row, rank=rank))
+    return ranked
+
+
+def above(a: Row, b: Row) -> bool:
+    """Whether a's interval lies wholly above b's at the longest length at which both have a score."""
+    common = [length for length in a.cells if a.cells[length].n and length in b.cells and b.cells[length].n]
+    return bool(common) and a.cells[max(common)].interval[0] > b.cells[max(common)].interval[1]
+
+
+def _effective(row: Row, threshold: float) -> int | None:
+    reaching = [length for length, cell in row.cells.items() if cell.n and cell.interval[0] >= threshold]
+    return max(reaching, default=None)
+
+
+def _last(row: Row) -> tuple[int, float] | None:
+    """(length, accuracy) of the longest length with a score."""
+    scored = [(length, cell.accuracy) for length, cell in row.cells.items() if cell.accuracy is not None]
+    return max(scored, default=None)
+
+
+def shade(accuracy: float, chance: float | None) -> float:
+    """Where a score stands between chance (0, and below) and perfect (1)."""
+    floor = chance or 0.0
+    return max(0.0, (accuracy - floor) / (1 - floor)) if floor < 1 else 1.0

@@ -1,0 +1,165 @@
+"""What others published, as reference rows with their source: none of it was measured here.
+
+    for row in of("babilong", "qa1"):       # may stand beside our records of babilong:qa1
+        row.model, row.length, row.value    # 'ARMT 137M, fine-tuned', 10_000_000, 89.0
+        SOURCES[row.source].citation        # 'BABILong leaderboard (RMT-team, Hugging Face space)'
+    print(CAVEAT)                           # wherever a row is shown
+
+The numbers are in reference.csv, sources, tables and notes in reference.toml; the column `notes` names entries of
+NOTES. A number that nobody printed has no row.
+"""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from atlas_bench.units import format_length
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number that others published.
+
+    model   as the source names it, with size and training where its table gives them
+    table   key of TABLES
+    subset  our subset's name where it is one ("qa1", "niah_single_1"), else the source's column ("qa1-5 mean", "SWDE")
+    length  tokens as the source counts them; None where the number has none
+    value   in the unit
+    unit    "%" or "ppl" (perplexity)
+    kind    "quoted", or "derived" by arithmetic on quoted numbers
+    source  key of SOURCES
+    note    what to know before reading it
+
+    Two sources may tell of one model, and a derived number may correct a quoted one: model, source and kind
+    together are one line of a table.
+    """
+
+    model: str
+    table: str
+    subset: str
+    length: int | None
+    value: float
+    unit: str
+    kind: str
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where numbers come from; the note says how they reached us where that was not by reading the source."""
+
+    citation: str
+    url: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A group of rows; by_length where one number per length makes sense."""
+
+    title: str
+    note: str
+    by_length: bool
+
+
+_HERE = Path(__file__).parent
+_ABOUT = tomllib.loads((_HERE / "reference.toml").read_text(encoding="utf-8"))
+CAVEAT: str = _ABOUT["caveat"]
+SOURCES = {key: Source(**about) for key, about in _ABOUT["sources"].items()}
+TABLES = {key: Table(**about) for key, about in _ABOUT["tables"].items()}
+NOTES: dict[str, str] = _ABOUT["notes"]
+_BESIDE = {"babilong": "babilong", "ruler": "s-niah"}  # our task -> table
+
+
+def _read() -> tuple[Published, ...]:
+    with open(_HERE / "reference.csv", encoding="utf-8", newline="") as file:
+        return tuple(
+            Published(
+                row["model"], row["table"], row["subset"], int(row["length"]) if row["length"] else None,
+                float(row["value"]), "ppl" if row["subset"].endswith("ppl") else "%", row["kind"], row["source"],
+                " ".join(NOTES[name] for name in row["notes"].split()),
+            )
+            for row in csv.DictReader(file)
+        )  # fmt: skip
+
+
+ROWS = _read()
+
+
+def of(task: str, subset: str) -> list[Published]:
+    """The rows that may stand beside our task and subset, by model, source and length; none for most.
+
+    task, subset  "babilong" with "qa1" to "qa5"; "ruler" with "niah_single_1" to "niah_single_3", the last with the
+                  rows called W, whose note says why they may not belong there
+    """
+    names = {subset, "W"} if subset == "niah_single_3" else {subset}
+    rows = [row for row in ROWS if row.table == _BESIDE.get(task) and row.subset in names]
+    return sorted(rows, key=lambda row: (row.model, row.source, row.kind, row.length or 0))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What others published for a task and subset: a line for each model, source and kind.
+
+    name   "babilong:qa1"
+    lines  (model, source, kind) -> length -> row
+    """
+
+    name: str
+    lines: dict[tuple[str, str, str], dict[int | None, Published]]
+
+    @property
+    def lengths(self) -> list[int | None]:
+        found = {length for cells in self.lines.values() for length in cells}
+        return sorted(found, key=lambda length: -1 if length is None else length)
+
+    @property
+    def rows(self) -> list[Published]:
+        return [row for cells in self.lines.values() for row in cells.values()]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """(heads, rows) for readers: model, source, kind, then one column for each length."""
+        heads = ["model", "source", "kind"]
+        heads += ["" if length is None else format_length(length) for length in self.lengths]
+        rows = [
+            [*line, *(f"{cells[length].value:g}" if length in cells else "" for length in self.lengths)]
+            for line, cells in self.lines.items()
+        ]
+        return heads, rows
+
+
+def beside(names: dict[str, tuple[str, str]]) -> list[Beside]:
+    """What others published for some tasks and subsets, once for each that has any.
+
+    names  'babilong:qa1' -> ('babilong', 'qa1')
+    """
+    found = []
+    for name, asked in names.items():
+        lines: dict[tuple[str, str, str], dict[int | None, Published]] = {}
+        for row in of(*asked):
+            lines.setdefault((row.model, row.source, row.kind), {})[row.length] = row
+        found += [Beside(name, lines)] if lines else []
+    return found
+
+
+def sources(found: list[Beside]) -> dict[tuple[str, str], str]:
+    """(source, kind) -> its citation, in the order in which the rows name them."""
+    texts = {}
+    for key, kind in dict.fromkeys((row.source, row.kind) for each in found for row in each.rows):
+        source = SOURCES[key]
+        texts[key, kind] = " ".join(filter(None, (f"{source.citation}, {source.url}, {kind}.", source.note)))
+    return texts
+
+
+def notes(found: list[Beside]) -> list[str]:
+    """The notes on published rows, each once, with the lines that it is about."""
+    about: dict[str, dict[str, None]] = {}
+    for each in found:
+        for row in each.rows:
+            if row.note:
+                about.setdefault(row.note, {})[f"{each.name} {row.model}"] = None
+    return [f"{', '.join(lines)}: {note}" for note, lines in about.items()]

@@ -1,0 +1,119 @@
+"""What a report keeps of a record: all of it but the answers, of which counts and a few examples remain.
+
+for each in summaries(store.scan(["results"], warn)):
+    each.record.model, each.contexts        # 'atlas-nano', 200
+    each.depths[5]                          # Tally(correct=88.0, n=90): answers on facts in the middle
+    each.wrong[0]["answer"]                 # 'garden'
+    each.score("babilong/official")["low"]  # 0.839, the lower end of the 95 % interval
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from atlas_bench.results.record import Record, clip
+from atlas_bench.results.score import scored, spreads, unit
+from atlas_bench.results.stats import Spread
+
+EXAMPLES = 2  # right and wrong answers kept of a record
+EXAMPLE_CHARS = 300
+
+
+class Tally(NamedTuple):
+    """Answers counted: the sum of their scores, each in 0..1, and how many they are."""
+
+    correct: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One record without its answers.
+
+    record     its answers are empty
+    contexts   independent contexts that its questions were asked on
+    spreads    scorer -> how its scores lie over these
+    depths     tenths of needle_depth, 0..10 -> tally
+    distances  (distance, asked_at) in half decades of tokens -> tally
+    along      whether something was asked before half of the length was read
+    right      examples of right answers: question, targets, answer, clipped
+    wrong      and of wrong ones
+    """
+
+    record: Record
+    contexts: int
+    spreads: dict[str, Spread]
+    depths: dict[int, Tally]
+    distances: dict[tuple[int, int], Tally]
+    along: bool
+    right: tuple[dict[str, Any], ...] = ()
+    wrong: tuple[dict[str, Any], ...] = ()
+
+    def score(self, scorer: str) -> dict[str, Any]:
+        """As score.score() of the whole record; the counts alone where nothing was answered."""
+        found, version = self.record.scores[scorer], self.record.scorer_version.get(scorer)
+        counts = {"version": version, "correct": found["correct"], "n": int(found["n"])}
+        spread = self.spreads.get(scorer, Spread())
+        return counts | (scored(found["correct"], int(found["n"]), spread) if found["n"] else {})
+
+    def headline(self) -> Mapping[str, Any]:
+        """The first scorer's right answers and n; 0 of 0 where there are none."""
+        return self.record.scores.get(self.record.headline or "", {"correct": 0, "n": 0})
+
+
+def summaries(records: Iterable[Record]) -> Iterator[Summary]:
+    """The summary of each record, in their order."""
+    return map(summary, records)
+
+
+def summary(record: Record) -> Summary:
+    contexts, along = set(), False
+    depths: dict[int, Tally] = {}
+    distances: dict[tuple[int, int], Tally] = {}
+    examples: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for answer in record.answers:
+        contexts.add(unit(answer))
+        read = answer.get("asked_at", record.length)
+        along = along or read < record.length / 2
+        score = answer["correct"].get(record.headline or "")
+        if score is None:  # it has not been judged
+            continue
+        if "needle_depth" in answer:
+            _count(depths, round(10 * answer["needle_depth"]), score)
+        if "distance" in answer:
+            _count(distances, (half_decade(answer["distance"]), half_decade(read)), score)
+        if len(shown := examples[score >= 1]) < EXAMPLES:
+            shown.append(_example(answer))
+    return Summary(
+        replace(record, answers=[]), len(contexts), spreads(record), depths, distances, along,
+        tuple(examples[True]), tuple(examples[False]),
+    )  # fmt: skip
+
+
+def only(found: Iterable[Summary], *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Summary]:
+    """Those of some tasks ('babilong', 'babilong:qa1') and models; all where none is named."""
+    return [
+        each
+        for each in found
+        if (not tasks or {each.record.task, f"{each.record.task}:{each.record.subset}"} & set(tasks))
+        and (not models or each.record.model in models)
+    ]
+
+
+def half_decade(tokens: int) -> int:
+    """Twice the decimal logarithm, rounded: 100 -> 4, 316 -> 5, 1000 -> 6."""
+    return round(2 * math.log10(max(tokens, 1)))
+
+
+def _count(found: dict[Any, Tally], key: Any, score: float) -> None:
+    before = found.get(key, Tally(0, 0))
+    found[key] = Tally(before.correct + float(score), before.n + 1)
+
+
+def _example(answer: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: clip(answer[name], EXAMPLE_CHARS) for name in ("question", "answer")}
+    targets = [clip(str(target), EXAMPLE_CHARS) for target in answer["targets"][:5]]
+    return {"index": answer["index"], **texts, "targets": targets}
