@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, BadParameter, Exit, Option, echo
 
 from atlas_bench.errors import UserError, clip
+from atlas_bench.types import PromptName
 from atlas_bench.units import SEEDS
 
 
@@ -215,7 +216,7 @@ Background = Annotated[str, _asked(metavar="TEXTS", help=_TEXTS)]
 Encoding = Annotated[
     str | None, _asked(metavar="NAME", help="Of the files in those folders [utf-8].", callback=_encoding)
 ]
-Prompt = Annotated[Literal["bare", "official"], _asked(help="official: BABILong's instruction and examples.")]
+Prompt = Annotated[PromptName, _asked(help="official: BABILong's instruction and examples.")]
 NumFewshot = Annotated[int | None, _asked(metavar="N", min=0, help="Of lm-eval's tasks [the task's own].")]
 
 # How models are run
