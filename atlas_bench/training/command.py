@@ -274,7 +274,7 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
 
 
 @torch.inference_mode()
-def validation(model: Decoder, examinations: Iterable[Lessons]) -> dict[str, Any]:
+def validation(model: Decoder, examinations: Iterable[Lessons], lengths: Sequence[int] = VALIDATED) -> dict[str, Any]:
     """{"loss", "accuracy", "n"} of the answers to all questions on lessons that training never draws.
 
     As in training, contexts are read in segments and asked after each; loss is the mean cross-entropy of an answer's
@@ -282,7 +282,7 @@ def validation(model: Decoder, examinations: Iterable[Lessons]) -> dict[str, Any
     """
     loss = right = asked = 0.0
     for lessons in examinations:
-        for length in VALIDATED:
+        for length in lengths:
             state = None
             contexts = [lessons.stream(length, VALIDATION_SEGMENT) for _ in range(VALIDATION_CONTEXTS)]
             for segments in zip(*contexts, strict=True):
