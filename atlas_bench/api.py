@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from atlas_bench.results.store import Source
 
 PathLike = str | Path
+Samples = int | str | Mapping[str | int, int]
 Lengths = str | int | Iterable[str | int]
 Models = str | Path | Model | Sequence[str | Path | Model] | Mapping[str, str | Path | Model]
 
@@ -38,9 +39,10 @@ def run(
     task: str | Sequence[str],
     lengths: Lengths | None = None,
     models: Models = "gated-deltanet-nano",
-    samples: int | None = None,
+    samples: Samples | None = None,
     seeds: int | Iterable[int] = 0,
     *,
+    until: float | None = None,
     data: PathLike = "generated",
     background: PathLike = "generated",
     prompt: str = "bare",
@@ -64,7 +66,9 @@ def run(
     task      'babilong:qa1', 'niah,mqar:8', './my_task.py' (is executed), 'lm-eval:piqa'; several in a list
     lengths   tokens of a prompt: 16_000, '16K', '4Ki,10M', '1K..64K', or a list; None: a first look at 1K and 16K
     models    names, model folders, 'hf:..', 'openai:..', Model objects of your own, or a mapping of names to them
-    samples   questions in each cell; None: as many as docs/tasks.md says for the length
+    samples   questions in each cell, or at each length: 100, {"1K": 500, "10M": 20}, '100,10M=20'; None: as many as
+              docs/tasks.md says for the length
+    until     points; a cell is asked no more once its 95 % interval is so wide, and `samples` is the most
     seeds     decide every sample
     out       folder of the records; what it has a final record of is not run again
     timeout   seconds that a cell may take
@@ -83,7 +87,7 @@ def run(
     for why, names in unread.by_run(written):
         _refuse(run, given, why, names)
     return job.prepare(
-        written, lengths=lengths, models=models, samples=samples, seeds=_each(seeds),
+        written, lengths=lengths, models=models, samples=samples, until=until, seeds=_each(seeds),
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
         out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads,
         device=device, products=products, code=_several(code), canary=canary, debug=debug,
@@ -189,8 +193,11 @@ def compare(
     lengths: Lengths,
     *,
     train: str | int | None = None,
+    seeds: int = 1,
+    rates: int = 1,
     init: PathLike | None = None,
-    samples: int = 200,
+    samples: Samples = 200,
+    sequential: bool = False,
     seed: int = 0,
     data: PathLike = "generated",
     background: PathLike = "generated",
@@ -205,8 +212,12 @@ def compare(
     contenders  the baseline first: memories to be trained ('titans', './my_memory.py', which is executed), attention
                 alone ('transformer', 'swa'), trained models ('atlas-nano', a folder), Model objects of your own
     train       tokens to train each memory with, '20M'; None: all contenders are trained models
+    seeds       trainings of each memory; the verdict is then about trainings, and not about single weights
+    rates       learning rates to choose from by the loss on held-out lessons, a factor of 3 apart
     init        model that trainings begin from
-    samples     questions in each cell
+    samples     questions in each cell, or at each length, as run() takes them
+    sequential  asks a cell no more once its verdict is decided; `samples` is then the most
+    seed        of the first training, and of its questions
     jobs        trainings at once
 
     Returns the comparison as plain data, results/compare.py: "rows" with each score and its paired difference to the
@@ -219,8 +230,9 @@ def compare(
 
     compared, _ = comparison.main(
         contenders, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
-        samples=samples, seed=seed, train=train, data=str(data), background=str(background), encoding=encoding,
-        jobs=jobs, code=_several(code), progress=Progress(quiet=quiet), command=_written(compare, given),
+        samples=samples, sequential=sequential, seed=seed, train=train, seeds=seeds, rates=rates, data=str(data),
+        background=str(background), encoding=encoding, jobs=jobs, code=_several(code),
+        progress=Progress(quiet=quiet), command=_written(compare, given),
     )  # fmt: skip
     return compared
 
@@ -243,6 +255,8 @@ def train(
     screen: int = 0,
     segment: int = 16,
     paced: bool = False,
+    rate: float = 1.0,
+    validate: bool = False,
     threads: int | None = None,
     examine: bool = True,
     quiet: bool = True,
@@ -275,7 +289,7 @@ def train(
         memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
         background=_several(background), encoding=encoding, hold_out=_several(hold_out),
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
-        segment=segment, paced=paced, threads=threads, examine=examine, say=say,
+        segment=segment, paced=paced, rate=rate, validate=validate, threads=threads, examine=examine, say=say,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry, units
+from atlas_bench.errors import UserError
 from atlas_bench.files import text_files
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
@@ -20,6 +21,7 @@ from atlas_bench.results.record import Record
 from atlas_bench.running import announce, estimate, plan, runner
 from atlas_bench.running.plan import Cell
 from atlas_bench.running.progress import Progress
+from atlas_bench.running.stopping import Width
 from atlas_bench.types import Model, TaskOptions
 
 
@@ -44,6 +46,8 @@ class Job:
     def estimate(self) -> dict[str, Any]:
         """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
         found = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
+        if any(cell.stop for cell in self.cells):
+            found["notes"].append("--until: a cell may end before its samples do; this is what all of them would take.")
         found["notes"] += [f"lm-eval:{name} is not estimated." for name in self.theirs]
         return found
 
@@ -68,11 +72,11 @@ class Job:
 
 
 def prepare(
-    task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: int | None,
-    seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None, num_fewshot: int | None,
-    out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None,
-    threads: int | None, device: str | None, products: str | None, code: Iterable[str | Path], canary: bool,
-    debug: bool, progress: Progress, command: str | None = None,
+    task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: plan.Samples,
+    until: float | None, seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None,
+    num_fewshot: int | None, out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int,
+    timeout: float | None, threads: int | None, device: str | None, products: str | None, code: Iterable[str | Path],
+    canary: bool, debug: bool, progress: Progress, command: str | None = None,
 ) -> Job:  # fmt: skip
     """The job of what a user asks for; atlas_bench.run() explains the arguments.
 
@@ -81,7 +85,7 @@ def prepare(
 
     Raises UserError for every mistake; nothing is written before all of them are told.
     """
-    asked, documents = specs.typed(models), samples  # first, for these mistakes can be told at once
+    asked, numbers = specs.typed(models), units.parse_samples(samples)  # first, these mistakes can be told at once
     ours, theirs = plan.split_lm_eval(task)
     wanted = plan.parse_tasks(ours) if ours else []
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
@@ -94,8 +98,15 @@ def prepare(
         command=command,
     )
     shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
-    if samples is None and lengths is None:
-        samples = plan.FIRST_SAMPLES
+    if theirs and not ours and numbers.keys() - {None}:
+        raise UserError(f"samples '{samples}': lm-eval's documents have no length to ask for. Give one number.")
+    documents = numbers.get(None)
+    if lengths is None:
+        numbers.setdefault(None, plan.FIRST_SAMPLES)
+    stop = None if until is None else Width.of(until)
+    asked_lengths = list(plan.FIRST_LENGTHS) if lengths is None else units.parse_lengths(lengths)
+    if ours:
+        plan.questions(numbers, asked_lengths)
     store.check_writable(out)
     for file in code:
         registry.name_file(file)
@@ -105,9 +116,9 @@ def prepare(
         asked = spec.with_canary(asked)
     loaded = loading.load_all(asked, say=progress.note, threads=units.few(threads), device=device, products=products)
     cells = plan.make(
-        wanted, lengths=plan.FIRST_LENGTHS if lengths is None else units.parse_lengths(lengths), models=list(loaded),
+        wanted, lengths=asked_lengths, models=list(loaded),
         seeds=[units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS) for seed in seeds],
-        samples=samples, options=options,
+        samples=numbers, stop=stop, options=options,
     )  # fmt: skip
     store.check_names(out, loaded)
     plan.check(cells, loaded)  # the last thing that can be the user's mistake

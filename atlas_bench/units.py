@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -43,6 +43,46 @@ def parse_lengths(given: str | int | Iterable[str | int]) -> list[int]:
     if not lengths:
         raise UserError("no length is given. Write 16K, 1K..64K or a list of them.")
     return lengths
+
+
+def parse_samples(given: str | int | Mapping[Any, int] | None) -> dict[int | None, int]:
+    """Questions in each cell by its length, None standing for every other length; nothing where None is given.
+
+    given  a number for all lengths, '100'; numbers for some, '1K=500,10M=20', or a mapping; both, '100,10M=20'
+
+    Raises UserError for what is neither, and for a length that stands twice.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, (str, Mapping)):
+        return {None: whole("samples", given, least=1)}
+    if isinstance(given, Mapping):
+        pairs: list[tuple[Any, Any]] = list(given.items())
+    else:
+        parts = (part.partition("=") for part in given.split(","))
+        pairs = [(length, number) if sign else (None, length) for length, sign, number in parts]
+    found: dict[int | None, int] = {}
+    for length, number in pairs:
+        key = None if length is None else parse_length(length, least=0)
+        if key in found:
+            which = "a number for all other lengths" if key is None else f"length {format_length(key)}"
+            raise UserError(f"samples '{clip(str(given))}': {which} stands twice. Write 100, or 1K=500,10M=20.")
+        found[key] = _samples(number, given)
+    return found
+
+
+def _samples(number: Any, given: Any) -> int:
+    """One number of questions, as text or not."""
+    text = str(number).strip()
+    if isinstance(number, str) and re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+        number = int(text)
+    try:
+        return whole("samples", number, least=1)
+    except UserError:
+        raise UserError(
+            f"samples '{clip(str(given))}': '{clip(text, DIGITS)}' is no whole number from 1 up. "
+            "Write 100, or 1K=500,10M=20."
+        ) from None
 
 
 def _parse_list(text: str) -> list[int]:

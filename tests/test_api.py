@@ -174,7 +174,7 @@ def test_a_mistake_is_the_command_s_message(tmp_path, given, words):
     ("given", "said"),
     [
         ({"samples": 0}, "samples is 0. Give a whole number from 1 up."),
-        ({"samples": "x"}, "samples is 'x'. Give a whole number"),
+        ({"samples": "x"}, "samples 'x': 'x' is no whole number from 1 up"),
         ({"seeds": [0, 1 << 40]}, "seed is 1099511627776. Give a whole number from -2147483647"),
         ({"seeds": []}, "no seed is given"),
         ({"lengths": []}, "no length is given"),

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from atlas_bench import registry
 from atlas_bench.cli.app import app
-from atlas_bench.comparison import candidates
+from atlas_bench.comparison import candidates, trainings, workers
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.results import store
@@ -129,11 +129,11 @@ def test_every_task_has_the_budget_and_a_folder_tells_what_it_was_trained_on(her
     wanted = {"mqar": ["8", "32"], "babilong": ["qa1"]}
 
     def plan(*words, tokens=1_000_000, **options):
-        return candidates.trainings(
+        return trainings.trainings(
             candidates.resolve(words, train=True), wanted, tokens, here / "models", **options
         )  # fmt: skip
 
-    planned = plan("transformer", "atlas:degree=1", "titans-nano", seed=3, init="titans-nano", backgrounds=["books"])
+    planned = plan("transformer", "atlas:degree=1", "titans-nano", seeds=[3], init="titans-nano", backgrounds=["books"])
     assert [(each.contender.label, each.task) for each in planned] == [
         (label, task) for label in ("transformer", "atlas:degree=1") for task in wanted
     ]
@@ -154,24 +154,24 @@ def test_every_task_has_the_budget_and_a_folder_tells_what_it_was_trained_on(her
 def test_another_recipe_or_version_of_the_program_is_another_training(here, monkeypatch):
     def folders():
         contending = candidates.resolve(["titans", "./my_memory.py"], train=True)
-        return [each.folder for each in candidates.trainings(contending, {"mqar": ["8"]}, 1000, here)]
+        return [each.folder for each in trainings.trainings(contending, {"mqar": ["8"]}, 1000, here)]
 
     before = folders()
     assert folders() == before
     for name, other in (("Recipe", lambda: Recipe(muon_lr=0.02)), ("__version__", "0.0.1")):
         with monkeypatch.context() as patch:
-            patch.setattr(candidates, name, other)
+            patch.setattr(trainings, name, other)
             assert not set(folders()) & set(before)
 
 
 @pytest.mark.slow
 def test_a_file_edited_meanwhile_is_trained_as_it_was(here):
     contending = candidates.resolve(["titans", "./my_memory.py:most_caution=0.5"], train=True)
-    _, mine = candidates.trainings(contending, {"mqar": ["8"]}, 1000, here / "models", seed=9)
+    _, mine = trainings.trainings(contending, {"mqar": ["8"]}, 1000, here / "models", seeds=[9])
     source = (here / "my_memory.py").read_bytes()
     (here / "my_memory.py").write_text("raise AssertionError('another version')\n")
     said = []
-    assert candidates.train_all([mine], jobs=1, say=said.append) == {}, said
+    assert workers.train_all([mine], jobs=1, say=said.append) == {}, said
     config = loading.card(str(mine.folder))["config"]
     assert config["memory"] == contending[1].file and config["memory_options"] == {"most_caution": 0.5}
     assert (mine.folder / "my_memory.py").read_bytes() == source

@@ -88,9 +88,9 @@ def test_a_dash_may_be_an_underscore_and_one_value_a_list(here):
         ("[run\n", ["list"], [FILE, "is not TOML", "line 1"]),
         ('[run]\nlen = ["1K", "2K"]\n', ["list"], [f"{FILE}:2", "len", "one value"]),
         ("[run.samples]\nx = 1\n", ["list"], [FILE, "samples", "one value"]),
-        ('[run]\nsamples = "many"\n', QUICK, ["--samples", '"many"', f"{FILE}:2", "integer"]),
-        ("[run]\nsamples = 2.5\n", QUICK, ["--samples", '"2.5"', f"{FILE}:2", "integer"]),
-        ("[run]\nsamples = true\n", QUICK, ["--samples", '"true"', f"{FILE}:2", "integer"]),
+        ('[run]\nsamples = "many"\n', QUICK, ["--samples", '"many"', f"{FILE}:2", "whole number"]),
+        ("[run]\nsamples = 2.5\n", QUICK, ["--samples", '"2.5"', f"{FILE}:2", "whole number"]),
+        ("[run]\nsamples = true\n", QUICK, ["--samples", '"true"', f"{FILE}:2", "whole number"]),
         ("[run]\nsamples = 0\n", QUICK, ["--samples", '"0"', f"{FILE}:2", "1"]),
         ('[run]\ndebug = "maybe"\n', QUICK, ["--debug", '"maybe"', f"{FILE}:2"]),
         ('[run]\ndevice = "gpu"\n', QUICK, ["--device", '"gpu"', f"{FILE}:2", "'cuda'"]),
@@ -106,7 +106,7 @@ def test_other_mistakes_are_told(here):
     assert "'none.toml' cannot be read" in refused("--config", "none.toml", "list")
     assert "Did you mean 'ATLAS_BENCH_RUN_SAMPLES'" in refused("list", ATLAS_BENCH_RUN_SAMPELS="3")
     message = refused(*QUICK, ATLAS_BENCH_RUN_SAMPLES="many")
-    assert '--samples "many" (ATLAS_BENCH_RUN_SAMPLES)' in message and "valid integer" in message
+    assert '--samples "many" (ATLAS_BENCH_RUN_SAMPLES)' in message and "no whole number" in message
     assert "has no values to print" in refused("--print-config", "lm-eval")
     (here / FILE).write_bytes(b"\xff\xfe")
     assert f"'{FILE}' is not UTF-8 text (byte 0xff at offset 0)" in refused("list")

@@ -9,6 +9,7 @@ import pytest
 
 from atlas_bench.errors import UserError
 from atlas_bench.running import plan
+from atlas_bench.running.stopping import Width
 from atlas_bench.units import parse_length
 
 TASKS = Path(__file__).parents[1] / "docs" / "tasks.md"
@@ -36,3 +37,31 @@ def test_the_documented_table_is_the_one_that_holds():
     first, *others, last = [(parse_length(length.split(",")[-1]), int(questions)) for _, length, questions in rows]
     assert (first[0], first[1]) == (plan.FIRST_LENGTHS[-1], plan.FIRST_SAMPLES)
     assert tuple(others) == plan.SAMPLES and last == (plan.SAMPLES[-1][0], 1)
+
+
+def test_samples_may_be_named_for_each_length():
+    lengths = [1000, 16_000, 10_000_000]
+
+    def samples(given):
+        return [cell.samples for cell in plan.make([("mqar", "8")], lengths=lengths, models=["m"], samples=given)]
+
+    assert samples("1K=500,10M=2") == [500, 100, 2]  # 16K: by the table
+    assert samples({"1K": 500, None: 7}) == samples("7,1K=500") == [500, 7, 7]
+    assert samples({1000: 500, 16_000: 3, 10_000_000: 1}) == [500, 3, 1]
+    for wrong, said in (
+        ("1K=500,2K=50", "--samples has a number for 2K, and --len asks for 1K,16K,10M. Name a length of --len"),
+        ("1K=500,1000=50", "length 1K stands twice"),
+        ("7,8", "a number for all other lengths stands twice"),
+        ("1K=none", "'none' is no whole number from 1 up. Write 100, or 1K=500,10M=20"),
+        ("1Q=5", "length '1Q' is not a number of tokens"),
+        ("", "'' is no whole number"),
+        (0, "samples is 0. Give a whole number from 1 up"),
+        ({"1K": 2.5}, "'2.5' is no whole number"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            samples(wrong)
+
+
+def test_only_scores_can_say_when_to_stop():
+    with pytest.raises(UserError, match="--until: task 'loss:text' has no share of right answers"):
+        plan.make([("loss", "text")], lengths=[1000], models=["m"], stop=Width(5.0))

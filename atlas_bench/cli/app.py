@@ -65,6 +65,7 @@ def _before(
         "run babilong",
         "run babilong:qa1 --len 16K,1M --model atlas-nano,omeganet-nano",
         "run niah --len 4K,64K --model small=hf:Qwen/Qwen2.5-0.5B",
+        "run babilong:qa1 --len 1K,10M --samples 1K=500,10M=20",
     ),
 )
 def run(
@@ -73,6 +74,7 @@ def run(
     lengths: opt.FirstLength = _run.lengths,
     models: opt.RunModels = [_run.models],  # noqa: B006
     samples: opt.RunSamples = _run.samples,
+    until: opt.Until = _run.until,
     seeds: opt.Seeds = [_run.seeds],  # noqa: B006
     data: opt.Data = _run.data,
     background: opt.Background = _run.background,
@@ -109,10 +111,10 @@ def run(
     for why, names in unread.by_run(task):
         config.refuse(ctx, why, *names)
     asked = job.prepare(
-        task, lengths=lengths, models=models, samples=samples, seeds=seeds, data=data, background=background,
-        prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch, block=block,
-        checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device, products=products,
-        code=code, canary=canary, debug=debug, progress=Progress(quiet=quiet),
+        task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
+        background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
+        block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device,
+        products=products, code=code, canary=canary, debug=debug, progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
         from atlas_bench.running import estimate_table
@@ -217,6 +219,7 @@ def show(
     epilog=_examples(
         "compare atlas-nano omeganet-nano --task babilong:qa1 --len 1K,4K",
         "compare titans ./my_memory.py --task mqar:8 --len 1K --train 2M",
+        "compare titans atlas --task mqar:8 --len 1K --train 2M --seeds 3",
     ),
 )
 def compare(
@@ -224,8 +227,11 @@ def compare(
     task: opt.Task,
     length: opt.Length,
     train: opt.Train = _compare.train,
+    seeds: opt.TrainingSeeds = _compare.seeds,
+    rates: opt.Rates = _compare.rates,
     init: opt.Init = _compare.init,
     samples: opt.Samples = _compare.samples,
+    sequential: opt.Sequential = _compare.sequential,
     seed: opt.CompareSeed = _compare.seed,
     data: opt.Data = _compare.data,
     background: opt.Background = _compare.background,
@@ -253,8 +259,9 @@ def compare(
 
     output_file.check(page)
     compared, well = comparison.main(
-        contenders, task=task, lengths=length, out=out, init=init, samples=samples, seed=seed, train=train, data=data,
-        background=background, encoding=encoding, jobs=jobs, code=code, progress=Progress(quiet=quiet),
+        contenders, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
+        train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
+        code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
     output.show(compared, as_json, compare_lines)
     if page:
@@ -360,6 +367,8 @@ def train(
     screen: opt.Screen = _train.screen,
     segment: opt.Segment = _train.segment,
     paced: opt.Paced = _train.paced,
+    rate: opt.Rate = _train.rate,
+    validate: opt.Validate = _train.validate,
     threads: opt.Threads = _train.threads,
     no_examine: opt.NoExamine = not _train.examine,
     as_json: opt.Json = False,
@@ -378,7 +387,7 @@ def train(
         memory=memory, out=out, init=init, tokens=tokens, task=task or [_train.task], seed=seed,
         background=background or [], encoding=encoding, hold_out=hold_out or [], attention_window=attention_window,
         layers=layers, placement=placement, persistent=persistent, screen=screen, segment=segment, paced=paced,
-        threads=threads, examine=not no_examine, say=partial(typer.echo, err=as_json),
+        rate=rate, validate=validate, threads=threads, examine=not no_examine, say=partial(typer.echo, err=as_json),
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "card": loading.card(str(out))}, indent=2))

@@ -30,6 +30,12 @@ _AMOUNTS_AND_CHOICES = {
         "screen",
         "paced",
         "no-examine",
+        "seeds",
+        "rates",
+        "rate",
+        "validate",
+        "until",
+        "sequential",
     ),
     *("to", "kind", "encoding", "canary", "reset"),
 }
@@ -40,7 +46,7 @@ def is_harmless(key: str, value: Any) -> bool:
     values = value if isinstance(value, list) else [value]
     words = [word.strip() for each in values for word in str(each).split(",")]
     if key in _AMOUNTS_AND_CHOICES:
-        return all(re.fullmatch(r"[\w-]*|\d[\w.]*", word) for word in words)
+        return all(re.fullmatch(r"[\w-]*|\d[\w.=]*", word) for word in words)
     names = _NAMES.get(key)
     return names is not None and set(words) <= set(names(words))
 

@@ -48,6 +48,24 @@ def _reading(reader: str) -> Callable[[Any], Any]:
     return check
 
 
+def _questions(value: Any) -> Any:
+    """The number of questions, or the numbers by length as they were typed."""
+    from atlas_bench import units
+
+    try:
+        numbers = units.parse_samples(value)
+    except UserError as error:
+        raise BadParameter(str(error).removeprefix(f"samples '{clip(str(value))}': ")) from None
+    return numbers[None] if numbers.keys() == {None} else value
+
+
+def _points(value: float | None) -> float | None:
+    """A width of an interval in points."""
+    if value is not None and not 0 < value < 100:
+        raise BadParameter(" is no width. Give points between 0 and 100, such as 5.")
+    return value
+
+
 def _page(file: Path | None) -> Path | None:
     if file and file.suffix.lower() not in (".html", ".htm"):
         raise BadParameter(" is no page. Give a file that ends in .html.")
@@ -69,7 +87,7 @@ _few, _per_cent = _reading("few"), _reading("share_of")
 _tasks, _models, _memories = _completing("tasks"), _completing("models"), _completing("memories")
 _contenders, _names = _completing("memories", "models"), _completing("tasks", "models", "memories", "sizes")
 
-_TASKS, _LENGTHS = "TASK[:SUBSET][,..]", "L[,L..]"
+_TASKS, _LENGTHS, _SAMPLES = "TASK[:SUBSET][,..]", "L[,L..]", "N[,L=N..]"
 _LENGTH_HELP = "16K, 4Ki, 10M, 1K..64K"
 _TEXTS = "generated, pg19, or a folder of .txt files"
 
@@ -172,9 +190,19 @@ Reset = Annotated[
         callback=_lengths,
     ),
 ]
-Samples = Annotated[int, _asked(metavar="N", min=1, help="Questions in each cell.")]
+Samples = Annotated[
+    str, _asked(metavar=_SAMPLES, help="Questions in each cell, or at each length.", callback=_questions)
+]
 RunSamples = Annotated[
-    int | None, _asked(metavar="N", min=1, help="Questions in each cell [by length: docs/tasks.md].")
+    str | None,
+    _asked(metavar=_SAMPLES, help="Questions in each cell, or at each length [docs/tasks.md].", callback=_questions),
+]
+Until = Annotated[
+    float | None,
+    _asked(metavar="POINTS", help="Stop asking once a cell's interval is so wide.", callback=_points),
+]
+Sequential = Annotated[
+    bool, _asked("--sequential", help="Stop asking once a verdict is decided; --samples is the most.")
 ]
 Seeds = Annotated[
     list[int], _asked("--seed", metavar="N", min=-SEEDS, max=SEEDS, help="Decides every sample; repeatable.")
@@ -222,6 +250,12 @@ Train = Annotated[str | None, _trained(metavar="TOKENS", help="Train memories fi
 Init = Annotated[
     str | None, _trained(metavar="MODEL", help="A model to begin from, by name or folder.", autocompletion=_models)
 ]
+TrainingSeeds = Annotated[
+    int, _trained(metavar="N", min=1, max=100, help="Trainings of each, with seeds from --seed on.")
+]
+Rates = Annotated[int, _trained(metavar="N", min=1, max=9, help="Learning rates to choose from, a factor of 3 apart.")]
+Rate = Annotated[float, _trained(metavar="FACTOR", help="Factor on the recipe's learning rates.")]
+Validate = Annotated[bool, _trained("--validate", help="Put the loss on held-out lessons into the card.")]
 Jobs = Annotated[int, _trained(metavar="N", min=1, help="Trainings at once, one thread each.")]
 Tokens = Annotated[str | None, _trained(metavar="TOKENS", help="Training budget: 20M.", callback=_length)]
 Backgrounds = Annotated[list[str] | None, _trained(metavar="TEXTS", help=f"{_TEXTS}; repeatable.")]

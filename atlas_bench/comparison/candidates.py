@@ -7,25 +7,14 @@ atlas-nano  some/folder  small=hf:..       trained models, as `run` takes them; 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from atlas_bench import __version__, registry
+from atlas_bench import registry
 from atlas_bench.errors import UserError
-from atlas_bench.files.atomic import replacing
 from atlas_bench.models import loading, specs
-from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import Model, as_model
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
@@ -51,16 +40,6 @@ class Contender:
     file: str = ""
 
 
-@dataclass(frozen=True)
-class Training:
-    """One model to be trained: a contender's, on one task's lessons."""
-
-    contender: Contender
-    task: str
-    folder: Path
-    words: tuple[str, ...]  # of the command line
-
-
 def resolve(words: Sequence[str | Model], *, train: bool) -> list[Contender]:
     """The contenders of the command line, in order; files that it names are executed. A model object is one as it is.
 
@@ -78,80 +57,6 @@ def resolve(words: Sequence[str | Model], *, train: bool) -> list[Contender]:
     if len(found) < 2:
         raise UserError("one contender cannot be compared. Name the baseline and at least one other.")
     return _told_apart(words, found)
-
-
-def trainings(
-    contenders: Sequence[Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path,
-    *, seed: int = 0, init: str | None = None, backgrounds: Sequence[str] = (),
-    encoding: str | None = None,
-) -> list[Training]:  # fmt: skip
-    """One training for every contender without a model and every task.
-
-    wanted  task -> subsets that its lessons are of
-    tokens  budget of one training
-    init    model whose weights begin the trainings on tasks that it was taught itself; others begin from nothing
-    folder  gets one model folder per training, named after all that decides it
-    """
-    known = loading.taught(loading.card(init)) if init else set()
-    program = [__version__, asdict(replace(Recipe(), paced=True))]
-    planned = []
-    for contender in (each for each in contenders if each.model is None):
-        for task, subsets in wanted.items():
-            begun = init if task in known else None
-            origin = loading.weights_hash(loading.folder_of(begun)) if begun else None
-            texts = backgrounds if registry.reads_text(task) else ()
-            tasks = _written(task, subsets)
-            read = [*texts, *(["encoding", encoding] if texts and encoding else [])]
-            decided = json.dumps([contender.key, tasks, tokens, seed, origin, read, program])
-            digest = hashlib.sha256(decided.encode()).hexdigest()[:8]
-            name = contender.flags[1] if contender.file else contender.label  # a file's label depends on the others
-            out = folder / (re.sub(r"[^A-Za-z0-9_.=-]+", "-", f"{name}-{task}") + f"-{digest}")
-            # of a file, the copy that _train() writes: the user may edit his own meanwhile
-            if registry.is_file(task):
-                tasks = _written(f"{out}/{task}", subsets)
-            flags = ("--memory", f"{out}/{name}") if contender.file else contender.flags
-            words = ["train", *flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
-            words += ["--out", str(out), "--threads", "1", "--paced", "--no-examine"]
-            words += ["--init", begun] if begun else []
-            words += [word for text in texts for word in ("--background", text)]
-            words += ["--encoding", encoding] if texts and encoding else []
-            planned.append(Training(contender, task, out, tuple(words)))
-    return planned
-
-
-def _written(task: str, subsets: Sequence[str]) -> str:
-    return ",".join(f"{task}:{subset}" if subset else task for subset in subsets)
-
-
-def beginning(init: str | None, wanted: Iterable[str]) -> str:
-    """In words, where training on each task begins."""
-    known = loading.taught(loading.card(init)) if init else set()
-    warm = [task for task in wanted if task in known]
-    cold = [task for task in wanted if task not in known]
-    if not warm:
-        return "from nothing" + (f", since {init} was not taught {' or '.join(cold)}" if init else "")
-    return f"from the weights of {init}" + (
-        f" ({', '.join(cold)} from nothing: it was not taught that)" if cold else ""
-    )
-
-
-def train_all(planned: Sequence[Training], *, jobs: int, say: Callable[[str], Any]) -> dict[tuple[str, str], str]:
-    """Train what is not trained yet, `jobs` at once; (label, task) -> reason of those that failed.
-
-    A training that was stopped goes on from its checkpoint; one that another process is at is waited for. Ctrl-C ends
-    those that run, then raises; so does any other end of this process: child.py.
-    """
-    running: list[subprocess.Popen] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            reasons = list(pool.map(lambda training: _train(training, say, running), planned))
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.terminate()
-            raise
-    found = zip(planned, reasons, strict=True)
-    return {(training.contender.label, training.task): reason for training, reason in found if reason}
 
 
 def _contender(word: str | Model, train: bool) -> Contender:
@@ -226,38 +131,3 @@ def _with_version(word: str, contender: Contender) -> str:
 
 def _is_memory(name: str) -> bool:
     return registry.is_file(name) or registry.MEMORIES.get(name) is not None
-
-
-def _put(path: Path, source: bytes) -> None:
-    """Write a file that another process may be reading, where it is not there yet."""
-    if not path.exists() or path.read_bytes() != source:
-        with replacing(path) as draft:
-            draft.write_bytes(source)
-
-
-def _train(training: Training, say: Callable[[str], Any], running: list[subprocess.Popen]) -> str:
-    """Run one training; '' or why it failed."""
-    title = f"{training.contender.label} {training.task}"
-    if (training.folder / loading.CARD).exists():  # the last thing that training writes
-        say(f"{title}: already trained, {training.folder}")
-        return ""
-    for file in filter(registry.is_file, (training.contender.file, training.task)):
-        _put(training.folder / file.partition("@")[0], registry.source_of(file))
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(  # -P: a file of the working folder, such as copy.py, is no module
-            [sys.executable, "-P", "-m", "atlas_bench.cli.child", *training.words], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=errors, env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-        running.append(process)
-        with process:
-            for line in process.stdout:
-                say(f"{title}: {line.rstrip()}")
-        errors.seek(0)
-        said = [line.strip() for line in errors if line.strip()]
-    if process.returncode in (-signal.SIGTERM, 130):
-        return "stopped"
-    reason = ""
-    if process.returncode:
-        reason = said[-1].removeprefix("error: ") if said else f"it ended with code {process.returncode}"
-        say(f"{title}: training failed, {reason}")
-    return reason

@@ -24,8 +24,8 @@ QUARTER = 4  # without --reset all but the last quarter of the shortest context 
 
 
 def main(
-    word: str, *, task: str, lengths: Any, reset: Any, out: Path, samples: int, seed: int, data: str, background: str,
-    encoding: str | None, code: Iterable[str | Path], progress: Progress, **machine: Any,
+    word: str, *, task: str, lengths: Any, reset: Any, out: Path, samples: plan.Samples, seed: int, data: str,
+    background: str, encoding: str | None, code: Iterable[str | Path], progress: Progress, **machine: Any,
 ) -> tuple[Comparison, bool]:  # fmt: skip
     """(the altered models compared with the whole one, whether nothing failed); records go to out/*.jsonl.
 

@@ -164,6 +164,7 @@ class LanguageModel(Model):
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "memory": config.memory,
             "training_tokens": training_tokens(self.card),
+            "training": training(self.card),
             "learnt": loading.learnt(self.card),
             "weights_hash": self.card.get("weights_hash"),
             "kernel": f"{'screen, ' if self.events else ''}{kernel} ({form})",
@@ -176,6 +177,12 @@ class LanguageModel(Model):
             "products": self.products,
             "gpu": torch.cuda.get_device_name() if self.device == "cuda" else None,
         }
+
+
+def training(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The seed and the learning rates of the training, as far as the card states them; None where it states neither."""
+    recipe = card.get("recipe") or {}
+    return {name: recipe[name] for name in ("seed", "muon_lr", "adam_lr") if name in recipe} or None
 
 
 def training_tokens(card: Mapping[str, Any]) -> int | None:

@@ -21,6 +21,7 @@ from atlas_bench.results import compare, store
 from atlas_bench.results.labels import natural, tag_text, tags
 from atlas_bench.results.pair_labels import COSTS, VERDICTS
 from atlas_bench.results.record import Record, Warn, clip, timeless
+from atlas_bench.results.score import is_sequential
 
 Changes = dict[str, Any]
 _Facts = dict[str, Callable[[Record], Any]]
@@ -149,7 +150,7 @@ def _row(old: Record, new: Record) -> dict[str, Any]:
     elif new.headline is None:
         verdict = "no score"
     elif paired := compare.pairs(new, old):
-        verdict, row["versus"] = None, _versus(paired, new.headline)
+        verdict, row["versus"] = None, _versus(paired, new.headline, any(map(is_sequential, (old, new))))
     else:
         verdict, unlike = "not comparable", ["no question answered in both"]
     return row | {"verdict": verdict, "notes": [*unlike, *notes]}
@@ -161,8 +162,8 @@ def _unlike(old: Record, new: Record) -> list[str]:
     return [f"{what} {_short(before)} -> {_short(after)}" for what, before, after in facts if before != after]
 
 
-def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str) -> dict[str, Any]:
-    found = compare.difference(paired, scorer=scorer)
+def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
+    found = compare.difference(paired, scorer=scorer, anytime=anytime)
     answers = {"wrong_to_right": found.pop("only_contender"), "right_to_wrong": found.pop("only_baseline")}
     answers["other_text"] = sum(
         after["correct"][scorer] == before["correct"][scorer] and after.get("answer") != before.get("answer")

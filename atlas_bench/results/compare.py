@@ -3,21 +3,35 @@
     comparison = compare(records, ["titans", "atlas"])     # plain data: lists, dicts, numbers
 
 The samples of a cell are the same for all models (equal plan_hash), so a difference is taken question by
-question. Questions on one context are not independent: their context is then what is drawn and tested.
+question. Questions on one context are not independent: their context is then what is drawn and tested. Where each
+seed of a cell has weights of its own, a verdict is about trainings with other seeds, and not about these weights alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import sub
+from statistics import fmean
 from typing import Any
 
+from atlas_bench.results import sequential
 from atlas_bench.results.labels import natural
 from atlas_bench.results.pair_labels import LEVEL
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import scored, spreads, unit
-from atlas_bench.results.stats import Spread, discordant, holm, mcnemar_exact, paired_bootstrap, sign_flip
+from atlas_bench.results.score import is_sequential, scored, spreads, unit
+from atlas_bench.results.stats import (
+    Spread,
+    discordant,
+    holm,
+    mcnemar_exact,
+    over_seeds,
+    paired_bootstrap,
+    sign_flip,
+    together,
+)
 from atlas_bench.units import format_length
 
 UNEQUAL = 0.05  # share by which a cost may differ from the baseline's without a warning
@@ -29,30 +43,35 @@ Comparison = dict[str, Any]
 def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) -> Comparison:
     """{"baseline", "contenders", "comparisons", "rows", "costs", "warnings"} as plain data, fit for JSON.
 
-    records     of any cells; of several for one candidate and cell the last counts
+    records     of any cells; of several for one candidate, cell and seed the last counts
     candidates  models in order, the baseline first; by default as they come in the records
-    rows        one per cell and candidate: status, score, metrics, and "versus" (None for the baseline): difference
+    rows        one per cell and candidate over all its "seeds": status, score, metrics, "trainings" (how many weights
+                the seeds have), "by_seed" (the accuracy of each), and "versus" (None for the baseline): difference
                 to the baseline with interval, p, Holm-corrected p and verdict, or a "note" why there is none
     """
-    cells: dict[tuple, dict[str, Record]] = defaultdict(dict)
+    cells: dict[tuple, dict[str, dict[int, Record]]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         options = json.dumps(record.options, sort_keys=True)
-        cells[record.task, record.subset, record.length, record.seed, options][record.model] = record
+        cells[record.task, record.subset, record.length, options][record.model][record.seed] = record
     order = list(candidates or dict.fromkeys(name for models in cells.values() for name in models))
     rows = []
     for key in sorted(cells, key=lambda key: (key[0], natural(key[1]), *key[2:])):
-        found = {name: cells[key][name] for name in order if name in cells[key]}
-        rows += [_row(record, found.get(order[0])) for record in found.values()]
+        found = {name: dict(sorted(cells[key][name].items())) for name in order if name in cells[key]}
+        rows += [_row(own, found.get(order[0], {})) for own in found.values()]
     tested = [row["versus"] for row in rows if row["versus"] and "p" in row["versus"]]
     judge(tested)
-    costs = _costs(cells.values(), order)
+    alone = [
+        {name: own[seed] for name, own in models.items() if seed in own}
+        for models in cells.values()
+        for seed in sorted({seed for own in models.values() for seed in own})
+    ]
     return {
         "baseline": order[0] if order else None,
         "contenders": order,
         "comparisons": len(tested),
         "rows": rows,
-        "costs": costs,
-        "warnings": _warnings(cells.values(), order),
+        "costs": _costs(alone, order),
+        "warnings": _warnings(alone, order),
     }
 
 
@@ -63,13 +82,26 @@ def judge(tested: Sequence[dict[str, Any]]) -> None:
         versus |= {"p_holm": p, "verdict": better if p < LEVEL else "not separable"}
 
 
-def score(record: Record) -> dict[str, Any]:
-    """The headline's score as score.scored() has it; what there is not is None."""
-    found = record.scores.get(record.headline or "")
-    if record.status != "ok" or not found or not found["n"]:
+def score(*records: Record) -> dict[str, Any]:
+    """The headline's score as score.scored() has it, over records of one cell with several seeds; None is not measured.
+
+    The interval is over the seeds' trainings, and no narrower than that of their answers taken together.
+    """
+    found = [record.scores.get(record.headline or "") for record in records]
+    if any(record.status != "ok" for record in records) or not all(each and each["n"] for each in found):
         return dict.fromkeys(scored(0, 0))
-    made = scored(found["correct"], found["n"], spreads(record).get(record.headline, Spread()))
-    return made | {"contexts": len({unit(answer) for answer in record.answers}) or None}
+    correct, n = (sum(each[part] for each in found) for part in ("correct", "n"))
+    told = scored(correct, n, together(spreads(record).get(record.headline, Spread()) for record in records))
+    if trainings(records) > 1:
+        low, high, _ = over_seeds([each["correct"] / each["n"] for each in found])
+        told |= {"low": max(0.0, min(low, told["low"])), "high": min(1.0, max(high, told["high"]))}
+    contexts = sum(len({unit(answer) for answer in record.answers}) for record in records)
+    return told | {"contexts": contexts or None}
+
+
+def trainings(records: Iterable[Record]) -> int:
+    """How many different weights answered."""
+    return len({record.weights_hash for record in records})
 
 
 def scored_by(record: Record) -> str:
@@ -84,57 +116,105 @@ def pairs(record: Record, baseline: Record) -> list[tuple[dict[str, Any], dict[s
     return [pair for pair in both if all(record.headline in answer.get("correct", {}) for answer in pair)]
 
 
-def difference(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], *, scorer: str) -> dict[str, Any]:
+def difference(
+    *groups: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, trained: bool = False, anytime: bool = False
+) -> dict[str, Any]:
     """How much better the first of each pair of answers is: difference in -1..1 with low and high, and p.
 
-    paired  answers to the same questions, at least one; those that share a context count as one unit
+    groups   answers to the same questions, at least one, for each seed; those that share a context count as one unit
+    trained  whether each seed had a training of its own. The interval and p are then over the trainings
+             (stats.over_seeds), and no surer than those of all the answers taken together
+    anytime  whether the answers decided when to stop: interval and p are then sequential.py's
     """
+    paired = [pair for group in groups for pair in group]
     a, b = ([answer["correct"][scorer] for answer in side] for side in zip(*paired, strict=True))
-    units = [unit(answer) for answer, _ in paired]
-    mean, low, high = paired_bootstrap(a, b, clusters=units)
+    contexts = [(seed, unit(answer)) for seed, group in enumerate(groups) for answer, _ in group]
+    numbers = {context: i for i, context in enumerate(dict.fromkeys(contexts))}
     here, there = discordant(a, b)
-    flips = len(set(units)) < len(units) or not all(isinstance(verdict, bool) for verdict in (*a, *b))
-    nets: dict[int, float] = defaultdict(float)
-    for context, right, wrong in zip(units, a, b, strict=True):
-        nets[context] += right - wrong
-    return {
-        "n": len(paired),
-        "difference": mean,
-        "low": low,
-        "high": high,
-        "only_contender": here,
-        "only_baseline": there,
-        "contexts": len(set(units)),
-        "test": "sign flips of contexts" if flips else "McNemar",
-        "p": sign_flip(list(nets.values())) if flips else mcnemar_exact(here, there),
-    }
+    found = {"n": len(paired), "only_contender": here, "only_baseline": there, "contexts": len(numbers)}
+    nets: dict[int, list[float]] = defaultdict(list)
+    for context, right, wrong in zip(contexts, a, b, strict=True):
+        nets[numbers[context]].append(right - wrong)
+    if anytime:
+        differences = sequential.counted(map(fmean, nets.values()))
+        low, high = sequential.difference_interval(differences)
+        betting = {"test": "betting", "p": min(1.0, 1 / sequential.evidence(differences))}
+        return found | {"difference": fmean(map(sub, a, b)), "low": low, "high": high} | betting
+    mean, low, high = paired_bootstrap(a, b, clusters=[numbers[context] for context in contexts])
+    flips = len(numbers) < len(contexts) or not all(isinstance(verdict, bool) for verdict in (*a, *b))
+    p = sign_flip([sum(net) for net in nets.values()]) if flips else mcnemar_exact(here, there)
+    found |= {"difference": mean, "low": low, "high": high, "test": "sign flips of contexts" if flips else "McNemar"}
+    if not trained or len(groups) < 2:
+        return found | {"p": p}
+    means = [fmean(x["correct"][scorer] - y["correct"][scorer] for x, y in group) for group in groups]
+    lowest, highest, over = over_seeds(means)
+    bounds = {"low": max(-1.0, min(low, lowest)), "high": min(1.0, max(high, highest))}
+    return found | bounds | {"by_seed": means, "p": max(p, over), "test": f"t over {len(means)} seeds"}
 
 
-def _row(record: Record, baseline: Record | None) -> dict[str, Any]:
-    named = ("task", "subset", "length", "seed", "options", "task_version", "model", "status", "reason", "chance")
-    versions = {"scorer": record.headline, "scorer_version": record.scorer_version.get(record.headline or "")}
-    row = {name: getattr(record, name) for name in named} | versions | score(record) | {"metrics": record.metrics}
-    return row | {"versus": None if baseline is record else _versus(record, baseline)}
+def _row(records: dict[int, Record], baseline: dict[int, Record]) -> dict[str, Any]:
+    """One candidate in one cell, over all its seeds; the first seed without a score speaks for all."""
+    seeds = list(records)
+    shown = next((record for record in records.values() if record.status != "ok"), records[seeds[0]])
+    named = ("task", "subset", "length", "options", "task_version", "model", "status", "reason", "chance")
+    row = {name: getattr(shown, name) for name in named} | {"seeds": seeds, "trainings": trainings(records.values())}
+    if len({record.reason for record in records.values()}) > 1:
+        row["reason"] = f"seed {shown.seed}: {shown.reason}"
+    row |= {"scorer": shown.headline, "scorer_version": shown.scorer_version.get(shown.headline or "")}
+    row |= score(*records.values()) | {"metrics": _metrics(list(records.values())), "training": shown.training}
+    row["by_seed"] = [score(record)["accuracy"] for record in records.values()]
+    row |= {"stopping": shown.protocol.get("stopping"), "samples": sum(record.samples for record in records.values())}
+    return row | {"versus": None if baseline is records else _versus(records, baseline)}
 
 
-def _versus(record: Record, baseline: Record | None) -> dict[str, Any]:
+def _metrics(records: Sequence[Record]) -> dict[str, float | None]:
+    """The mean over the seeds of each metric that all of them have."""
+    names = [name for name in records[0].metrics if all(each.metrics.get(name) is not None for each in records)]
+    return {name: fmean(each.metrics[name] for each in records) for name in names}
+
+
+def _versus(records: Mapping[int, Record], baseline: Mapping[int, Record]) -> dict[str, Any]:
     """The paired difference to the baseline, or a note why there is none."""
-    if baseline is None:
+    if not baseline:
         return {"note": "not comparable: the baseline has no record of this cell"}
+    for seed, record in records.items():
+        if why := _incomparable(record, baseline.get(seed)):
+            return {"note": f"seed {seed}: {why}" if len(records) > 1 and "->" not in why else why}
+    both = [*records.values(), *(baseline[seed] for seed in records)]
+    groups = [pairs(record, baseline[seed]) for seed, record in records.items()]
+    if not all(groups):
+        return {"note": "not comparable: no sample in common"}
+    return difference(
+        *groups, scorer=both[0].headline, anytime=any(map(is_sequential, both)),
+        trained=max(trainings(records.values()), trainings(baseline.values())) > 1,
+    )  # fmt: skip
+
+
+def _incomparable(record: Record, baseline: Record | None) -> str | None:
+    """Why the answers to the same questions cannot be compared; None where they can."""
+    if baseline is None:
+        return "not comparable: the baseline has no record of this seed"
     if record.status != "ok" or baseline.status != "ok":
         same = record.status == baseline.status
-        return {"note": f"both {record.status}" if same else f"{baseline.status} -> {record.status}"}
+        return f"both {record.status}" if same else f"{baseline.status} -> {record.status}"
+    plans = [record.plan_hash, baseline.plan_hash]
+    if is_sequential(record) or is_sequential(baseline):  # one was asked more than the other
+        plans = [_questions(record, baseline), _questions(baseline, record)]
     for what, ours, theirs in (
         ("scored by", scored_by(record), scored_by(baseline)),
         ("of task version", record.task_version, baseline.task_version),
-        ("asked other samples: plan", record.plan_hash, baseline.plan_hash),
+        ("asked other samples: plan", *plans),
     ):
         if ours != theirs:
-            return {"note": f"not comparable: {what} {ours}, the baseline {theirs}"}
-    if record.headline is None:
-        return {"note": "not tested: metrics are no scores"}
-    paired = pairs(record, baseline)
-    return difference(paired, scorer=record.headline) if paired else {"note": "not comparable: no sample in common"}
+            return f"not comparable: {what} {ours}, the baseline {theirs}"
+    return "not tested: metrics are no scores" if record.headline is None else None
+
+
+def _questions(record: Record, other: Record) -> str:
+    """A hash of the questions and right answers of the samples that both were asked."""
+    both = {answer["index"] for answer in other.answers}
+    asked = [(each["index"], each["question"], each["targets"]) for each in record.answers if each["index"] in both]
+    return hashlib.sha256(json.dumps(sorted(asked)).encode()).hexdigest()[:16]
 
 
 def _costs(cells: Iterable[dict[str, Record]], order: Sequence[str]) -> list[dict[str, Any]]:

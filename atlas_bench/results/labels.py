@@ -59,7 +59,7 @@ def tags(rows: Sequence[Mapping[str, Any]], key: Sequence[str], names: Sequence[
     names  fields that may tell, beside the data choices in each row's "options"
     """
     told = [{name: row[name] for name in names} | row["options"] for row in rows]
-    facts = [{name: str(value) for name, value in own.items()} for own in told]
+    facts = [{name: _listed(value) for name, value in own.items()} for own in told]
     groups = [tuple(row[name] for name in key) for row in rows]
     known = dict.fromkeys(name for own in facts for name in own)
     seen: dict[tuple[Any, ...], set[str | None]] = defaultdict(set)
@@ -70,6 +70,11 @@ def tags(rows: Sequence[Mapping[str, Any]], key: Sequence[str], names: Sequence[
         {name: own[name] for name in known if name in own and len(seen[group, name]) > 1}
         for group, own in zip(groups, facts, strict=True)
     ]
+
+
+def _listed(value: Any) -> str:
+    """'1, 2' of a list."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def tag_text(tag: Mapping[str, str], between: str = " ", behind: str = ", ") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 from atlas_bench.results.labels import metrics_text, natural, reason, tag_text, tags, task_name
@@ -16,6 +17,16 @@ SHARED = (
     "Several questions share a context: contexts are drawn, and their signs flipped (exact) for p; "
     "a score's own interval is over contexts too."
 )
+OVER_SEEDS = (
+    "Each seed is a training of its own with its own questions. Intervals and p are over trainings (Student's t of the "
+    "seeds' means), and no surer than those of all answers taken together."
+)
+ANYTIME = (
+    "Asking stopped when the answers sufficed: the intervals (confidence sequences) and p (by betting) of what was "
+    "stopped hold at any stop."
+)
+LISTED = 5  # scores of seeds that are listed one by one
+STOPS = {"width": "the interval was narrow enough", "verdict": "the verdict was decided"}
 RELIES = (
     "A row shows what the trained model relies on; one that was trained without that part might do better or worse."
 )
@@ -42,9 +53,9 @@ Row = Mapping[str, Any]
 
 
 def cells(comparison: Row) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """('babilong:qa1', '16K, seed 1 (chance 16.7 %)', its rows) of each cell, in order."""
+    """('babilong:qa1', '16K, seeds 1 (chance 16.7 %)', its rows) of each cell, in order."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row, tag in zip(comparison["rows"], tags(comparison["rows"], ("task", "subset"), ("seed",)), strict=True):
+    for row, tag in zip(comparison["rows"], tags(comparison["rows"], ("task", "subset"), ("seeds",)), strict=True):
         found[task_name(row), ", ".join(filter(None, (format_length(row["length"]), tag_text(tag))))].append(row)
     return [(task, at + _chance(rows), rows) for (task, at), rows in found.items()]
 
@@ -59,8 +70,10 @@ def legend(comparison: Row) -> list[str]:
     )
     if any(is_shared(row["contexts"], row["n"]) for row in rows):
         first += f" {SHARED}"
+    more = [OVER_SEEDS] if any(row["trainings"] > 1 for row in rows) else []
+    more += [ANYTIME] if any(row["stopping"] for row in rows) else []
     scored = [f"acc %, with a 95 % Wilson interval, by {', '.join(scorers)}."] if scorers else []
-    return [first, *scored, *filter(None, [comparison.get("training")])]
+    return [first, *more, *scored, *filter(None, [comparison.get("training")])]
 
 
 def too_few(rows: Iterable[Row]) -> str:
@@ -77,6 +90,33 @@ def why(row: Row) -> str:
     if row["status"] != "ok":
         return ". ".join(filter(None, (note if "->" in note else "", reason(row))))
     return metrics_text(row["metrics"]) if row["accuracy"] is None else note
+
+
+def cell_remarks(row: Row) -> list[str]:
+    """What stands under a score: how it differs from seed to seed, and where asking stopped."""
+    texts = []
+    if row["accuracy"] is not None and row["trainings"] > 1:
+        scores = [100 * accuracy for accuracy in row["by_seed"]]
+        shown = ", ".join(f"{score:.1f}" for score in scores)
+        if len(scores) > LISTED:
+            shown = f"{min(scores):.1f}..{max(scores):.1f}"
+        texts.append(f"{len(scores)} seeds: {shown}; sd {stdev(scores):.1f}")
+    if row["accuracy"] is not None and isinstance(row["stopping"], dict) and row["n"] < row["samples"]:
+        rule = STOPS.get(str(row["stopping"].get("rule")), "the answers sufficed")
+        texts.append(f"asked {row['n']:,} of {row['samples']:,}: {rule}")
+    return texts
+
+
+def rate_lines(comparison: Row) -> list[str]:
+    """'titans on mqar: x0.33 2.301, x1 1.104 (chosen), x3 failed' for each candidate and task whose rate was chosen."""
+    return [
+        f"{each['contender']} on {each['task']}: " + ", ".join(
+            f"x{rate['factor']:.3g} {'failed' if rate['loss'] is None else format(rate['loss'], '.3f')}"
+            + " (chosen)" * (rate["factor"] == each["chosen"])
+            for rate in each["tried"]
+        )
+        for each in comparison.get("rates", ())
+    ]  # fmt: skip
 
 
 def _chance(rows: Sequence[Row]) -> str:

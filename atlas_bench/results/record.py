@@ -49,9 +49,7 @@ _CIRCUMSTANCE = (  # what may differ between two runs of one command
     "seconds", "tokens_per_second", "block", "batch", "peak_rss_bytes", "resumed", "usage", "endpoint",
     "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended",
 )  # fmt: skip
-_LATER = frozenset(
-    ("note", "model_spec", "rescored")
-)  # left out where null, so that older lines read back as they were
+_LATER = frozenset(("note", "model_spec", "training", "rescored"))  # left out where null: older lines stay as they were
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, which JSON has not, become null
 
 # ruff: noqa: E501 - a field is one line
@@ -110,7 +108,7 @@ class Answer(TypedDict):
 class Rescoring(TypedDict):
     """One time that `score` judged a record's answers."""
 
-    source: Annotated[Text, _is("hash", "sha256 of the line, without its end, of the record that held the answers")]
+    source: Annotated[Text, _is("hash", "of the record that held the answers: `record.record_hash` makes it")]
     scorer: Annotated[Text, _is("text", "name of the scorer: of ours, or the user's file")]
     version: Annotated[Text, _is("text", "of the scorer; of a file the first 8 digits of its sha256")]
     cut: Annotated[Count, _is("count", "answers that were judged by their first 2000 characters, as the record has no more")]
@@ -141,7 +139,7 @@ class Record:
     schema: Annotated[Text, _is("text", 'version of this page: "1"')] = SCHEMA
     status: Annotated[Status, _is("text", "`ok`, `oom`, `timeout`, `failed` or `unsupported` (the model cannot read that length)")]
     reason: Annotated[Text, _is("text", "why not `ok`, and what would do; empty for `ok`")] = ""
-    note: Annotated[Text | None, _is("text", "what to mind about the score, such as: by its card never trained for this")] = None
+    note: Annotated[Text | None, _is("text", "what to mind about the score: by its card never trained for this; the answers decided when to stop")] = None
     # What was asked
     task: Annotated[Text, _is("text", 'registered name: "babilong"')]
     task_version: Annotated[Text, _is("text", "changes when the same seed would make other samples")]
@@ -149,7 +147,7 @@ class Record:
     length: Annotated[Count, _is("tokens", "the whole prompt with its question, in the model's own tokenizer; 0: the task's own")]
     model: Annotated[Text, _is("text", 'registered name, path, or the user\'s name; of `probe` with what is gone: "atlas-nano;muon=off"')]
     seed: Annotated[Whole, _is("integer", "decides every sample")]
-    samples: Annotated[Count, _is("count", "questions asked for")]
+    samples: Annotated[Count, _is("count", "questions asked for; with a rule for stopping, the most")]
     options: Annotated[Object, _is("object", "the task's data choices: `data`, `background`, `prompt`, `encoding`")] = field(default_factory=dict)
     protocol: Annotated[Object, _is("object", "what else decides the answers; empty in records of version 0.1")] = field(default_factory=dict)
     # How it went
@@ -171,6 +169,7 @@ class Record:
     parameters: Annotated[Count | None, _is("count", "all weights, embeddings included")] = None
     state_bytes: Annotated[Count | None, _is("bytes", "one stream's state at the end: what the model remembers with")] = None
     training_tokens: Annotated[Count | None, _is("tokens", "read in training, by the model that it began from too")] = None
+    training: Annotated[Object | None, _is("object", "`seed`, `muon_lr` and `adam_lr` of the training, by the model's card; left out where null")] = None
     weights_hash: Annotated[Text | None, _is("hash", "of the weights' bytes")] = None
     kernel: Annotated[Text | None, _is("text", "what computes the model, in brackets its form: torch or triton")] = None
     kernel_why: Annotated[Text | None, _is("text", "why no faster form ran; null where the fastest did")] = None
@@ -283,9 +282,13 @@ def cell_key(record: Record) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def line_hash(record: Record) -> str:
-    """sha256 of the record's line without its end, 64 hex digits."""
-    return hashlib.sha256(record.to_json().encode()).hexdigest()
+def record_hash(record: Record) -> str:
+    """First 32 hex digits of a sha256 of what the record says: of its fields in order of name, without empty ones.
+
+    So a line keeps its hash when a later version reads it, which knows more fields.
+    """
+    says = {name: value for name, value in json.loads(record.to_json()).items() if value}
+    return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def timeless(record: Record) -> dict[str, Any]:

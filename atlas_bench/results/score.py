@@ -42,8 +42,13 @@ def spreads(record: Record) -> dict[str, Spread]:
     for name, score in record.scores.items():
         judged = [(unit(row), float(row["correct"][name])) for row in record.answers if name in row["correct"]]
         if judged and len(judged) == score["n"]:
-            found[name] = spread(judged)
+            found[name] = spread(judged)._replace(anytime=is_sequential(record))
     return found
+
+
+def is_sequential(record: Record) -> bool:
+    """Whether the answers decided how many were asked, so that only a confidence sequence holds."""
+    return "stopping" in record.protocol
 
 
 def unit(answer: Mapping[str, Any]) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
+
+from atlas_bench.results import sequential
 
 
 def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -35,12 +37,16 @@ class Spread(NamedTuple):
 
     contexts  how many there are; 0 where nobody knows
     xx, xm, mm  the sums of x^2, x m and m^2
+    means     how often each mean score x / m occurs
+    anytime   whether the scores decided when to stop: their interval is then a confidence sequence
     """
 
     contexts: int = 0
     xx: float = 0.0
     xm: float = 0.0
     mm: float = 0.0
+    means: sequential.Counted = ()
+    anytime: bool = False
 
 
 def spread(scores: Iterable[tuple[Hashable, float]]) -> Spread:
@@ -50,15 +56,22 @@ def spread(scores: Iterable[tuple[Hashable, float]]) -> Spread:
         sums[context][0] += score
         sums[context][1] += 1
     totals = [(x, m) for x, m in sums.values()]
-    return Spread(len(totals), *(sum(a * b for a, b in pairs) for pairs in (
+    xx, xm, mm = (sum(a * b for a, b in pairs) for pairs in (
         [(x, x) for x, _ in totals], totals, [(m, m) for _, m in totals]
-    )))  # fmt: skip
+    ))  # fmt: skip
+    return Spread(len(totals), xx, xm, mm, sequential.counted(x / m for x, m in totals))
 
 
 def together(spreads: Iterable[Spread]) -> Spread:
     """The spread of contexts of several sets that have none in common; unknown where that of one is."""
     found = list(spreads)
-    return Spread(*map(sum, zip(*found, strict=True))) if found and all(each.contexts for each in found) else Spread()
+    if not found or not all(each.contexts for each in found):
+        return Spread()
+    contexts, xx, xm, mm = (sum(part) for part in zip(*(each[:4] for each in found), strict=True))
+    means: Counter[float] = Counter()
+    for each in found:
+        means.update(dict(each.means))
+    return Spread(int(contexts), xx, xm, mm, tuple(sorted(means.items())), any(each.anytime for each in found))
 
 
 def design_effect(correct: float, n: int, spread: Spread) -> float | None:
@@ -69,7 +82,7 @@ def design_effect(correct: float, n: int, spread: Spread) -> float | None:
 
     None for one context, where none differ in what they could tell (p is 0 or 1), or where contexts are not known.
     """
-    k, xx, xm, mm = spread
+    k, xx, xm, mm = spread[:4]
     if k < 2 or not 0 < correct < n:
         return None
     p = correct / n
@@ -84,7 +97,10 @@ def interval(correct: float, n: int, spread: Spread = Spread()) -> tuple[float, 
     Wilson's interval for Clopper and Pearson's)
 
     One context says nothing of others: (0, 1). A design effect below 1 buys nothing, for it is an estimate itself.
+    Where the scores decided when to stop, it is sequential.interval() of the contexts' means.
     """
+    if spread.anytime:
+        return sequential.interval(spread.means)
     if not 0 < spread.contexts < n:
         return wilson(correct, n)
     worth = worth_of(n, spread.contexts, design_effect(correct, n, spread))
@@ -156,6 +172,26 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
+    """(low, high, p): the 95 % interval of the mean that trainings with other seeds would have, and p against 0.
+
+    values  one for each training seed, two or more: a mean score, or a mean paired difference
+
+    mean -+ t s / sqrt(S), t Student's quantile of S - 1 degrees   (Student 1908)
+
+    Of a mixed model with a random effect of the seed, on as many questions for each seed, this is the exact test. Where
+    all values are equal p is 0, or 1 if they are 0.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    n, mean = len(values), fmean(values)
+    error = stdev(values) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * error
+    if not error:
+        return mean, mean, float(not mean)
+    return mean - half, mean + half, 2 * float(stdtr(n - 1, -abs(mean) / error))
 
 
 def paired_bootstrap(

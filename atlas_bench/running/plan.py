@@ -18,13 +18,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from atlas_bench import __version__, registry
+from atlas_bench import __version__, registry, units
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.files import user_file
 from atlas_bench.results.record import Record
 from atlas_bench.running import resources, streams
+from atlas_bench.running.stopping import Stop
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
-from atlas_bench.units import whole
+
+Samples = str | int | Mapping[Any, int] | None  # by length; None of a mapping is every other length
 
 PROMPTS = ("bare", "official")
 NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --background is a folder
@@ -48,6 +50,7 @@ class Cell:
     seed: int = 0
     samples: int = 100
     options: TaskOptions = field(default_factory=TaskOptions)
+    stop: Stop | None = None
 
     @property
     def title(self) -> str:
@@ -110,25 +113,40 @@ def default_samples(length: int) -> int:
     return next((questions for longest, questions in SAMPLES if length <= longest), 1)
 
 
+def questions(samples: Samples, lengths: Iterable[int]) -> dict[int, int]:
+    """Length -> questions in each cell; UserError for a number that is for a length which nobody asks for."""
+    numbers, lengths = units.parse_samples(samples), list(lengths)
+    if unasked := [length for length in numbers if length is not None and length not in lengths]:
+        asked = ",".join(map(units.format_length, sorted(lengths)))
+        raise UserError(
+            f"--samples has a number for {units.format_length(unasked[0])}, and --len asks for {asked}. Name a length "
+            "of --len, or add this one there."
+        )
+    return {length: numbers.get(length, numbers.get(None) or default_samples(length)) for length in lengths}
+
+
 def make(
     wanted: Iterable[tuple[str, str]],
     *,
     lengths: Sequence[int],
     models: Sequence[str],
     seeds: Sequence[int] = (0,),
-    samples: int | None = None,
+    samples: Samples = None,
+    stop: Stop | None = None,
     options: TaskOptions = TaskOptions(),  # noqa: B008 - frozen
 ) -> list[Cell]:
     """All cells, short ones first, each once; options go to the tasks that take them.
 
-    samples  questions in each cell; None: what default_samples() has for its length
+    samples  questions in each cell as units.parse_samples() takes them; of a length without a number what
+             default_samples() has
+    stop     when a cell needs no more answers; None: when all are there
 
-    Raises UserError for fewer than one sample, an unknown prompt, or an encoding of no files.
+    Raises UserError for fewer than one sample, samples of a length that is not among `lengths`, an unknown prompt, an
+    encoding of no files, or a rule for stopping where there is no score.
     """
     if not lengths or not seeds:
         raise UserError(f"no {'seed' if lengths else 'length'} is given: there would be nothing to run.")
-    if samples is not None:
-        samples = whole("samples", samples, least=1)
+    numbers = questions(samples, lengths)
     if options.prompt not in PROMPTS:
         raise unknown("prompt", options.prompt, PROMPTS)
     if options.encoding and {options.data, options.background} <= NO_FILES:
@@ -140,12 +158,14 @@ def make(
     reading = {name for name, _ in wanted if registry.reads_text(name)}
     own = {name: TaskOptions() for name, _ in wanted if reading and name not in reading}
     cells = [
-        Cell(task, subset, length, model, seed, samples or default_samples(length), own.get(task, options))
+        Cell(task, subset, length, model, seed, numbers[length], own.get(task, options), stop)
         for length in sorted(lengths)
         for task, subset in wanted
         for model in models
         for seed in seeds
     ]
+    if stop and (bare := next((cell for cell in cells if not rules(cell, registry.task(cell.task)).scorers), None)):
+        raise UserError(f"--until: task '{bare.title}' has no share of right answers. Leave it out for this task.")
     return list(dict.fromkeys(cells))
 
 
@@ -201,10 +221,12 @@ def protocol(cell: Cell, task: Task, model: Model) -> dict[str, Any]:
     """What decides a cell's answers beside its name: how long they may be, what ends them, and what is asked.
 
     `sample` is a hash of the cell's first sample, in the model's tokens and with what the model puts around it. It
-    changes with the text of a task, a prompt or a template, and with the data and the background that are read.
+    changes with the text of a task, a prompt or a template, and with the data and the background that are read. Where
+    the answers decide when to stop, `stopping` is the rule.
     """
     ruled = rules(cell, task)
-    return {
+    stopping = {"stopping": cell.stop.facts()} if cell.stop else {}
+    return stopping | {
         "max_answer_tokens": ruled.max_answer_tokens,
         "stop": list(ruled.stop),
         "generation": dict(model.facts().get("generation") or {}),

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from atlas_bench.errors import UserError
-from atlas_bench.results.record import ANSWER_CHARS, Record, line_hash
+from atlas_bench.results.record import ANSWER_CHARS, Record, record_hash
 from atlas_bench.running import remake
 from atlas_bench.types import Sample
 
@@ -37,7 +37,7 @@ class Remade:
 
     def __init__(self, record: Record, tokenizer: str | None, moved: Mapping[str, str | None]) -> None:
         self._record, self._tokenizer, self._moved = record, tokenizer, moved
-        self.source = line_hash(record)
+        self.source = record_hash(record)
 
     @cached_property
     def _samples(self) -> dict[int, Sample]:

@@ -3,7 +3,7 @@
     by = load("./my_scorer.py")                              # or "babilong/word", a scorer of our tasks
     for record in records(store.scan("runs", warn), by):
         record.scores["my_scorer.py"]                        # beside the old scores
-        record.rescored[-1]["source"]                        # the sha256 of the old record's line
+        record.rescored[-1]["source"]                        # the old record's hash
 
 No model runs. The scorer is given the answer, and a sample with what the record's row has: question, targets,
 positions. What a row does not have, such as the labels that BABILong's scorers look for, is made again.

@@ -305,7 +305,7 @@ class _Sitting:
     def _read_all(self) -> None:
         size = self._side_by_side() * self.rules.questions_per_context
         samples = islice(plan.samples(self.cell, self.task, self.model), self.point.first, None)
-        while group := list(islice(samples, self.point.asking or size)):
+        while not self._suffices() and (group := list(islice(samples, self.point.asking or size))):
             if reading := self._begin(group):
                 self._read_group(reading)
             self.point = replace(
@@ -314,8 +314,13 @@ class _Sitting:
             if reading:
                 self._save()
                 self.progress.so_far(answered=len(self.point.rows), correct=self._correct())
-        if len(self.point.rows) < self.cell.samples:
+        if len(self.point.rows) < self.cell.samples and not self._suffices():
             raise RuntimeError(f"the task made {len(self.point.rows)} of {self.cell.samples} samples")
+
+    def _suffices(self) -> bool:
+        """Whether the cell's rule for stopping is met; asked between groups of whole contexts."""
+        rows, scorer = self.point.rows, next(iter(self.rules.scorers), "")
+        return bool(self.cell.stop and rows and not self.point.asking and self.cell.stop.reached(rows, scorer))
 
     def _side_by_side(self) -> int:
         """Streams to read at once: as many as were asked for and fit, more where a model is good for more."""
@@ -530,6 +535,15 @@ class _Sitting:
         older = "goes on from the checkpoint before" if self.checkpoint.path.exists() else "begins it again"
         return f"{where}; no checkpoint could be saved ({self.unsaved}). The same command {older}."
 
+    def _note(self, blank: Record) -> str | None:
+        """What the record notes already, and that its answers decided when to stop."""
+        asked, most, stop = len(self.point.rows), self.cell.samples, self.cell.stop
+        if stop is None or not (asked == most or self._suffices()):
+            return blank.note
+        why = stop.reached_note if self._suffices() else stop.open_note
+        said = f"asked {asked:,} of {most:,} questions: {why}; its interval, a confidence sequence, holds at any stop"
+        return f"{blank.note}; {said}" if blank.note else said
+
     def record(self, blank: Record, status: Status, reason: str) -> Record:
         """The cell's record as far as it has come."""
         point, read = self._timed(), self._read()
@@ -544,6 +558,7 @@ class _Sitting:
             status=status,
             reason=reason,
             **found,
+            note=self._note(blank),
             metrics=losses.metrics(found["answers"]),
             curve=losses.curve(found["answers"], self.cell.length),
             usage=point.usage,

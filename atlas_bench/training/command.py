@@ -33,6 +33,9 @@ WARM_RATE = 1.0  # and its share of the rates there: a memory put in anew learns
 CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted in training
 EXAMINED_BACKGROUND = 131_072  # and at its end
 EXAMINED = (4096, 16_384)  # lengths of the final check
+VALIDATED = (1024, 4096)  # lengths of the contexts that rates are chosen by,
+VALIDATION_CONTEXTS, VALIDATION_SEGMENT = 8, 512  # so many of each, so many tokens at a time
+LARGEST_RATE = 1000
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
 
@@ -54,6 +57,8 @@ def main(
     segment: int,
     screen: int,
     paced: bool,
+    rate: float,
+    validate: bool,
     threads: int | None,
     examine: bool,
     say: Callable[[str], Any],
@@ -75,6 +80,8 @@ def main(
     segment           tokens that attention spans in placement "mac"
     screen            newest tokens that a gate before all write gates sees, models/screen.py; 0: no such gate
     paced             the same lessons whatever is learnt from them, recipe.py
+    rate              factor on the recipe's learning rates
+    validate          put the loss on held-out lessons into the card, by which rates can be chosen
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
     name, options = registry.typed_memory(memory)
@@ -108,7 +115,7 @@ def main(
         screen=screen,
     )
     origin = origin_of(init) if init else None
-    recipe = recipe_of(wanted, seed=seed, tokens=tokens, paced=paced, origin=origin)
+    recipe = recipe_of(wanted, seed=seed, tokens=tokens, paced=paced, origin=origin, rate=rate)
     if config.full_attention:  # a cache that grows is not passed on: those tokens are spent on whole contexts
         recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
     tokenizer = embedded()
@@ -132,6 +139,8 @@ def main(
             for name, kind in kinds.items()
             for length in (EXAMINED if examine else ())
         }
+        if validate:
+            figures["validation"] = validation(model, [each for kind in kinds.values() for each in kind.examinations()])
         if texts and examine:
             figures["background_open"] = open_shares(model, clean(texts, EXAMINED_BACKGROUND))
         loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures))
@@ -146,10 +155,14 @@ def recipe_of(
     tokens: int | None,
     paced: bool,
     origin: dict[str, Any] | None,
+    rate: float = 1.0,
 ) -> Recipe:
     """The recipe for those tasks' subsets on a budget of tokens, from nothing or from a model that knows them."""
     named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
+    if not 0 < units.amount("rate", rate) <= LARGEST_RATE:
+        raise UserError(f"rate is {rate}. Give a factor above 0, and not above {LARGEST_RATE}; 1 is the recipe's own.")
     recipe = replace(Recipe(), seed=seed, tasks=named, paced=paced)
+    recipe = replace(recipe, muon_lr=recipe.muon_lr * rate, adam_lr=recipe.adam_lr * rate)
     if tokens is not None:
         recipe = recipe.within(tokens)
     known = loading.taught(origin) if origin else set()
@@ -252,6 +265,29 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
                 kinds[kind][1] += 1
     correct, n = (sum(tally[i] for tally in kinds.values()) for i in (0, 1))
     return {"correct": correct, "n": n, "kinds": dict(kinds)}
+
+
+@torch.inference_mode()
+def validation(model: Decoder, examinations: Iterable[Lessons]) -> dict[str, Any]:
+    """{"loss", "accuracy", "n"} of the answers to all questions on lessons that training never draws.
+
+    As in training, contexts are read in segments and asked after each; loss is the mean cross-entropy of an answer's
+    tokens. The lessons are the same for every model, and none of them is asked in an evaluation.
+    """
+    loss = right = asked = 0.0
+    for lessons in examinations:
+        for length in VALIDATED:
+            state = None
+            contexts = [lessons.stream(length, VALIDATION_SEGMENT) for _ in range(VALIDATION_CONTEXTS)]
+            for segments in zip(*contexts, strict=True):
+                tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments])).long()
+                _, state = model(tokens, state, output=False)
+                asks = [(row, ask) for row, each in enumerate(segments) for ask in each.asks if not ask.auxiliary]
+                if asks:
+                    mean, correct = ask_all(model, state, asks)
+                    loss, right = loss + float(mean) * len(asks), right + int(correct.sum())
+                    asked += len(asks)
+    return {"loss": loss / asked if asked else None, "accuracy": right / max(asked, 1), "n": int(asked)}
 
 
 class Reporter:

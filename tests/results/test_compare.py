@@ -175,3 +175,71 @@ def test_metrics_are_shown_where_there_is_no_score(cell):
     comparison = compare(records)
     assert versus(comparison) == {"note": "not tested: metrics are no scores"} and comparison["comparisons"] == 0
     assert "a: nats_per_token 3.412" in lines(comparison)
+
+
+def seeded(cell, model: str, shares, n=40, **changes):
+    """A record for each seed, with weights of its own, of which that share of n answers is right."""
+    return [
+        cell(model, [i < round(n * share) for i in range(n)], seed=seed, weights_hash=f"{model}{seed}", **changes)
+        for seed, share in enumerate(shares)
+    ]
+
+
+def test_a_verdict_over_seeds_is_about_trainings(cell):
+    """Every answer of two of three seeds is won, and the third is lost: no verdict, whatever 120 answers say."""
+    records = [*seeded(cell, "a", [0.5, 0.5, 0.5]), *seeded(cell, "b", [1.0, 1.0, 0.4])]
+    comparison = compare(records)
+    _, row = comparison["rows"]
+    assert row["seeds"] == [0, 1, 2] and row["trainings"] == 3 and row["by_seed"] == [1.0, 1.0, 0.4]
+    assert (row["n"], row["correct"]) == (120, 96) and row["low"] == 0.0 and row["high"] == 1.0
+    found = row["versus"]
+    assert found["test"] == "t over 3 seeds" and found["by_seed"] == pytest.approx([0.5, 0.5, -0.1])
+    assert found["p"] > 0.2 and found["low"] < 0 < found["high"] and found["verdict"] == "not separable"
+    text = "\n".join(lines(comparison))
+    assert "3 seeds: 100.0, 100.0, 40.0; sd 34.6" in text and "3 seeds: 50.0, 50.0, 50.0; sd 0.0" in text
+    assert "Each seed is a training" in text and max(map(len, text.splitlines())) <= 79
+    assert json.loads(json.dumps(comparison)) == comparison
+
+
+def test_seeds_that_agree_are_no_surer_than_their_answers(cell):
+    """Three equal differences have no variance over seeds, so the questions alone decide."""
+    records = [*seeded(cell, "a", [0.5] * 3), *seeded(cell, "b", [0.6] * 3)]
+    found = versus(compare(records))
+    pooled = 2 * sum(comb(12, i) for i in range(1)) / 2**12
+    assert found["p"] == pytest.approx(pooled) and found["low"] < 0.1 < found["high"]
+    assert found["verdict"] == "better"
+
+
+def test_seeds_of_one_model_are_more_questions(cell):
+    records = [cell(name, side, seed=seed) for seed in (0, 1) for name, side in (("a", [False] * 4), ("b", [True] * 4))]
+    row = compare(records)["rows"][1]
+    assert row["trainings"] == 1 and row["versus"]["n"] == 8 and row["versus"]["test"] == "McNemar"
+    assert row["versus"]["p"] == pytest.approx(2 / 2**8)
+
+
+def test_a_seed_that_failed_speaks_for_its_contender(cell, failed):
+    records = [*seeded(cell, "a", [0.5] * 3), *seeded(cell, "b", [1.0, 1.0])]
+    records.append(failed("failed", "training failed: it diverged", model="b", length=16_000, seed=2))
+    row = compare(records)["rows"][1]
+    assert (row["status"], row["reason"]) == ("failed", "seed 2: training failed: it diverged")
+    assert row["accuracy"] is None and row["versus"] == {"note": "ok -> failed"}
+    found = compare([*seeded(cell, "a", [0.5] * 2), *seeded(cell, "b", [1.0] * 3)])["rows"][1]["versus"]
+    assert found == {"note": "seed 2: not comparable: the baseline has no record of this seed"}
+
+
+def test_what_stopped_by_its_answers_is_judged_by_what_holds_at_any_stop(cell):
+    a, b = [True, False] * 20, [True] * 40
+    protocol = {"stopping": {"rule": "verdict", "against": "a", "comparisons": 1}}
+    row = compare([cell("a", a), cell("b", b, samples=100, protocol=protocol)])["rows"][1]
+    fixed = compare([cell("a", a), cell("b", b)])["rows"][1]
+    assert row["versus"]["test"] == "betting" and row["versus"]["p"] > fixed["versus"]["p"]
+    assert row["versus"]["low"] < fixed["versus"]["low"] and row["low"] < fixed["low"]
+    text = "\n".join(lines(compare([cell("a", a), cell("b", b, samples=100, protocol=protocol)])))
+    assert "asked 40 of 100: the verdict was decided" in text and "hold at any stop" in " ".join(text.split())
+
+
+def test_the_rates_that_were_tried_are_told(cell):
+    comparison = compare(seeded(cell, "a", [0.5]))
+    tried = [{"factor": 1 / 3, "loss": 2.3}, {"factor": 1.0, "loss": 1.1042}, {"factor": 3.0, "loss": None}]
+    comparison["rates"] = [{"contender": "a", "task": "mqar", "chosen": 1.0, "tried": tried}]
+    assert "a on mqar: x0.333 2.300, x1 1.104 (chosen), x3 failed" in lines(comparison)

@@ -18,6 +18,7 @@ from atlas_bench.results.stats import (
     holm,
     interval,
     mcnemar_exact,
+    over_seeds,
     paired_bootstrap,
     sign_flip,
     spread,
@@ -305,7 +306,9 @@ def test_the_design_effect_of_unequal_contexts_is_the_linearised_one(found):
 @given(clusters, clusters)
 def test_spreads_of_two_seeds_add_up(one, two):
     parts = spread(scores_of(one)), spread(scores_of(two))
-    assert together(parts) == pytest.approx(spread(scores_of([*one, *two])))
+    both, whole = together(parts), spread(scores_of([*one, *two]))
+    assert both[:4] == pytest.approx(whole[:4]) and both.means == whole.means and not both.anytime
+    assert together([parts[0], parts[1]._replace(anytime=True)]).anytime
     assert together([*parts, Spread()]) == Spread() and together([]) == Spread()
 
 
@@ -338,3 +341,28 @@ def test_the_interval_covers_where_contexts_differ_and_wilsons_does_not(k):
         }.items():  # fmt: skip
             covers[name] += low <= 2 / 3 <= high
     assert covers["contexts"] >= 0.93 * draws and covers["wilson"] <= 0.85 * draws
+
+
+def test_over_seeds_is_students_t():
+    from scipy.stats import ttest_1samp
+
+    values = [0.1, 0.25, 0.17, 0.3]
+    expected = ttest_1samp(values, 0)
+    ci = expected.confidence_interval()
+    assert over_seeds(values) == pytest.approx((ci.low, ci.high, expected.pvalue))
+    assert over_seeds([0.5, 0.5]) == (0.5, 0.5, 0.0) and over_seeds([0.0, 0.0]) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_over_seeds_is_wrong_in_one_case_of_twenty_and_a_nested_bootstrap_is_not(seeds):
+    """Two alike memories whose trainings differ by 5 points from seed to seed, 200 questions each."""
+    rng = np.random.default_rng(5)
+    means = np.clip(rng.normal(0.8, 0.05, (2, 2000, seeds)), 0, 1)
+    a, b = rng.binomial(200, means) / 200
+    wrong = np.mean([over_seeds(row)[2] < 0.05 for row in a - b])
+    assert 0.03 < wrong < 0.07
+    drawn = rng.integers(0, seeds, (2000, 400, seeds))  # seeds, then samples in each
+    again = [np.take_along_axis(np.repeat(side[:, None], 400, 1), drawn, 2) for side in (a, b)]
+    difference = np.diff([rng.binomial(200, side).mean(2) / 200 for side in again], axis=0)[0]
+    low, high = np.quantile(difference, [0.025, 0.975], axis=1)
+    assert np.mean((low > 0) | (high < 0)) > (0.1 if seeds == 3 else 0.07)

@@ -22,10 +22,10 @@ def compare_lines(comparison: Mapping[str, Any]) -> list[str]:
     for task, at, rows in pair_labels.cells(comparison):
         out += ["", *wrapped(f"{task}, {at}"), *_cell(rows, {row["model"]: row["model"] for row in rows})]
     costs = [[printable(cell, True) for cell in _cost(cost)] for cost in comparison["costs"]]
-    out += [
-        "",
-        *table(_COSTS, costs, left=(0, 1), width=WIDTH - 1),
-    ]  # the speed is the machine's, not the candidate's alone
+    out += ["", *table(_COSTS, costs, left=(0, 1), width=WIDTH - 1)]  # the speed is the machine's, too
+    if rates := pair_labels.rate_lines(comparison):
+        out += ["", *wrapped("learning rates, as factors on the recipe's, with the loss on held-out lessons")]
+        out += [line for text in rates for line in wrapped(text, "    ")]
     return out + [line for warning in comparison["warnings"] for line in wrapped(f"unequal: {warning}", "    ")]
 
 
@@ -68,6 +68,8 @@ def _cell(rows: Sequence[dict[str, Any]], names: Mapping[str, str], *, baseline:
         if text := pair_labels.why(row):
             status = "" if row["status"] == "ok" else f"{row['status']}: "
             yield from wrapped(clip(f"{names[row['model']]}: {status}{text}", 2000), "    ")
+        for remark in pair_labels.cell_remarks(row):
+            yield from wrapped(f"{names[row['model']]}: {remark}", "    ")
     yield from wrapped(pair_labels.too_few(rows))
 
 

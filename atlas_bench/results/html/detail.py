@@ -19,7 +19,16 @@ from atlas_bench.units import format_bytes
 GROUPS = {  # heading -> fields of a record, in the words of docs/record.md
     "Mind": ("note",),
     "Cost": ("seconds", "tokens_per_second", "tokens_read", "state_bytes", "peak_rss_bytes", "usage"),
-    "Model": ("parameters", "training_tokens", "memory", "chunk_size", "weights_hash", "model_spec", "chat_template"),
+    "Model": (
+        "parameters",
+        "training_tokens",
+        "training",
+        "memory",
+        "chunk_size",
+        "weights_hash",
+        "model_spec",
+        "chat_template",
+    ),
     "Ran": ("device", "products", "kernel", "kernel_why", "block", "batch", "resumed", "endpoint"),
     "Asked": ("seed", "samples", "options", "protocol", "task_version", "schema"),
     "Contexts": ("plan_hash", "data_hash", "prompt_hash", "corpus_key", "tokenizer_key"),

@@ -42,6 +42,9 @@ def comparison_html(comparison: Comparison) -> str:
         tally=_tally(comparison),
         tables=tables,
         why=pair_labels.why,
+        remarks=pair_labels.cell_remarks,
+        rates=pair_labels.rate_lines(comparison),
+        by_seed=any(row["trainings"] > 1 for row in comparison["rows"]),
     )
 
 
