@@ -247,6 +247,7 @@ def completed(shell: str, **variables: str) -> tuple[list[str], str]:
         (["compare", "tit", "titans"], ["titans", "titans-nano"]),
         (["report", "--no-p"], ["--no-published"]),
         (["list", "me"], ["memories"]),
+        (["score", "runs", "--scorer", "babilong/w"], ["babilong/word"]),
     ],
 )
 def test_bash_completes_names_without_torch(words, said):

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import typer
 
 from atlas_bench import api
-from atlas_bench.cli import config, output
+from atlas_bench.cli import config, output, score_command
 from atlas_bench.cli import options as opt
 from atlas_bench.errors import UserError
 from atlas_bench.files import output_file
@@ -212,6 +212,15 @@ def show(
         background=background, prompt=prompt, samples=samples, weights=weights, tokenizer=tokenizer,
     )  # fmt: skip
     output.show(found, as_json, shown.lines)
+
+
+app.command(
+    cls=config.Command,
+    epilog=_examples(
+        "score runs --scorer ./my_scorer.py -o new.jsonl",
+        "score runs --scorer babilong/word --task babilong -o new.jsonl",
+    ),
+)(score_command.score)
 
 
 @app.command(

@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from atlas_bench import __version__, registry
 from atlas_bench.errors import UserError, clip, unknown
-from atlas_bench.files import user_file
+from atlas_bench.files import atomic, output_file, user_file
 from atlas_bench.results.record import ANSWER_CHARS, Record, Warn
 from atlas_bench.results.score import percent, score
 from atlas_bench.running import remake, resources
@@ -50,13 +49,13 @@ def load(scorer: str | Path | Scorer | Callable[[str, Sample], bool | float]) ->
     of the file's sha256. Raises UserError for an unknown name, and for a file that is absent or defines no scorer.
     """
     if isinstance(scorer, Scorer):
-        return Named(getattr(scorer.rule, "__name__", "scorer"), scorer)
+        return Named(getattr(scorer.rule, "__name__", "scorer").strip("<>"), scorer)
     if callable(scorer):
         return load(Scorer(scorer))
     if not registry.is_file(str(scorer)):
-        if str(scorer) not in known():
-            raise unknown("scorer", str(scorer), known())
-        return Named(str(scorer), known()[str(scorer)])
+        if (ours := registry.scorers().get(str(scorer))) is None:
+            raise unknown("scorer", str(scorer), registry.scorers())
+        return Named(str(scorer), ours)
     name, module, _ = user_file.execute(scorer, "scorer")
     file, _, version = name.partition("@")
     rule = getattr(module, FUNCTION, None)
@@ -66,14 +65,6 @@ def load(scorer: str | Path | Scorer | Callable[[str, Sample], bool | float]) ->
             "True, False or a number from 0 to 1."
         )
     return Named(file, Scorer(rule, version), str(scorer).partition("@")[0])
-
-
-@cache
-def known() -> dict[str, Scorer]:
-    """Name -> scorer, of all our tasks."""
-    tasks = [registry.task(name) for name in registry.TASKS]
-    rules = [task.rules(subset) for task in tasks for subset in task.subsets]
-    return {name: scorer for each in rules for name, scorer in each.scorers.items()}
 
 
 def records(
@@ -189,6 +180,32 @@ def _has_answer(row: Mapping[str, Any]) -> bool:
     return "failed" not in row and "losses" not in row and bool(row["targets"])
 
 
+def new_file(file: Path) -> Path:
+    """The file, where new records can be written to it: UserError where it is there already or no .jsonl."""
+    if file.suffix != ".jsonl":
+        raise UserError(f"'{file}' is no file of records. Give a new file that ends in .jsonl.")
+    if file.exists():
+        raise UserError(f"'{file}' is there already, and records are never replaced. Give a new file.")
+    output_file.check(file)
+    return file
+
+
+def write(new: Iterable[Record], file: Path) -> list[dict[str, Any]]:
+    """Write new records to a new file, all or none, and return the outcome() of each.
+
+    Raises UserError where the file cannot be written.
+    """
+    outcomes = []
+    try:
+        with atomic.replacing(file) as draft, draft.open("w", encoding="ascii") as stream:
+            for record in new:
+                stream.write(record.to_json() + "\n")
+                outcomes.append(outcome(record))
+    except OSError as error:
+        raise UserError(f"'{file}' cannot be written: {error.strerror or error}. Choose another.") from None
+    return outcomes
+
+
 def outcome(record: Record) -> dict[str, Any]:
     """What came of one new record, as plain data."""
     *_, rescoring = record.rescored or ()
@@ -207,6 +224,6 @@ def lines(outcomes: Iterable[Mapping[str, Any]]) -> list[str]:
     texts = []
     for each in outcomes:
         cell = f"{each['task']} {format_length(each['length'])} {each['model']}"
-        before = ", ".join(f"{name} {percent(old)}" for name, old in each["before"].items())
-        texts.append(f"{cell}: {each['scorer']} {percent(each['score'])}" + (f"; before: {before}" if before else ""))
+        before = [f"; before: {name} {percent(old)}" for name, old in each["before"].items()]
+        texts.append(f"{cell}: {each['scorer']} {percent(each['score'])}" + "".join(before[:1]))
     return texts
