@@ -56,7 +56,7 @@ def run(
     timeout: float | None = None,
     threads: int | None = None,
     device: str | None = None,
-    products: str | None = None,
+    matmul_precision: str | None = None,
     code: PathLike | Iterable[PathLike] = (),
     canary: bool = False,
     debug: bool = False,
@@ -91,7 +91,7 @@ def run(
         written, lengths=lengths, models=models, samples=samples, until=until, seeds=_each(seeds),
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
         out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads,
-        device=device, products=products, code=_several(code), canary=canary, debug=debug,
+        device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary, debug=debug,
         progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
@@ -145,7 +145,7 @@ def report(
     form = results.chosen({f"format={format!r}": format}, file)
     text, pages = results.with_answers(
         records, page, leaderboard=file if form == "html" else None, form=form, threshold=units.share_of(threshold),
-        published=published, tasks=[each for one in _several(task) for each in one.split(",")],
+        published=published, tasks=[name for names in _several(task) for name in names.split(",")],
         models=_several(model), warn=_warn, command=_written(report, given),
     )  # fmt: skip
     for part, html in pages.items():
@@ -296,7 +296,7 @@ def train(
     persistent: int = 0,
     screen: int = 0,
     segment: int = 16,
-    paced: bool = False,
+    fixed_schedule: bool = False,
     rate: float = 1.0,
     validate: bool = False,
     threads: int | None = None,
@@ -331,7 +331,8 @@ def train(
         memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
         background=_several(background), encoding=encoding, hold_out=_several(hold_out),
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
-        segment=segment, paced=paced, rate=rate, validate=validate, threads=threads, examine=examine, say=say,
+        segment=segment, fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads,
+        examine=examine, say=say,
     )  # fmt: skip
 
 
@@ -352,7 +353,7 @@ def list_tasks() -> dict[str, str]:
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """Name -> default of the function's arguments that have one: the command of its name has the same."""
     parameters = inspect.signature(function).parameters.values()
-    return {each.name: each.default for each in parameters if each.default is not each.empty}
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 def _each(given: Any) -> Iterable[Any]:
@@ -362,7 +363,7 @@ def _each(given: Any) -> Iterable[Any]:
 
 def _several(given: Any) -> list[str]:
     """One or several, as a list of texts."""
-    return [str(each) for each in _each(given)]
+    return [str(value) for value in _each(given)]
 
 
 def _path(given: PathLike | None) -> str | None:
@@ -380,9 +381,9 @@ def _refuse(function: Callable[..., Any], given: Mapping[str, Any], why: str, na
 def _written(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
     """The call as a line of Python, which records and reports name as the command; defaults are left out."""
     usual = defaults(function)
-    told = {name: _shown(value) for name, value in given.items()}
-    named = [f"{name}={text}" for name, text in told.items() if name in usual and text != _shown(usual[name])]
-    needed = [text for name, text in told.items() if name not in usual]
+    shown = {name: _shown(value) for name, value in given.items()}
+    named = [f"{name}={text}" for name, text in shown.items() if name in usual and text != _shown(usual[name])]
+    needed = [text for name, text in shown.items() if name not in usual]
     return f"atlas_bench.{function.__name__}({', '.join(needed + named)})"
 
 
@@ -393,7 +394,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, os.PathLike):
         return repr(str(value))
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_shown(name)}: {_shown(each)}' for name, each in value.items())}}}"
+        return f"{{{', '.join(f'{_shown(name)}: {_shown(item)}' for name, item in value.items())}}}"
     if isinstance(value, (list, tuple, set, range)):
         return f"[{', '.join(map(_shown, value))}]"
     return type(value).__name__

@@ -1,6 +1,6 @@
 """A run as it was asked for, checked and ready: what `atlas-bench run` and atlas_bench.run() share.
 
-job = prepare("babilong:qa1", lengths="1K,16K", models="atlas-nano", ..)    # every mistake is told here
+job = prepare("babilong:qa1", lengths="1K,16K", models="atlas-nano", ..)    # raises every mistake
 job.estimate()                                                              # what it would take
 records = job.run()                                                         # from here on files are written
 """
@@ -19,8 +19,9 @@ from atlas_bench.models import loading, specs
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
 from atlas_bench.running import announce, estimate, plan, runner
-from atlas_bench.running.plan import Cell
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
+from atlas_bench.running.settings import Settings
 from atlas_bench.running.stopping import Width
 from atlas_bench.types import Model, TaskOptions
 
@@ -37,7 +38,7 @@ class Job:
     cells: list[Cell]
     models: dict[str, Model]
     out: Path
-    settings: runner.Settings
+    settings: Settings
     theirs: list[str]
     documents: int | None
     num_fewshot: int | None
@@ -45,11 +46,12 @@ class Job:
 
     def estimate(self) -> dict[str, Any]:
         """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
-        found = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
+        estimated = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
         if any(cell.stop for cell in self.cells):
-            found["notes"].append("--until: a cell may end before its samples do; this is what all of them would take.")
-        found["notes"] += [f"lm-eval:{name} is not estimated." for name in self.theirs]
-        return found
+            note = "--until: a cell may end before its samples do; this is what all of them would take."
+            estimated["notes"].append(note)
+        estimated["notes"] += [f"lm-eval:{name} is not estimated." for name in self.theirs]
+        return estimated
 
     def run(self) -> list[Record]:
         """Run what the folder has no record of yet; records of everything that was asked for.
@@ -75,21 +77,21 @@ def prepare(
     task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: plan.Samples,
     until: float | None, seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None,
     num_fewshot: int | None, out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int,
-    timeout: float | None, threads: int | None, device: str | None, products: str | None, code: Iterable[str | Path],
-    canary: bool, debug: bool, progress: Progress, command: str | None = None,
+    timeout: float | None, threads: int | None, device: str | None, matmul_precision: str | None,
+    code: Iterable[str | Path], canary: bool, debug: bool, progress: Progress, command: str | None = None,
 ) -> Job:  # fmt: skip
     """The job of what a user asks for; atlas_bench.run() explains the arguments.
 
-    progress  is told what is loaded, and then how far the run has come
+    progress  shows what is loaded, and then how far the run has come
     command   that records name; None: what was typed
 
-    Raises UserError for every mistake; nothing is written before all of them are told.
+    Raises UserError for a mistake before anything is written.
     """
-    asked, numbers = specs.typed(models), units.parse_samples(samples)  # first, these mistakes can be told at once
+    asked, numbers = specs.typed(models), units.parse_samples(samples)  # first: these mistakes take no time to find
     ours, theirs = plan.split_lm_eval(task)
     wanted = plan.parse_tasks(ours) if ours else []
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
-    settings = runner.Settings(
+    settings = Settings(
         batch=None if batch is None else units.whole("batch", batch, least=1),
         block=None if block is None else units.parse_length(block),
         checkpoint_tokens=units.parse_length(checkpoint_every),
@@ -114,7 +116,9 @@ def prepare(
         from atlas_bench.models.endpoint import spec
 
         asked = spec.with_canary(asked)
-    loaded = loading.load_all(asked, say=progress.note, threads=units.few(threads), device=device, products=products)
+    loaded = loading.load_all(
+        asked, say=progress.note, threads=units.few(threads), device=device, matmul_precision=matmul_precision
+    )
     cells = plan.make(
         wanted, lengths=asked_lengths, models=list(loaded),
         seeds=[units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS) for seed in seeds],

@@ -126,7 +126,8 @@ def name_task(path: str | Path) -> str:
     try:
         made = own[0]()
     except Exception as error:
-        raise UserError(f"task file '{file}': {own[0].__name__}() fails: {user_file.told(error, path)}.") from None
+        cause = user_file.describe_error(error, path)
+        raise UserError(f"task file '{file}': {own[0].__name__}() fails: {cause}.") from None
     missing = [part for part in ("name", "subsets", "version", "check", "describe") if not hasattr(made, part)]
     if missing:
         raise UserError(f"task file '{file}': {own[0].__name__} has no {' and no '.join(missing)}. See types.Task.")
@@ -138,7 +139,8 @@ def name_task(path: str | Path) -> str:
         try:
             rules = made.rules(subset)
         except Exception as error:
-            raise UserError(f"task file '{file}': rules({subset!r}) fails: {user_file.told(error, path)}.") from None
+            cause = user_file.describe_error(error, path)
+            raise UserError(f"task file '{file}': rules({subset!r}) fails: {cause}.") from None
         if not isinstance(rules, Rules):
             raise UserError(f"task file '{file}': rules({subset!r}) gives a {type(rules).__name__}, no types.Rules.")
     made.name = name

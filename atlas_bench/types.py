@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from atlas_bench.errors import UserError
-
 if TYPE_CHECKING:
     import numpy as np  # 0.1 s, of which `import atlas_bench` and --help need nothing
 
@@ -103,13 +101,13 @@ class Scorer:
         """The verdict as a bool, or a float in 0..1; ValueError for anything else."""
         import numpy as np
 
-        said = self.rule(answer, sample)
-        if isinstance(said, (bool, np.bool_)) or (isinstance(said, int) and said in (0, 1)):
-            return bool(said)
-        if isinstance(said, (numbers.Real, np.number)) and 0 <= said <= 1:
-            return float(said)
+        verdict = self.rule(answer, sample)
+        if isinstance(verdict, (bool, np.bool_)) or (isinstance(verdict, int) and verdict in (0, 1)):
+            return bool(verdict)
+        if isinstance(verdict, (numbers.Real, np.number)) and 0 <= verdict <= 1:
+            return float(verdict)
         raise ValueError(
-            f"the scorer {getattr(self.rule, '__name__', 'rule')} gave {said!r} for the answer {answer[:60]!r}; "
+            f"the scorer {getattr(self.rule, '__name__', 'rule')} gave {verdict!r} for the answer {answer[:60]!r}; "
             "a scorer gives True, False or a number from 0 to 1"
         )
 
@@ -151,19 +149,22 @@ class Rules:
 class TaskOptions:
     """What a user may choose about a task's data.
 
-    data        "generated", "hub", or the path of a local folder of bAbI files
-    background  "generated", "pg19" (hub), or the path of a folder of .txt files
-    prompt      "bare" or "official"
-    encoding    of the files in those folders; None for UTF-8
+    data             "generated", "hub", or the path of a local folder of bAbI files
+    background       "generated", "pg19" (hub), or the path of a folder of .txt files
+    prompt           "bare" or "official"
+    encoding         of the files in those folders; None for UTF-8
+    document_tokens  of each document of made text, at least; None for the tasks' own million. Fewer are made
+                     sooner, and are other text
     """
 
     data: str = "generated"
     background: str = "generated"
     prompt: str = "bare"
     encoding: str | None = None
+    document_tokens: int | None = None
 
-    def given(self) -> dict[str, str]:
-        """The options as a record has them: an encoding only where there is one."""
+    def given(self) -> dict[str, Any]:
+        """The options as a record has them: those that are None are left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -329,50 +330,3 @@ class Model(ABC):
             f"the state of {type(self).__name__} is a {type(state).__name__}, not a dict of numpy arrays: define "
             "row(), state_bytes(), pack() and unpack() for it"
         )
-
-
-class _Adapted(Model):
-    """An object that has a model's methods and does not derive from Model: what it lacks is Model's."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        for name in ("name", "tokenizer", *OPTIONAL):
-            if hasattr(inner, name):
-                setattr(self, name, getattr(inner, name))
-
-    def start(self, batch: int) -> Any:
-        return self._inner.start(batch)
-
-    def feed(self, state: Any, tokens: np.ndarray) -> Any:
-        return self._inner.feed(state, tokens)
-
-    def answer(self, state: Any, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
-        said: str = self._inner.answer(state, question, max_tokens, stop)
-        return said
-
-
-NEEDED = ("name", "tokenizer", "start", "feed", "answer")
-OPTIONAL = tuple(
-    name
-    for name, member in vars(Model).items()
-    if not name.startswith("_") and name not in NEEDED and not isinstance(member, property)
-)
-
-
-def as_model(model: Any, *, name: str | None = None) -> Model:
-    """The object as a Model: itself where it is one, else with Model's defaults for what it does not have.
-
-    name  that it is given elsewhere, so that it needs none of its own
-
-    Raises UserError naming everything that a model must have and this object has not.
-    """
-    kind = model if isinstance(model, type) else type(model)
-    missing = [each for each in NEEDED if not hasattr(model, each) and not (each == "name" and name)]
-    if isinstance(model, type):
-        raise UserError(f"model {kind.__name__} is a class. Pass an object of it: {kind.__name__}().")
-    if missing:
-        raise UserError(
-            f"model {kind.__name__} has no {', '.join(missing)}. A model has {', '.join(NEEDED)}; derive it from "
-            "atlas_bench.Model, which has everything else."
-        )
-    return model if isinstance(model, Model) else _Adapted(model)

@@ -137,7 +137,7 @@ def run_part(part: str, cpu: bool) -> list[Row]:
     """Rows of one part."""
     import torch
 
-    from atlas_bench.kernels.processor import keep_freed_memory
+    from atlas_bench.kernels.cpu import keep_freed_memory
 
     device = "cpu" if cpu else "cuda"
     if not cpu:
@@ -168,14 +168,14 @@ def machine(device: str) -> list[Row]:
 def op(device: str, name: str) -> list[Row]:
     from importlib import import_module
 
-    from atlas_bench.kernels import check
+    from atlas_bench.kernels import selftest
     from benchmarks.kernels import DTYPES as TYPES
     from benchmarks.kernels import HALF_TOLERANCE, ceilings, time_forms, works
 
     dtypes = DTYPES if device == "cuda" else REHEARSED
-    allowed = {dtype: check.TOLERANCE if dtype == "fp32" else HALF_TOLERANCE for dtype in dtypes}
+    allowed = {dtype: selftest.TOLERANCE if dtype == "fp32" else HALF_TOLERANCE for dtype in dtypes}
     cases = 1 if device == "cpu" else None
-    errors = {dtype: check.error(name, "triton", device, TYPES[dtype], cases=cases) for dtype in dtypes}
+    errors = {dtype: selftest.error(name, "triton", device, TYPES[dtype], cases=cases) for dtype in dtypes}
     agrees = all(errors[dtype] <= allowed[dtype] for dtype in dtypes)
     rows = [{"what": "error against its definition", **errors, "status": "ok" if agrees else "differs"}]
     large = device == "cuda"  # the interpreter's times say nothing: the torch form alone is rehearsed
@@ -229,7 +229,7 @@ def read(device: str, name: str) -> list[Row]:
     from benchmarks import stream
 
     large = name.startswith("170M")
-    options = argparse.Namespace(device=device, products=None, background="generated", batch=1, tokens=0)
+    options = argparse.Namespace(device=device, matmul_precision=None, background="generated", batch=1, tokens=0)
     options.tokens = 4096 if device == "cpu" else 262_144 if large else 2_000_000
     model = stream.load(name if device == "cuda" else name.replace("170M", "nano"), options)
     worst = stream.gate(model, options.background)
@@ -254,11 +254,12 @@ def train(device: str) -> list[Row]:
     import torch
 
     from atlas_bench import registry
-    from atlas_bench.models.decoder import Config, Decoder
+    from atlas_bench.models.config import Config
+    from atlas_bench.models.decoder import Decoder
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
-    from atlas_bench.training.loop import make_optimizers, step
     from atlas_bench.training.recipe import Recipe
+    from atlas_bench.training.step import make_optimizers, step
 
     tokenizer = embedded()
     corpus = corpora.open_corpus("generated", tokenizer)

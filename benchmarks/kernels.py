@@ -2,10 +2,10 @@
 
     python -m benchmarks.kernels [--op recurrence ..] [--device cuda] [--dtype bf16] [--turns 20]
 
-First the gate: a form that differs from its definition (atlas_bench/kernels/check.py) gets no speed. Times are medians;
-forms take turns. `share` is the fraction of the measured GEMM rate of that type that the op's own products reach
-forward; forward and backward together are some three times as many. flash-linear-attention's gated delta rule is timed
-where it is installed and a GPU is there.
+First the gate: a form that differs from its definition (atlas_bench/kernels/selftest.py) gets no speed. Times are
+medians; forms take turns. `share` is the fraction of the measured GEMM rate of that type that the op's own products
+reach forward; forward and backward together are some three times as many. flash-linear-attention's gated delta rule is
+timed where it is installed and a GPU is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.kernels import check, dispatch
+from atlas_bench.kernels import dispatch, selftest
 from atlas_bench.kernels.anchored.maps import MLP
 from atlas_bench.kernels.anchored.rule import Gates, Rule
 
@@ -110,8 +110,8 @@ def main() -> int:
             continue
         forms = {}
         for form in ["chunk", *(["triton"] if dispatch.why_torch(device) is None else [])]:
-            error = check.error(work.op, form, device, dtype)
-            if error > (check.TOLERANCE if dtype == torch.float32 else HALF_TOLERANCE):
+            error = selftest.error(work.op, form, device, dtype)
+            if error > (selftest.TOLERANCE if dtype == torch.float32 else HALF_TOLERANCE):
                 print(f"{work.op:<15}{work.size:<32}{form:<8}no speed: it differs from its definition by {error:.1e}")
                 red += 1
             else:
@@ -129,7 +129,7 @@ def main() -> int:
 
 def time_forms(work: Work, forms: dict[str, Any], device: str, dtype: torch.dtype, turns: int):
     """Form -> median seconds (forward, forward and backward), the forms in turns."""
-    leaves = [x.requires_grad_() for x in check.cast(work.op, work.tensors, device, dtype)]
+    leaves = [x.requires_grad_() for x in selftest.cast(work.op, work.tensors, device, dtype)]
 
     def both(module: Any) -> None:
         outputs = work.run(module, leaves)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from atlas_bench import registry
-from atlas_bench.kernels.processor import PRECISIONS, best_products
+from atlas_bench.kernels.cpu import PRECISIONS, best_matmul_precision
 from atlas_bench.models import cost, loading, sizes
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.lm import LanguageModel
@@ -42,12 +42,12 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=["cpu", "cuda"])
-    parser.add_argument("--products", choices=list(PRECISIONS))
+    parser.add_argument("--matmul-precision", choices=list(PRECISIONS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     names = options.model or ["atlas-nano", "omeganet-nano", "gated-deltanet-nano", "titans-nano"]
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    precision = options.products or best_products(device)[0]
+    precision = options.matmul_precision or best_matmul_precision(device)[0]
     where = torch.cuda.get_device_name() if device == "cuda" else f"{options.threads} CPU threads"
     print(f"{where}, products in {precision}, batch {options.batch}, {options.background} background")
     columns = f"{'tokens/s':>12}{'10M in':>9}{'MFLOP/token':>13}{'GFLOP/s':>9}{'GEMM':>8}{'share':>7}  state"
@@ -81,12 +81,12 @@ def load(name: str, options: argparse.Namespace):
     """A trained model by name or folder, or SIZE:MEMORY, untrained."""
     size, _, memory = name.partition(":")
     if size not in sizes.SIZES:
-        return loading.load(name, device=options.device, products=options.products)
+        return loading.load(name, device=options.device, matmul_precision=options.matmul_precision)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     variant, given = registry.typed_memory(memory or "atlas")
     torch.manual_seed(0)
     decoder = Decoder(sizes.config(size, variant, memory_options=registry.memory_options(variant, given)))
-    return LanguageModel(name, decoder, embedded(), {}, device=device, products=options.products)
+    return LanguageModel(name, decoder, embedded(), {}, device=device, matmul_precision=options.matmul_precision)
 
 
 def context(model, tokens: int, background: str):

@@ -113,12 +113,15 @@ def work(options: argparse.Namespace) -> int:
 
     from atlas_bench import registry
     from atlas_bench.models import loading
-    from atlas_bench.models.decoder import Config, Decoder
+    from atlas_bench.models.config import Config
+    from atlas_bench.models.decoder import Decoder
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
-    from atlas_bench.training.loop import make_optimizers, set_rates, step, transplant
+    from atlas_bench.training.loop import transplant
     from atlas_bench.training.muon import MOMENTUM
     from atlas_bench.training.recipe import Progress, Recipe
+    from atlas_bench.training.schedule import set_rates
+    from atlas_bench.training.step import make_optimizers, step
 
     torch.set_num_threads(options.threads)
     name, given = registry.typed_memory(options.memory[0])

@@ -91,7 +91,7 @@ def train(out: Path, variant: str, task: str, seed: int, tokens: int, *, init: s
 
     from atlas_bench import registry
     from atlas_bench.models import loading
-    from atlas_bench.models.decoder import Config
+    from atlas_bench.models.config import Config
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.running import plan
     from atlas_bench.tasks import corpora
@@ -186,7 +186,7 @@ def score(record: Any) -> str:
 
 def verdict(versus: dict[str, Any] | None) -> tuple[str, str]:
     """('-3.1 (-5.0..-1.2)', '0.021 worse')."""
-    from atlas_bench.results.labels import p_text
+    from atlas_bench.results.naming import p_text
 
     if versus is None:
         return "", ""

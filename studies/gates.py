@@ -58,6 +58,7 @@ def run(model: str, samples: int) -> None:
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.running import plan, runner
     from atlas_bench.running.progress import Progress
+    from atlas_bench.running.settings import Settings
     from atlas_bench.tasks import corpora
     from atlas_bench.training import command, loop
 
@@ -76,7 +77,7 @@ def run(model: str, samples: int) -> None:
             SHARES.parent.mkdir(parents=True, exist_ok=True)
             SHARES.write_text(json.dumps(shares, indent=1) + "\n")
         cells = plan.make(plan.parse_tasks(TASKS), lengths=LENGTHS, models=[name], samples=samples)
-        runner.run(cells, {name: shifted}, RECORDS, runner.Settings(), Progress(quiet=True))
+        runner.run(cells, {name: shifted}, RECORDS, Settings(), Progress(quiet=True))
 
 
 def openings(model: str) -> None:

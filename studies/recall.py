@@ -72,7 +72,7 @@ def train(row: str, heads: int) -> None:
 
     from atlas_bench import registry
     from atlas_bench.models import loading
-    from atlas_bench.models.decoder import Config
+    from atlas_bench.models.config import Config
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.training import command, loop
     from atlas_bench.training.recipe import Recipe

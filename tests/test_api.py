@@ -200,6 +200,33 @@ def test_what_the_command_line_would_not_let_pass_is_a_message_too(tmp_path, giv
     assert said in str(error.value) and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("edited", ["background", "data"])
+def test_files_edited_between_two_calls_are_read_anew(tmp_path, edited):
+    background, data = tmp_path / "books", tmp_path / "stories"
+    for folder in (background, data):
+        folder.mkdir()
+    text, story = background / "book.txt", data / "qa1_test.txt"
+    sentence = "The {} keeper walked along the long stone wall until the evening came. "
+    text.write_text(sentence.format("lighthouse") * 300)
+    facts = "1 Mary moved to the {0}.\n2 John went to the hallway.\n3 Where is Mary? \t{0}\t1\n"
+    story.write_text(facts.format("kitchen"))
+
+    def key() -> tuple[str | None, str | None]:
+        (record,) = atlas_bench.run(
+            "babilong:qa1", 500, "oracle", 1, background=background, data=data, out=tmp_path / "runs"
+        )  # fmt: skip
+        assert record.status == "ok", record.reason
+        return record.corpus_key, record.data_hash
+
+    before = key()
+    if edited == "background":
+        text.write_text(sentence.format("forest") * 300)
+    else:
+        story.write_text(facts.format("garden"))
+    after = key()
+    assert [a != b for a, b in zip(before, after, strict=True)] == [edited == "background", edited == "data"]
+
+
 def test_load_has_a_row_for_each_record_and_scorer(tmp_path):
     records = atlas_bench.run("mqar:8,niah:single", 600, ["oracle", Silent()], 4, out=tmp_path)
     table = atlas_bench.load(tmp_path)

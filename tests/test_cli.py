@@ -154,10 +154,10 @@ def test_a_trained_folder_runs(here):
 
 
 def test_a_cell_that_times_out_or_has_too_little_memory_exits_1(here, monkeypatch):
-    from atlas_bench.running import runner
+    from atlas_bench.running.attempt import Attempt
 
     for status in ("timeout", "oom", "failed", "unsupported"):
-        monkeypatch.setattr(runner._Sitting, "run", lambda self, status=status: (status, "so"))
+        monkeypatch.setattr(Attempt, "run", lambda self, status=status: (status, "so"))
         assert call(*QUICK, "--out", status).exit_code == (status != "unsupported"), status
 
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from atlas_bench.cli import found_file
+from atlas_bench.cli import found_file, renamed
 from atlas_bench.cli.app import app
-from atlas_bench.cli.config import FILE, Command, _key, line_of
+from atlas_bench.cli.commands import Command
+from atlas_bench.cli.config import FILE
+from atlas_bench.cli.origins import key_of, line_of
 from atlas_bench.results import store
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / FILE
@@ -77,6 +79,29 @@ def test_a_dash_may_be_an_underscore_and_one_value_a_list(here):
     found = values()
     assert found["checkpoint-every"] == ("2M", f"{FILE}:2") and found["num-fewshot"] == (3, f"{FILE}:3")
     assert found["seed"] == ([7], f"{FILE}:4") and found["len"] == ("4096", f"{FILE}:5")
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "variables", "origin"),
+    [
+        ("", ["--products", "fp32"], {}, "command line"),
+        ("", ["--products=fp32"], {}, "command line"),
+        ("", [], {"ATLAS_BENCH_RUN_PRODUCTS": "fp32"}, "ATLAS_BENCH_RUN_PRODUCTS"),
+        ('[run]\nproducts = "fp32"\n', [], {}, f"{FILE}:2"),
+    ],
+)
+def test_an_option_s_last_name_goes_on_working_with_a_note(here, text, words, variables, origin):
+    if text:
+        (here / FILE).write_text(text)
+    assert values(*words, **variables)["matmul-precision"] == ("fp32", origin)
+    result = call("run", "--print-config", *words, **variables)
+    assert (
+        result.stderr == "note: --products is called --matmul-precision now; the old name goes with the next version.\n"
+    )
+
+
+def test_what_was_renamed_was_an_option():
+    assert set(renamed.RENAMED.values()) <= set(KEYS) and not set(renamed.RENAMED) & set(KEYS)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +173,7 @@ def test_a_file_that_only_lies_there_sets_nothing_that_could_do_harm(here, table
     assert call("--print-config", table, ATLAS_BENCH_CONFIG=FILE).exit_code == 0
 
 
-KEYS = sorted({_key(p) for c in get_command(app).commands.values() if isinstance(c, Command) for p in c.params})
+KEYS = sorted({key_of(p) for c in get_command(app).commands.values() if isinstance(c, Command) for p in c.params})
 
 
 @given(

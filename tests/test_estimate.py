@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from atlas_bench import registry
 from atlas_bench.models import loading
 from atlas_bench.results.stats import wilson
-from atlas_bench.running import estimate, estimate_table, plan, runner
+from atlas_bench.running import calibration, estimate, estimate_table, plan, runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Rules, Sample
 from tests.test_runner import SHARED, TINY, Digits, Hasher, Tiny, trap
@@ -71,8 +72,8 @@ def scratch(tmp_path, monkeypatch):
     return folder
 
 
-def cell(length: int = 2500, *, task: str = "tiny", samples: int = 5, model: str = "hasher") -> plan.Cell:
-    return plan.Cell(task, "a", length, model, samples=samples)
+def cell(length: int = 2500, *, task: str = "tiny", samples: int = 5, model: str = "hasher") -> Cell:
+    return Cell(task, "a", length, model, samples=samples)
 
 
 def told(cells, folder: Path, model=None, **more):
@@ -141,7 +142,7 @@ def test_tokens_and_bytes_are_those_of_the_record(tmp_path, task, samples):
 
 
 def test_a_state_that_grows_is_extrapolated(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "NEXT", 0)  # two readings, at 1K and 2K
+    monkeypatch.setattr(calibration, "NEXT", 0)  # two readings, at 1K and 2K
     cells = [cell(length, task=task) for task in ("tiny", "text") for length in (1000, 40_000)]
     found = told(cells, tmp_path, Keeper())
     assert [[each["length"] for each in kind["readings"]] for kind in found["calibration"]] == 2 * [[1000, 2000]]
@@ -190,13 +191,13 @@ def test_the_fit_finds_what_made_the_times(question, token, context_token, grows
         read = length * contexts
         seconds = question * contexts + token * read + grows * context_token * read * length
         readings.append({"questions": contexts, "tokens_read": read, "contexts": contexts, "seconds": seconds})
-    found = estimate._fit(readings, grows)
+    found = calibration.fit(readings, grows)
     read = 64_000 * contexts
     expected = question * contexts + token * read + grows * context_token * read * 64_000
     parts = (contexts, read, read * 64_000)
     assert min(found.values()) >= 0
     assert sum(c * p for c, p in zip(found.values(), parts, strict=True)) == pytest.approx(expected, rel=1e-3)
-    rate = estimate._fit(readings[:1], False)
+    rate = calibration.fit(readings[:1], False)
     assert rate == {"question": 0, "token": pytest.approx(readings[0]["seconds"] / readings[0]["tokens_read"]),
                     "token_and_context_token": 0}  # fmt: skip
 
@@ -239,7 +240,7 @@ def test_what_fails_has_no_time_and_says_why(tmp_path):
 
 
 def test_a_reading_that_takes_too_long_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "LIMIT", 0)
+    monkeypatch.setattr(calibration, "LIMIT", 0)
     found = told([cell(40_000)], tmp_path)
     (kind,) = found["calibration"]
     assert [each["status"] for each in kind["readings"]] == ["timeout"] and "stopped" in kind["note"]

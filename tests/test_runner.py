@@ -23,7 +23,8 @@ from atlas_bench.errors import UserError
 from atlas_bench.files import checkpoint_file, locks
 from atlas_bench.results import store
 from atlas_bench.results.record import Record, cell_key, timeless
-from atlas_bench.running import plan, runner
+from atlas_bench.running import plan, recording, runner
+from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Model, Rules, Sample, Scorer
 
@@ -140,11 +141,11 @@ def registered(monkeypatch):
     monkeypatch.setitem(registry.TASKS, "shared", f"{__name__}:SHARED")
 
 
-def cell(length: int = 2500, samples: int = 5, **more) -> plan.Cell:
-    return plan.Cell("tiny", "a", length, "hasher", samples=samples, **more)
+def cell(length: int = 2500, samples: int = 5, **more) -> Cell:
+    return Cell("tiny", "a", length, "hasher", samples=samples, **more)
 
 
-def go(folder: Path, model=None, *, cells: Sequence[plan.Cell] = (), **settings) -> list[Record]:
+def go(folder: Path, model=None, *, cells: Sequence[Cell] = (), **settings) -> list[Record]:
     chosen = runner.Settings(**{"block": BLOCK, "batch": 2, "checkpoint_tokens": INTERVAL} | settings)
     return runner.run(cells or [cell()], {"hasher": model or Hasher()}, folder, chosen, Progress(quiet=True))
 
@@ -524,7 +525,7 @@ def test_what_a_kill_left_beside_a_finished_record_is_removed(tmp_path):
     saved = stopped(tmp_path).read_bytes()
     go(tmp_path)
     (tmp_path / ".checkpoints").mkdir()
-    key = cell_key(plan.blank(cell(), TINY, Hasher()))
+    key = cell_key(recording.blank(Evaluation(cell(), TINY, Hasher())))
     (tmp_path / ".checkpoints" / f"{key}.safetensors").write_bytes(saved)
     go(tmp_path)
     assert not (tmp_path / ".checkpoints").exists()
@@ -534,7 +535,7 @@ def test_a_cell_that_another_process_is_at_is_left_for_later_and_taken_from_it(t
     import threading
 
     (plain,) = go(tmp_path / "plain", cells=[cell()])
-    lock = tmp_path / "out" / ".checkpoints" / f"{cell_key(plan.blank(cell(), TINY, Hasher()))}.lock"
+    lock = tmp_path / "out" / ".checkpoints" / f"{cell_key(recording.blank(Evaluation(cell(), TINY, Hasher())))}.lock"
     ready, other = threading.Event(), []
 
     def finish():  # as another process would: the descriptor is another one
@@ -579,7 +580,7 @@ def test_reading_holds_blocks_not_samples(tmp_path, monkeypatch):
     assert max(asked) <= BLOCK
 
 
-SHARING = plan.Cell("shared", "a", 2500, "hasher", samples=8)  # contexts of 3, 3 and 2 questions
+SHARING = Cell("shared", "a", 2500, "hasher", samples=8)  # contexts of 3, 3 and 2 questions
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
@@ -624,7 +625,7 @@ def test_the_controls_answer_each_question_of_a_shared_context(tmp_path):
 
     models = {"oracle": Oracle(), "constant": Constant()}
     cells = [
-        plan.Cell("mqar", subset, 2000, model, samples=samples)
+        Cell("mqar", subset, 2000, model, samples=samples)
         for subset, samples in (("8-spread", 20), ("128", 300))
         for model in models
     ]

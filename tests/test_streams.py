@@ -17,7 +17,9 @@ from atlas_bench import registry
 from atlas_bench.models import loading
 from atlas_bench.results import store
 from atlas_bench.results.record import timeless
-from atlas_bench.running import losses, plan, runner, streams
+from atlas_bench.running import losses, runner, streams
+from atlas_bench.running.attempt import Attempt
+from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Rules, Sample, Scorer, TaskOptions
 from tests.test_runner import BLOCK, INTERVAL, Digits, Hasher, trap
@@ -79,7 +81,7 @@ class Endpoint(Summer):
             keep(i, ConnectionError("429: too many\nrequests") if failed else str(int(state[0, 0])))
 
 
-ALONG, CELL = Along(), plan.Cell("along", "", 2500, "m", samples=12)
+ALONG, CELL = Along(), Cell("along", "", 2500, "m", samples=12)
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +146,7 @@ def test_time_that_runs_out_after_an_unanswered_sample_loses_none(tmp_path, monk
 
     cell = replace(CELL, samples=30)
     plain = go(tmp_path / "plain", Endpoint(), cell)
-    monkeypatch.setattr("atlas_bench.running.runner.time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr("atlas_bench.running.keeping.time", SimpleNamespace(perf_counter=lambda: now))
     first = go(tmp_path / "out", Slow(failing=[3]), cell, timeout=0.15)
     assert first.status in ("timeout", "failed") and 5 < len(first.answers) < 30
     for limit in (0.2, 0.3, 100):
@@ -176,7 +178,7 @@ def test_a_model_s_own_tokens_are_counted_and_read(tmp_path):
     record = go(tmp_path, Chatty())
     assert record.scores["along/read"] == {"correct": 12, "n": 12}
     assert [row.get("asked_at") for row in record.answers[:2]] == [103, 703]
-    samples = list(plan.samples(CELL, ALONG, Chatty()))
+    samples = list(Evaluation(CELL, ALONG, Chatty()).samples())
     assert [sample.length for sample in samples[:5]] == [at + 2 + 4 for at in STOPS] + [2500 + 4]
     assert samples[0].context is samples[4].context is not samples[5].context
     context = samples[0].context
@@ -213,7 +215,7 @@ def books(tmp_path: Path) -> TaskOptions:
 def test_losses_are_those_of_the_whole_stream_at_once(tmp_path, model):
     (tmp_path / "books").mkdir()
     options = books(tmp_path / "books")
-    cell = plan.Cell("loss", "text", 1000, "m", samples=3, options=options)
+    cell = Cell("loss", "text", 1000, "m", samples=3, options=options)
     record = go(tmp_path / "out", model, cell)
     assert (record.status, record.scores, record.headline, record.chance) == ("ok", {}, None, None)
     assert [(part["from"], part["to"]) for part in record.curve] == [
@@ -221,7 +223,7 @@ def test_losses_are_those_of_the_whole_stream_at_once(tmp_path, model):
     ]  # fmt: skip
     assert [part["n"] for part in record.curve] == [3 * n for n in (63, 64, 128, 256, 488)]
     whole = []
-    for sample in plan.samples(cell, registry.task("loss"), model):
+    for sample in Evaluation(cell, registry.task("loss"), model).samples():
         _, nats, _ = model.logprobs(model.start(1), sample.context.read(0, 1000)[None])
         whole.append(-float(nats.sum()))
     assert record.metrics["nats_per_token"] == pytest.approx(sum(whole) / (3 * 999), abs=1e-4)
@@ -236,9 +238,9 @@ def test_a_restarted_model_knows_nothing_of_what_came_before(tmp_path, model, mo
 
     (tmp_path / "books").mkdir()
     monkeypatch.setattr(loss, "RESTART", 256)
-    cell = plan.Cell("loss", "restart", 1000, "m", samples=1, options=books(tmp_path / "books"))
+    cell = Cell("loss", "restart", 1000, "m", samples=1, options=books(tmp_path / "books"))
     record = go(tmp_path / "out", model, cell)
-    (sample,) = plan.samples(cell, registry.task("loss"), model)
+    (sample,) = Evaluation(cell, registry.task("loss"), model).samples()
     tokens = sample.context.read(0, 1000)[None]
     parts = [model.logprobs(model.start(1), tokens[:, at : at + 257])[1].sum() for at in range(0, 999, 256)]
     assert record.metrics["nats_per_token"] == pytest.approx(-float(sum(parts)) / 999, abs=1e-4)
@@ -255,14 +257,14 @@ def test_a_text_is_read_behind_a_model_s_opening_and_its_template_left_out(
     monkeypatch.setattr(loss, "RESTART", 256)
     monkeypatch.setattr(model, "wrap", ((7, 8, 9), (10, 11)), raising=False)
     monkeypatch.setattr(model, "opening", (7,), raising=False)
-    cell = plan.Cell("loss", subset, 1000, "m", samples=2, options=books(tmp_path / "books"))
+    cell = Cell("loss", subset, 1000, "m", samples=2, options=books(tmp_path / "books"))
     record, other = go(tmp_path / "a", model, cell), go(tmp_path / "b", model, cell, block=77, batch=1)
     assert record.curve[0]["n"] == 2 * 64 and sum(part["n"] for part in record.curve) == 2 * 1000
     assert record.metrics["nats_per_token"] == pytest.approx(other.metrics["nats_per_token"], abs=1e-3)
     monkeypatch.undo()
     monkeypatch.setattr(loss, "RESTART", 256)
     total = 0.0
-    for sample in plan.samples(cell, registry.task("loss"), model):
+    for sample in Evaluation(cell, registry.task("loss"), model).samples():
         tokens = sample.context.read(0, 1000)
         for at in range(0, 1000, restart or 1000):
             part = np.concatenate([[7], tokens[at : at + (restart or 1000) + 1]])
@@ -273,9 +275,9 @@ def test_a_text_is_read_behind_a_model_s_opening_and_its_template_left_out(
 
 def test_a_loss_that_is_stopped_between_two_rows_counts_none_twice(tmp_path, model, monkeypatch):
     (tmp_path / "books").mkdir()
-    cell = plan.Cell("loss", "text", 300, "m", samples=3, options=books(tmp_path / "books"))
+    cell = Cell("loss", "text", 300, "m", samples=3, options=books(tmp_path / "books"))
     plain = go(tmp_path / "plain", model, cell, batch=3)
-    keep, kept = runner._Sitting._keep, []
+    keep, kept = Attempt._keep, []
 
     def stops(self, sample, row):
         if len(kept) == 1:
@@ -284,7 +286,7 @@ def test_a_loss_that_is_stopped_between_two_rows_counts_none_twice(tmp_path, mod
         kept.append(sample)
         keep(self, sample, row)
 
-    monkeypatch.setattr(runner._Sitting, "_keep", stops)
+    monkeypatch.setattr(Attempt, "_keep", stops)
     with pytest.raises(runner.Interrupted):
         go(tmp_path / "out", model, cell, batch=3)
     assert timeless(go(tmp_path / "out", model, cell, batch=3)) == timeless(plain)
@@ -292,7 +294,7 @@ def test_a_loss_that_is_stopped_between_two_rows_counts_none_twice(tmp_path, mod
 
 def test_a_loss_goes_on_after_a_stop(tmp_path, model, monkeypatch):
     (tmp_path / "books").mkdir()
-    cell = plan.Cell("loss", "text", 1000, "m", samples=2, options=books(tmp_path / "books"))
+    cell = Cell("loss", "text", 1000, "m", samples=2, options=books(tmp_path / "books"))
     plain = go(tmp_path / "plain", model, cell)
     logprobs, calls = model.logprobs, []
 
@@ -310,7 +312,7 @@ def test_a_loss_goes_on_after_a_stop(tmp_path, model, monkeypatch):
 
 
 def test_a_model_without_probabilities_is_unsupported(tmp_path):
-    cell = plan.Cell("loss", "text", 1000, "m", samples=1)
+    cell = Cell("loss", "text", 1000, "m", samples=1)
     record = go(tmp_path, Summer(), replace(cell))
     assert record.status == "unsupported" and "no probabilities" in record.reason
 

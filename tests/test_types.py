@@ -8,11 +8,13 @@ import pytest
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading, specs
+from atlas_bench.models.adapted import NEEDED, OPTIONAL, as_model
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results.record import timeless
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
-from atlas_bench.types import NEEDED, OPTIONAL, Model, as_model
+from atlas_bench.types import Model
 
 
 class Sum(Model):
@@ -50,7 +52,7 @@ class Plain:
 
 
 def go(model, folder):
-    cell = plan.Cell("mqar", "8", 2000, "sum", samples=24)
+    cell = Cell("mqar", "8", 2000, "sum", samples=24)
     settings = runner.Settings(batch=2, block=100, checkpoint_tokens=300)
     return runner.run([cell], {"sum": model}, folder, settings, Progress(quiet=True))[0]
 
@@ -101,9 +103,9 @@ def test_a_plain_object_leaves_the_record_of_a_model(tmp_path):
 
 
 def test_a_model_that_measures_no_loss_is_told_so(tmp_path):
-    cell = plan.Cell("loss", "text", 500, "sum", samples=1)
-    assert "tells no probabilities" in runner.unsupported(cell, registry.task("loss"), Sum())
-    assert runner.unsupported(cell, registry.task("loss"), as_model(Plain())) is None
+    cell = Cell("loss", "text", 500, "sum", samples=1)
+    assert "gives no probabilities" in Evaluation(cell, registry.task("loss"), Sum()).unsupported()
+    assert Evaluation(cell, registry.task("loss"), as_model(Plain())).unsupported() is None
 
 
 @pytest.mark.parametrize("models", [object(), [Sum(), object()], {"a": 5}, Sum])

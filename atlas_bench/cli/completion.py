@@ -19,10 +19,10 @@ def complete(incomplete: str, *kinds: str) -> list[str]:
     """Names of those kinds, for a shell; of a task its subsets behind its colon, the next one behind a comma."""
     if kinds == ("tasks",) and "," in incomplete:
         before, comma, last = incomplete.rpartition(",")
-        return [f"{before}{comma}{each}" for each in complete(last, *kinds)]
+        return [f"{before}{comma}{name}" for name in complete(last, *kinds)]
     name, colon, _ = incomplete.partition(":")
     if "tasks" in kinds and colon and name in registry.TASKS:
-        return [f"{name}:{each}" for each in registry.task(name).subsets]
+        return [f"{name}:{subset}" for subset in registry.task(name).subsets]
     names = {
         "kinds": lambda: listing.KINDS,
         "tasks": lambda: registry.TASKS,
@@ -31,7 +31,7 @@ def complete(incomplete: str, *kinds: str) -> list[str]:
         "sizes": listing.sizes,
         "scorers": registry.scorers,
     }
-    return [each for kind in kinds for each in names[kind]()]
+    return [name for kind in kinds for name in names[kind]()]
 
 
 def complete_in_bash(app: Callable[[], Any]) -> None:
@@ -46,7 +46,7 @@ def complete_in_bash(app: Callable[[], Any]) -> None:
         else:
             words.append(word)
     os.environ |= {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
-    with redirect_stdout(StringIO()) as said, suppress(SystemExit):
+    with redirect_stdout(StringIO()) as output, suppress(SystemExit):
         app()
     before = words[-1][: words[-1].rfind(":") + 1]
-    print("\n".join(line.removeprefix(before) for line in said.getvalue().splitlines()))
+    print("\n".join(line.removeprefix(before) for line in output.getvalue().splitlines()))

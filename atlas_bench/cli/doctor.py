@@ -1,9 +1,9 @@
 """`atlas-bench doctor`: what this machine has, which kernels run on it, and why no faster ones do.
 
-found = examine()                     # plain data; seconds, for everything in it is measured now
-found["versions"]["torch"]            # '2.13.0', None where it is not installed
-found["kernels"][0]                   # {'op': 'gates', 'form': 'torch', 'error': 3e-07, 'well': True, 'why': ..}
-print("\\n".join(lines(found)))
+report = examine()                     # plain data; seconds, for everything in it is measured now
+report["versions"]["torch"]            # '2.13.0', None where it is not installed
+report["kernels"][0]                   # {'op': 'gates', 'form': 'torch', 'error': 3e-07, 'well': True, 'why': ..}
+print("\\n".join(lines(report)))
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from atlas_bench import __version__
-from atlas_bench.running.plan import cpu
+from atlas_bench.running.resources import cpu_name
 from atlas_bench.tasks.corpora import cache_folder
 from atlas_bench.units import format_bytes
 
@@ -27,11 +27,11 @@ NAMES = {"chunk": "torch", "triton": "triton"}
 
 def examine() -> dict[str, Any]:
     """Versions, processor, GPU and kernels; without torch the first two alone, and `missing` says why."""
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "versions": {"atlas-bench": __version__, "python": platform.python_version(), **_versions()},
         "cache": str(cache_folder()),
         "device": None,
-        "cpu": {"name": cpu(), "cores": os.cpu_count()},
+        "cpu": {"name": cpu_name(), "cores": os.cpu_count()},
         "gpu": None,
         "kernels": [],
         "missing": None,
@@ -39,38 +39,38 @@ def examine() -> dict[str, Any]:
     try:
         import torch
     except ImportError as error:
-        return found | {"missing": f"{error}. Without torch only the controls run. Install it: pip install torch"}
+        return report | {"missing": f"{error}. Without torch only the controls run. Install it: pip install torch"}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found["versions"]["torch"] = torch.__version__  # with '+cpu' or '+cu130', which the package's own has not
-    found["device"] = device
-    found["cpu"] |= {"threads": torch.get_num_threads(), **_speed("cpu")}
+    report["versions"]["torch"] = torch.__version__  # with '+cpu' or '+cu130', which the package's own has not
+    report["device"] = device
+    report["cpu"] |= {"threads": torch.get_num_threads(), **_speed("cpu")}
     if device == "cuda":
         about = torch.cuda.get_device_properties(0)
         capability = f"{about.major}.{about.minor}"
-        found["gpu"] = {"name": about.name, "bytes": about.total_memory, "capability": capability, **_speed("cuda")}
-    return found | {"kernels": [_kernel(op, device) for op in _fitted()]}
+        report["gpu"] = {"name": about.name, "bytes": about.total_memory, "capability": capability, **_speed("cuda")}
+    return report | {"kernels": [_kernel(op, device) for op in _fitted()]}
 
 
-def well(found: dict[str, Any]) -> bool:
+def well(report: dict[str, Any]) -> bool:
     """Whether torch is there and every kernel agrees with its definition."""
-    return not found["missing"] and all(kernel["well"] for kernel in found["kernels"])
+    return not report["missing"] and all(kernel["well"] for kernel in report["kernels"])
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
+def lines(report: dict[str, Any]) -> Iterator[str]:
     """What examine() found, 80 columns wide."""
-    versions = (f"{name} {number or '(not installed)'}" for name, number in found["versions"].items())
+    versions = (f"{name} {number or '(not installed)'}" for name, number in report["versions"].items())
     yield from textwrap.wrap(", ".join(versions), 80, subsequent_indent=" " * 9)
-    yield from _processor(found)
-    yield f"cache    {found['cache']}"
+    yield from _processor(report)
+    yield f"cache    {report['cache']}"
     yield ""
-    if found["missing"]:
-        yield from textwrap.wrap(f"torch    {found['missing']}", 80, subsequent_indent=" " * 9)
+    if report["missing"]:
+        yield from textwrap.wrap(f"torch    {report['missing']}", 80, subsequent_indent=" " * 9)
         return
     yield f"{'kernel':<15}{'form':<8}{'error':>8}  why not a faster one"
-    for kernel in found["kernels"]:
-        said = f"{kernel['op']:<15}{kernel['form']:<8}{kernel['error']:>8.0e}  {kernel['why'] or '-'}"
+    for kernel in report["kernels"]:
+        line = f"{kernel['op']:<15}{kernel['form']:<8}{kernel['error']:>8.0e}  {kernel['why'] or '-'}"
         yield from textwrap.wrap(
-            said + ("" if kernel["well"] else "  DIFFERS FROM ITS DEFINITION"), 80, subsequent_indent=" " * 33
+            line + ("" if kernel["well"] else "  DIFFERS FROM ITS DEFINITION"), 80, subsequent_indent=" " * 33
         )
 
 
@@ -88,19 +88,19 @@ def seconds(work: Callable[[], object], device: str, turns: int = 10) -> float:
     return best
 
 
-def _processor(found: dict[str, Any]) -> Iterator[str]:
+def _processor(report: dict[str, Any]) -> Iterator[str]:
     """The processor and the GPU, each with its rates and the products it reads with."""
-    about, gpu = found["cpu"], found["gpu"]
+    about, gpu = report["cpu"], report["gpu"]
     threads = f", {about['threads']} threads" if "threads" in about else ""
     yield f"cpu      {about['name']}, {about['cores']} cores{threads}"
     yield from _rates(about)
     if gpu:
         yield f"gpu      {gpu['name']}, {format_bytes(gpu['bytes'])}, compute capability {gpu['capability']}"
         yield from _rates(gpu)
-    elif not found["missing"]:
-        yield f"gpu      none: torch {found['versions']['torch']} sees no CUDA device"
-    if found["device"]:
-        yield f"device   {found['device']}: where models run unless --device says otherwise"
+    elif not report["missing"]:
+        yield f"gpu      none: torch {report['versions']['torch']} sees no CUDA device"
+    if report["device"]:
+        yield f"device   {report['device']}: where models run unless --device says otherwise"
 
 
 def _rates(about: dict[str, Any]) -> Iterator[str]:
@@ -117,14 +117,14 @@ def _speed(device: str, size: int = 1024) -> dict[str, Any]:
     """Rates of products and copies, measured now, and the products that are best."""
     import torch
 
-    from atlas_bench.kernels import processor
+    from atlas_bench.kernels import cpu
 
     x = torch.randn(size, size, device=device)
     flops = 2 * size**3 / 1e9
     copied = torch.empty(1 << 25, device=device)  # 128 MiB: more than a core's caches
     fp32, bf16 = (flops / seconds(lambda a=a: a @ a, device) for a in (x, x.bfloat16()))
     gigabytes = 2 * copied.nbytes / 1e9 / seconds(lambda: copied.clone(), device)
-    products, why = processor.best_products(device)
+    products, why = cpu.best_matmul_precision(device)
     return {
         "gflops": {"fp32": fp32, "bf16": bf16},
         "gigabytes_per_second": gigabytes,
@@ -135,12 +135,12 @@ def _speed(device: str, size: int = 1024) -> dict[str, Any]:
 
 def _kernel(op: str, device: str) -> dict[str, Any]:
     """The form of an op that runs, how far it is from its definition, and why no faster one runs."""
-    from atlas_bench.kernels import check, dispatch
+    from atlas_bench.kernels import dispatch, selftest
 
     why = dispatch.why_not(op, device, **_fitted()[op])
     form = "chunk" if why else "triton"
-    error = check.error(op, form, device)
-    return {"op": op, "form": NAMES[form], "error": error, "well": error <= check.TOLERANCE, "why": why}
+    error = selftest.error(op, form, device)
+    return {"op": op, "form": NAMES[form], "error": error, "well": error <= selftest.TOLERANCE, "why": why}
 
 
 def _fitted() -> dict[str, dict[str, Any]]:
@@ -161,10 +161,10 @@ def _fitted() -> dict[str, dict[str, Any]]:
 
 def _versions() -> dict[str, str | None]:
     """Of the packages that decide speeds and numbers; None where one is not installed."""
-    found: dict[str, str | None] = {}
+    report: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            report[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            report[package] = None
+    return report

@@ -17,28 +17,12 @@ from atlas_bench import registry
 
 # numbers, lengths, switches, and words that the command itself takes from a short list
 _AMOUNTS_AND_CHOICES = {
-    *("len", "samples", "seed", "prompt", "num-fewshot", "dry-run", "json", "batch", "block", "checkpoint-every"),
-    *("timeout", "threads", "device", "products", "quiet", "debug", "format", "threshold", "no-published", "train"),
-    *(
-        "jobs",
-        "tokens",
-        "attention-window",
-        "layers",
-        "placement",
-        "persistent",
-        "segment",
-        "screen",
-        "paced",
-        "no-examine",
-        "seeds",
-        "rates",
-        "rate",
-        "validate",
-        "until",
-        "sequential",
-    ),
-    *("to", "kind", "encoding", "canary", "reset"),
-}
+    "len", "samples", "seed", "prompt", "num-fewshot", "dry-run", "json", "batch", "block", "checkpoint-every",
+    "timeout", "threads", "device", "matmul-precision", "quiet", "debug", "format", "threshold", "no-published",
+    "train", "jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment", "screen",
+    "fixed-schedule", "no-examine", "to", "kind", "encoding", "canary", "reset",
+    "seeds", "rates", "rate", "validate", "until", "sequential",
+}  # fmt: skip
 
 
 def is_harmless(key: str, value: Any) -> bool:

@@ -27,7 +27,7 @@ def _completing(*kinds: str) -> Callable[[str], list[str]]:
     return complete
 
 
-# Mistakes in a value, told before anything heavy is imported; what begins with a blank goes on behind the value
+# Checks of a value, before anything heavy is imported. A message that begins with a blank follows the value
 def _reading(reader: str) -> Callable[[Any], Any]:
     """A check that a function of units can read the value, which stays as it was typed."""
 
@@ -38,11 +38,11 @@ def _reading(reader: str) -> Callable[[Any], Any]:
             if value is not None:
                 getattr(units, reader)(value)
         except UserError as error:
-            said, written = str(error), f"'{clip(str(value))}'"
+            message, written = str(error), f"'{clip(str(value))}'"
             named = (f"{what} {written}" for what in ("length", "length range", "length list"))
             for beginning in (*named, f"threads {value}", f"threshold {value}"):
-                said = said.removeprefix(beginning)
-            raise BadParameter(said) from None
+                message = message.removeprefix(beginning)
+            raise BadParameter(message) from None
         return value
 
     return check
@@ -229,8 +229,8 @@ CheckpointEvery = Annotated[
 Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
 Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
 Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where models run [a GPU where there is one].")]
-Products = Annotated[
-    Literal["fp32", "tf32", "bf16"] | None, _run(help="Of matrices; see `doctor` [what is fastest here].")
+MatmulPrecision = Annotated[
+    Literal["fp32", "tf32", "bf16"] | None, _run(help="Precision of matrix products [fastest available].")
 ]
 Code = Annotated[list[Path], _run(metavar="FILE.py", help="Memory file (.py) of a model folder; is run; repeatable.")]
 Canary = Annotated[bool, _run("--canary", help="See if an endpoint's cache or batches change answers.")]
@@ -271,7 +271,7 @@ Segment = Annotated[int, _trained(metavar="TOKENS", min=1, help="Tokens that att
 Screen = Annotated[
     int, _trained("--screen", metavar="N", min=0, help="Tokens that a gate before all write gates sees; 0: none.")
 ]
-Paced = Annotated[bool, _trained("--paced", help="Lengths by tokens spent, not by what is learnt.")]
+FixedSchedule = Annotated[bool, _trained("--fixed-schedule", help="Lengths by tokens spent, not by what is learnt.")]
 NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 
 # What is written and printed

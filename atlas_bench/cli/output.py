@@ -77,7 +77,7 @@ def show(found: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> No
 
 def warn(message: str) -> None:
     """Tell a warning on stderr, where nothing in it steers the terminal."""
-    from atlas_bench.results.labels import printable
+    from atlas_bench.results.naming import printable
 
     typer.echo(f"warning: {printable(message, ascii_only=False)}", err=True)
 

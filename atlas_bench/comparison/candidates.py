@@ -15,7 +15,8 @@ from pathlib import Path
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading, specs
-from atlas_bench.types import Model, as_model
+from atlas_bench.models.adapted import as_model
+from atlas_bench.types import Model
 
 WINDOW = 16  # tokens of attention beside a memory, and of "swa"
 ATTENTION = {"transformer": 0, "swa": WINDOW}  # no memory -> attention window, 0 for full attention

@@ -20,7 +20,9 @@ from atlas_bench.results.compare import Comparison
 from atlas_bench.results.compare import compare as compare_records
 from atlas_bench.results.record import Record
 from atlas_bench.running import plan, runner
+from atlas_bench.running.evaluation import Cell, rules_of
 from atlas_bench.running.progress import Progress
+from atlas_bench.running.settings import Settings
 from atlas_bench.running.stopping import Verdict
 from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import Model, TaskOptions
@@ -87,7 +89,7 @@ def main(
     failed = workers.train_all(planned, jobs=jobs, say=progress.note)
     rated = trainings.choose(planned, failed)
     chosen = {(each["contender"], each["task"]): each["chosen"] for each in rated}
-    ask = partial(runner.run, folder=out, settings=runner.Settings(command=command), progress=progress)
+    ask = partial(runner.run, folder=out, settings=Settings(command=command), progress=progress)
     comparisons = sum(map(len, cells.values())) * (len(entrants) - 1) // len(entrants) if sequential else 0
     records = []
     for name in wanted:
@@ -134,7 +136,7 @@ def _trainings(
 
 
 def _asked(
-    cells: Sequence[plan.Cell], ready: Mapping[str, Model], folders: Mapping[str, Path], failed: Mapping[Path, str],
+    cells: Sequence[Cell], ready: Mapping[str, Model], folders: Mapping[str, Path], failed: Mapping[Path, str],
     ask: Callable[..., list[Record]], baseline: str, comparisons: int,
 ) -> list[Record]:  # fmt: skip
     """Records of the cells of one task and seed.
@@ -188,10 +190,10 @@ def _options(name: str, wanted: Iterable[str], options: TaskOptions) -> TaskOpti
     return options if name in reads or not reads else TaskOptions()
 
 
-def _failed(cell: plan.Cell, reason: str) -> Record:
+def _failed(cell: Cell, reason: str) -> Record:
     """What stands for a cell whose model could not be trained; not kept on disk, for no cell has run."""
     task = registry.task(cell.task)
-    rules = plan.rules(cell, task)
+    rules = rules_of(cell, task)
     return Record(
         status="failed", reason=f"training failed: {reason}", task=cell.task, task_version=task.version,
         subset=cell.subset, length=cell.length, model=cell.model, seed=cell.seed, samples=cell.samples,

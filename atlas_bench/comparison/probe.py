@@ -17,6 +17,7 @@ from atlas_bench.results import store
 from atlas_bench.results.compare import Comparison, compare
 from atlas_bench.running import plan, runner
 from atlas_bench.running.progress import Progress
+from atlas_bench.running.settings import Settings
 from atlas_bench.types import Model, TaskOptions
 from atlas_bench.units import format_length, parse_lengths
 
@@ -33,7 +34,7 @@ def main(
     lengths  of the contexts, as units.parse_lengths() takes them
     reset    tokens before a question that are remembered while all older ones are forgotten, a row for each; None: a
              quarter of the shortest context
-    machine  threads, device and products, as loading.load() takes them
+    machine  threads, device and matmul_precision, as loading.load() takes them
 
     The comparison has, beside what results.compare.compare() states, "alterations" (name -> effect) and "notes" of the
     records. Raises UserError for every mistake before anything is written, KeyboardInterrupt on Ctrl-C.
@@ -55,7 +56,7 @@ def main(
     )  # fmt: skip
     store.check_names(out, models)
     plan.check(cells, models)
-    records = runner.run(cells, models, out, runner.Settings(), progress)
+    records = runner.run(cells, models, out, Settings(), progress)
     notes = list(dict.fromkeys(record.note for record in records if record.note))
     effects = {name: effect for name, (_, effect) in parts.items()}
     comparison = compare(records, list(models)) | {"alterations": effects, "notes": notes}
@@ -77,16 +78,16 @@ def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, s
     """Name -> (altered model, effect): each alteration that a LanguageModel has, and a reset at each distance."""
     from atlas_bench.models.alterations import Recent, alterations, altered  # torch, which load() has imported
 
-    found: dict[str, tuple[Model, str]] = {
-        each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)
+    parts: dict[str, tuple[Model, str]] = {
+        alteration.name: (altered(whole, alteration), alteration.effect) for alteration in alterations(whole.model)
     }
     for tokens in distances:
         effect = f"all that is older than {tokens:,} tokens is forgotten"
-        found[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
+        parts[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
     if whole.spec:  # the user gave it another name to be shown
-        for name, (model, _) in found.items():
+        for name, (model, _) in parts.items():
             model.spec = f"{whole.spec};{name}"
-    return found
+    return parts
 
 
 def _distances(reset: Sequence[int] | None, lengths: Sequence[int]) -> list[int]:

@@ -84,7 +84,7 @@ def trainings(
                     tasks = _written(f"{out}/{task}", subsets)
                 flags = ("--memory", f"{out}/{name}") if contender.file else contender.flags
                 words = ["train", *flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
-                words += ["--out", str(out), "--threads", "1", "--paced", "--no-examine"]
+                words += ["--out", str(out), "--threads", "1", "--fixed-schedule", "--no-examine"]
                 words += ["--rate", repr(rate)] if rate != USUAL else []
                 words += ["--validate"] if len(rates) > 1 else []
                 words += ["--init", begun] if begun else []

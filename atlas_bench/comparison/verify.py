@@ -20,9 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atlas_bench.comparison.differences import EXACT, names, output_gap, state_gap
 from atlas_bench.comparison.fixtures import (
-    HEAD,
-    HEADS,
     LENGTH,
     ROWS,
     SPARSE,
@@ -34,11 +33,11 @@ from atlas_bench.comparison.fixtures import (
     token_by_token,
     tokens,
 )
+from atlas_bench.comparison.shapes import runs
 from atlas_bench.models.memory.base import EVENT_BLOCK, Memory, State
 from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
-from atlas_bench.models.memory.user_file import NO_WRITE_GATE, told
+from atlas_bench.models.memory.user_file import describe_error
 
-EXACT = 1e-9  # float64 sums in another order
 CLOSED = 1e-8  # a closed form against the rule token by token
 CUTS = (1, 2, 7, 64, 127, 129, 255)
 
@@ -51,9 +50,9 @@ ALL_WRITTEN = Remark("none: no gate of this rule can close, and every token is w
 NO_CLOSED_FORM = Remark("none: step() token by token")  # what closed_form() says where there is nothing to compare
 
 
-def is_broken(said: str | None) -> bool:
-    """Whether a contract's sentence tells a fault."""
-    return said is not None and not isinstance(said, Remark)
+def is_broken(sentence: str | None) -> bool:
+    """Whether a contract's sentence describes a fault."""
+    return sentence is not None and not isinstance(sentence, Remark)
 
 
 def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str | None]]:
@@ -63,36 +62,13 @@ def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> I
         try:
             sentence = contract(build)
         except Exception as error:
-            sentence = told(error, inspect.getfile(variant))
+            sentence = describe_error(error, inspect.getfile(variant))
         yield name, sentence
         if contract is runs and sentence:
             return
 
 
 # The contracts -----------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def runs(build: Build) -> str | None:
-    """It is built, its methods take and give the shapes the base expects, and it reads a stream."""
-    memory, x = build(), tokens()
-    if "write" not in memory.gates:
-        return NO_WRITE_GATE
-    if build.variant.forward is Memory.forward and (sentence := _methods(memory, x)):
-        return sentence
-    parameters = inspect.signature(memory.forward).parameters.values()
-    if not any(p.name == "output" or p.kind is p.VAR_KEYWORD for p in parameters):
-        return "forward() takes no output=: write `def forward(self, x, state=None, *, output=True)`"
-    for said, given in {"forward(x)": memory(x), "forward(x, output=False)": memory(x, output=False)}.items():
-        if not (isinstance(given, tuple) and len(given) == 2 and _is_state(given[1])):
-            return f"{said} gives {_names(given)}, not a pair of the output [B, T, D] and the state, a dict of tensors"
-    y, state = memory(x)
-    if not isinstance(y, Tensor):
-        return f"output is {_names(y)}, not a tensor"
-    if y.shape != x.shape:
-        return f"output has shape {tuple(y.shape)}, not {tuple(x.shape)}"
-    short = [f"'{name}' is {tuple(s.shape)}" for name, s in state.items() if s.shape[:1] != (ROWS,)]
-    return f"state {short[0]} for {ROWS} streams: its first dimension must be the batch" if short else None
 
 
 @torch.no_grad()
@@ -114,9 +90,9 @@ def _split(memory: Memory, x: Tensor) -> str | None:
     for splits in [*([cut, LENGTH - cut] for cut in CUTS), [7, 13, 150, 130], [1] * LENGTH]:
         y2, state2 = stream(memory, x, splits)
         blocks = {2: f"a split at token {splits[0]}", LENGTH: "feeding token by token"}
-        said = blocks.get(len(splits), f"blocks of {', '.join(map(str, splits))} tokens")
-        if broken := _output_gap(y, y2) or _state_gap(state, state2):
-            return f"{said} changes {broken}"
+        name = blocks.get(len(splits), f"blocks of {', '.join(map(str, splits))} tokens")
+        if broken := output_gap(y, y2) or state_gap(state, state2):
+            return f"{name} changes {broken}"
     return None
 
 
@@ -124,13 +100,13 @@ def _split(memory: Memory, x: Tensor) -> str | None:
 def empty_segment(build: Build) -> str | None:
     """A segment of no tokens gives no outputs and leaves the state as it was, whenever it comes."""
     memory, x = build(), tokens()
-    for said, state in (("at the beginning", memory.start(ROWS)), ("after 50 tokens", memory(x[:, :50])[1])):
+    for when, state in (("at the beginning", memory.start(ROWS)), ("after 50 tokens", memory(x[:, :50])[1])):
         for options in ({}, {"output": False}):
             y, after = memory(x[:, :0], state, **options)
             if y.shape != x[:, :0].shape:
                 return f"an empty segment gives outputs of shape {tuple(y.shape)}, not {tuple(x[:, :0].shape)}"
-            if gap := _state_gap(state, after, 0):
-                return f"an empty segment {said} changes {gap}"
+            if gap := state_gap(state, after, 0):
+                return f"an empty segment {when} changes {gap}"
     return None
 
 
@@ -169,7 +145,7 @@ def constant_state(build: Build) -> str | None:
     memory, x = build(), tokens()
     (_, short), (_, long) = memory(x[:, :50]), memory(x)
     if short.keys() != long.keys():
-        return f"state has {_names(short)} after 50 tokens and {_names(long)} after {LENGTH}"
+        return f"state has {names(short)} after 50 tokens and {names(long)} after {LENGTH}"
     for name, s in short.items():
         if s.shape != long[name].shape:
             after = tuple(long[name].shape)
@@ -219,7 +195,7 @@ def _trace(build: Build, distance: int, apart: int) -> str | None:
     changed[:, closed, 1:] = tokens(length=1, seed=2)[:, 0, 1:]
     (y, state), (y2, state2) = memory(x), memory(changed)
     kept = memory.init_state(1)
-    return _output_gap(y[:, closed + 1 :], y2[:, closed + 1 :]) or _state_gap(
+    return output_gap(y[:, closed + 1 :], y2[:, closed + 1 :]) or state_gap(
         {name: state[name] for name in kept}, {name: state2[name] for name in kept}
     )
 
@@ -228,7 +204,7 @@ def _trace(build: Build, distance: int, apart: int) -> str | None:
 def silent(build: Build) -> str | None:
     """output=False gives the same state."""
     memory, x = build(), tokens()
-    gap = _state_gap(memory(x)[1], memory(x, output=False)[1])
+    gap = state_gap(memory(x)[1], memory(x, output=False)[1])
     return f"output=False changes {gap}" if gap else None
 
 
@@ -237,11 +213,11 @@ def modes(build: Build) -> str | None:
     memory, x = build(), tokens()
     y, state = memory.train()(x)
     y2, state2 = memory.eval()(x)
-    if broken := _output_gap(y, y2) or _state_gap(state, state2):
+    if broken := output_gap(y, y2) or state_gap(state, state2):
         return f"eval() changes {broken}"
     with torch.inference_mode():
         y2, state2 = memory(x)
-    broken = _output_gap(y, y2) or _state_gap(state, state2)
+    broken = output_gap(y, y2) or state_gap(state, state2)
     return f"torch.inference_mode() changes {broken}" if broken else None
 
 
@@ -278,8 +254,8 @@ def closed_form(build: Build) -> str | None:
         rule = partial(token_by_token, memory) if anchored else memory
         y2, state2, gradient2 = _with_gradients(rule, memory, x)
         state = {name: s for name, s in state.items() if name in state2}  # without the open chunk's tokens
-        broken = _output_gap(y, y2, CLOSED) or _state_gap(state, state2, CLOSED)
-        if not broken and (gap := _state_gap(gradient, gradient2, 1e-6)):
+        broken = output_gap(y, y2, CLOSED) or state_gap(state, state2, CLOSED)
+        if not broken and (gap := state_gap(gradient, gradient2, 1e-6)):
             broken = gap.replace("the state", "the gradient of")
         if broken:
             return f"the closed form differs from token by token: it changes {broken}"
@@ -306,12 +282,12 @@ def saved_state(build: Build) -> str | None:
     for name, s in copy.items():
         if not torch.equal(s, state[name]):
             return f"feeding changes '{name}' of the state it was given; return new tensors, or no state can be forked"
-    for said, start in (("saved and loaded", load(save(copy))), ("used twice", state)):
+    for how, start in (("saved and loaded", load(save(copy))), ("used twice", state)):
         y2, final2 = memory(x[:, 150:], start)
         if not torch.equal(y, y2) or any(not torch.equal(final[name], final2[name]) for name in final):
-            return f"a state that is {said} does not go on bit for bit"
+            return f"a state that is {how} does not go on bit for bit"
     y2, _ = memory(x[1:2, 150:], {name: s[1:2].clone() for name, s in copy.items()})
-    gap = _output_gap(y[1:2], y2)
+    gap = output_gap(y[1:2], y2)
     return f"one stream's fork changes {gap}" if gap else None
 
 
@@ -359,69 +335,3 @@ CONTRACTS: dict[str, Callable[[Build], str | None]] = {
     "saved state": saved_state,
     "finite": finite,
 }
-
-
-# How they look -----------------------------------------------------------------------------------------------
-
-
-def _methods(memory: Memory, x: Tensor) -> str | None:
-    """init_state, step and read alone, so that a wrong shape is told where it is made."""
-    state = memory.init_state(ROWS)
-    if not _is_state(state):
-        return f"init_state() gives {type(state).__name__}, not a dict of names and tensors"
-    for name, s in state.items():
-        if s.shape[:2] != (ROWS, HEADS):
-            return (
-                f"init_state({ROWS}): '{name}' is {tuple(s.shape)}, which does not begin with ({ROWS}, {HEADS}), [B, H]"
-            )
-        if s.is_floating_point() and s.dtype != x.dtype:
-            return f"init_state(): '{name}' is {s.dtype} and the weights {x.dtype}; self.key.weight.new_zeros(..) fits"
-    k, v = memory._pairs(x[:, : memory.sees + 1])
-    k, v = (part.transpose(1, 2).flatten(0, 1) for part in (k, v))  # rows and heads as one dimension
-    old = {name: s.flatten(0, 1) for name, s in state.items()}
-    gates = {name: gate[:, 0].flatten(0, 1) for name, gate in memory._gates(x[:, :1]).items()}
-    if type(memory).step is not Memory.step:
-        new = memory.step(old, k, v, gates)
-        if not isinstance(new, dict) or new.keys() != old.keys():
-            return f"step() gives {_names(new)}, not {_names(old)} as init_state()"
-        for name, s in old.items():
-            if new[name].shape != s.shape:
-                verb = "grows" if new[name].numel() > s.numel() else "changes shape"
-                return f"state {verb}: '{name}' is {tuple(s.shape)} before a step() and {tuple(new[name].shape)} after"
-    q = memory._queries(x[:, : memory.convolved + 5]).transpose(1, 2).flatten(0, 1)
-    wanted = (ROWS * HEADS, 5, HEAD)
-    if tuple(y := memory.read(old, q).shape) != wanted:
-        return f"read() gives {tuple(y)} for 5 queries, not {wanted}"
-    stacked = {name: torch.stack([s, s]) for name, s in old.items()}
-    if tuple(y := memory.read(stacked, q).shape) != (2, *wanted):
-        return f"read() of two states stacked in front gives {tuple(y)}, not {(2, *wanted)}; use matmul's broadcasting"
-    return None
-
-
-def _output_gap(a: Tensor, b: Tensor, tolerance: float = EXACT) -> str | None:
-    gap = float((a - b).detach().abs().max())
-    return None if gap <= tolerance else f"the output by {gap:.2g}"
-
-
-def _state_gap(a: State, b: State, tolerance: float = EXACT) -> str | None:
-    """What differs; integer tensors must be equal."""
-    if a.keys() != b.keys():
-        return f"the state's names: {_names(a)} and {_names(b)}"
-    for name in a:
-        if a[name].shape != b[name].shape:
-            return f"the state's shape: '{name}' is {tuple(a[name].shape)} and {tuple(b[name].shape)}"
-        gap = float((a[name].detach().double() - b[name].detach().double()).abs().max()) if a[name].numel() else 0.0
-        if not gap <= (tolerance if a[name].is_floating_point() else 0):
-            return f"the state '{name}' by {gap:.2g}"
-    return None
-
-
-def _is_state(state: Any) -> bool:
-    return isinstance(state, dict) and all(isinstance(s, Tensor) for s in state.values())
-
-
-def _names(given: Any) -> str:
-    """The names in a state; of anything else its type, such as '(Tensor, list)'."""
-    if isinstance(given, dict):
-        return ", ".join(map(repr, given)) or "nothing"
-    return f"({', '.join(type(each).__name__ for each in given)})" if type(given) is tuple else type(given).__name__

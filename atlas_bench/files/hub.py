@@ -1,4 +1,4 @@
-"""The Hugging Face hub: whether it can be reached, told within seconds, and rows of its data sets.
+"""The Hugging Face hub: whether it can be reached, found out within seconds, and rows of its data sets.
 
     reach("Qwen/Qwen2.5-0.5B")                                       # UserError where neither hub nor cache has it
     for row in rows("emozilla/pg19", split="test", advice="Use --background generated."): ...
@@ -53,8 +53,8 @@ def rows(*name: str, split: str, advice: str) -> Iterator[Mapping[str, Any]]:
     try:
         yield from datasets.load_dataset(*name, split=split, streaming=True)
     except Exception as error:  # the hub's client raises many kinds
-        said = f"{type(error).__name__}: {error}"
-        raise UserError(f"'{' '.join(name)}' could not be read from the hub: {said}. {advice}") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise UserError(f"'{' '.join(name)}' could not be read from the hub: {cause}. {advice}") from error
 
 
 def _unreachable() -> str | None:
@@ -64,6 +64,6 @@ def _unreachable() -> str | None:
     try:
         get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
     except Exception as error:  # of the HTTP library that the installed version uses
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"the Hugging Face hub at {constants.ENDPOINT} cannot be reached ({said}). {OFFLINE}".removesuffix(".")
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"the Hugging Face hub at {constants.ENDPOINT} cannot be reached ({cause}). {OFFLINE}".removesuffix(".")
     return None

@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_UNLOCKABLE: set[Path] = set()  # folders that were told of
+_UNLOCKABLE: set[Path] = set()  # folders of which the user has been warned
 
 
 @contextmanager

@@ -59,6 +59,17 @@ def blocks(path: str | Path, encoding: str | None = None, *, choice: bool = Fals
         raise _refused(path, encoding, choice) from None
 
 
+def version(path: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """(name, size in bytes, time of change in ns) of a file, or of all files below a folder; () where nothing is.
+
+    Equal as long as nothing is edited: what a process keeps of a user's files is kept under this as well.
+    """
+    root = Path(path).expanduser()
+    files = sorted(root.rglob("*")) if root.is_dir() else [root]
+    known = ((str(file), file.stat()) for file in files if file.is_file())
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in known)
+
+
 def decode(data: bytes, where: str | Path, encoding: str | None = None, *, choice: bool = False) -> str:
     """The text of bytes that were read from a file, whose name stands in the message; see read()."""
     try:

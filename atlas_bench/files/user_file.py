@@ -1,4 +1,4 @@
-"""A user's own Python file: executed under a name that holds its version, every mistake told in one sentence.
+"""A user's own Python file: executed under a name that holds its version, every mistake described in one sentence.
 
 Only for a path that the user has typed: nothing that is read from disk may lead here.
 """
@@ -53,17 +53,17 @@ def execute(typed: str | Path, kind: str) -> tuple[str, ModuleType, bytes]:
         where = f"line {error.lineno}: {(error.text or '').strip()}" if error.lineno else "no line known"
         raise UserError(f"{kind} file '{path}' is not Python: {error.msg} ({where}). Correct the line.") from None
     except (Exception, SystemExit) as error:
-        raise UserError(f"{kind} file '{path}' cannot be run: {told(error, path)}. Correct it.") from None
+        raise UserError(f"{kind} file '{path}' cannot be run: {describe_error(error, path)}. Correct it.") from None
     return f"{path.name}@{digits}", module, source
 
 
 def own_classes(module: ModuleType) -> list[type]:
     """Classes that the file itself defines, each once."""
-    found = [x for x in vars(module).values() if isinstance(x, type) and x.__module__ == module.__name__]
-    return list(dict.fromkeys(found))
+    classes = [x for x in vars(module).values() if isinstance(x, type) and x.__module__ == module.__name__]
+    return list(dict.fromkeys(classes))
 
 
-def told(error: BaseException, path: Path | str, base: Path | str | None = None) -> str:
+def describe_error(error: BaseException, path: Path | str, base: Path | str | None = None) -> str:
     """An error, with where it left the user's file: 'KeyError: 'M' (line 12 of my_memory.py: return state["M"])'.
 
     A method that should have been overridden, left to raise in the file `base`, is 'step() is missing'.
@@ -71,8 +71,8 @@ def told(error: BaseException, path: Path | str, base: Path | str | None = None)
     traced = traceback.extract_tb(error.__traceback__)
     if isinstance(error, NotImplementedError) and base and traced[-1].filename == str(base):
         return f"{traced[-1].name}() is missing"
-    said = " ".join(str(error).split())
-    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     file = str(Path(path).resolve())
     frames = [f for f in traced if f.filename == file]
     if not frames:

@@ -5,9 +5,9 @@ is composed of them, omega/chunk.py and anchored/chunk.py, is written once: only
 
     recurrence = form("recurrence", x).recurrence
 
-A Triton form runs on CUDA tensors that it fits, once it has agreed with the definition on this very chip (check.py):
+A Triton form runs on CUDA tensors that it fits, once it has agreed with the definition on this very chip (selftest.py):
 Triton has miscompiled kernels silently before, and none of these has been on every chip. It multiplies float32 as tf32,
-so where that is not allowed (processor.products("fp32"), torch's default) the torch form runs.
+so where that is not allowed (cpu.matmul_precision("fp32"), torch's default) the torch form runs.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def why_not(op: str, device: str, **sizes: Any) -> str | None:
 @cache
 def _why_distrusted(op: str, device: str) -> str | None:
     """Why the Triton form of `op` is not to be trusted on this chip; found out once in a process."""
-    from atlas_bench.kernels import check
+    from atlas_bench.kernels import selftest
 
     try:
-        error = check.error(op, "triton", device)
+        error = selftest.error(op, "triton", device)
     except Exception as reason:  # a compiler that is missing, a chip that is too small: the torch form runs
         return f"it does not run here ({type(reason).__name__}: {str(reason).strip().partition(chr(10))[0]})"
-    return f"it differs from its definition by {error:.1e} on this chip" if error > check.TOLERANCE else None
+    return f"it differs from its definition by {error:.1e} on this chip" if error > selftest.TOLERANCE else None
 
 
 def _why_inexact(x: Tensor) -> str | None:

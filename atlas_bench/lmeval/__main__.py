@@ -1,5 +1,5 @@
 import sys
 
-from atlas_bench.lmeval.shim import main
+from atlas_bench.lmeval.cli import main
 
 sys.exit(main(sys.argv[1:]))

@@ -31,14 +31,15 @@ from tqdm import tqdm
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError, unknown
-from atlas_bench.lmeval.strings import Strings, Tail
+from atlas_bench.lmeval.tokenization import Strings, Tail
 from atlas_bench.models import loading
+from atlas_bench.models.adapted import as_model
 from atlas_bench.running import streams
-from atlas_bench.types import Context, Model, Sample, as_model
+from atlas_bench.types import Context, Model, Sample
 
 BLOCK = 4096  # tokens fed or scored at once
 NAME = "atlas-bench"  # of AtlasLM among lm-eval's models
-ARGUMENTS = ("name", "device", "products", "threads", "code")
+ARGUMENTS = ("name", "device", "matmul_precision", "threads", "code")
 
 _opened: dict[str, Model] = {}
 
@@ -99,7 +100,7 @@ class AtlasLM(LM):
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None):
-        """lm-eval's constructor from --model_args name=..,device=..,products=..,threads=..,code=.."""
+        """lm-eval's constructor from --model_args name=..,device=..,matmul_precision=..,threads=..,code=.."""
         model = _open(dict(arg_dict), dict(additional_config or {}))
         if isinstance(arg_dict, dict):
             arg_dict.setdefault("model", model.name)  # lm-eval names the folder of its results by it
@@ -144,12 +145,12 @@ class AtlasLM(LM):
         return {"model_num_parameters": facts.get("parameters", -1), "atlas_bench": facts}
 
     def _each(self, kind: str, respond: Callable[[Instance], Any], requests: list[Instance], quiet: bool) -> list[Any]:
-        found = []
+        responses = []
         for request in tqdm(requests, desc=f"Running {kind} requests", disable=quiet or None):  # None: on a terminal
-            found.append(respond(request))
-            self.cache_hook.add_partial(kind, request.args, found[-1])
+            responses.append(respond(request))
+            self.cache_hook.add_partial(kind, request.args, responses[-1])
         self._text = self._stream = None  # a state may be large
-        return found
+        return responses
 
     def _generate(self, request: Instance) -> str:
         context, options = request.args[:2]
@@ -257,6 +258,8 @@ def opened(name: str) -> Model:
 def _open(arguments: dict[str, Any], config: Mapping[str, Any]) -> Model:
     """The model of lm-eval's --model_args and options; a UserError names what is not among them."""
     arguments.pop("trust_remote_code", None)  # lm-eval adds it for data sets
+    if "products" in arguments:  # its name in version 0.1
+        arguments["matmul_precision"] = arguments.pop("products")
     for name in arguments:
         if name not in ARGUMENTS:
             raise unknown("argument of --model_args", name, ARGUMENTS)

@@ -55,11 +55,11 @@ def task_hash(samples: Sequence[Mapping[str, Any]]) -> str:
 
 def _judged(samples: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[int, Any]]:
     """(metric, filter) -> document -> value."""
-    found: dict[tuple[str, str], dict[int, Any]] = {}
+    values: dict[tuple[str, str], dict[int, Any]] = {}
     for sample in samples:
         for metric in sample["metrics"]:
-            found.setdefault((metric, sample["filter"]), {})[sample["doc_id"]] = sample[metric]
-    return found
+            values.setdefault((metric, sample["filter"]), {})[sample["doc_id"]] = sample[metric]
+    return values
 
 
 def _split(
@@ -90,17 +90,17 @@ def _row(
 ) -> dict[str, Any]:
     document, (first, *_) = sample["doc_id"], sample["arguments"]
     correct = {_key(*which): values[document] for which, values in judged.items() if document in values}
-    target, said = sample["target"], sample["filtered_resps"]
+    target, replies = sample["target"], sample["filtered_resps"]
     if _is_choice(sample):
         texts = [arguments[1].strip() for arguments in sample["arguments"]]
-        answer = texts[max(range(len(said)), key=lambda i: said[i][0])]
+        answer = texts[max(range(len(replies)), key=lambda i: replies[i][0])]
         target = texts[target] if isinstance(target, int) and target < len(texts) else target
     else:
-        answer = said[0] if isinstance(said[0], str) else ""
+        answer = replies[0] if isinstance(replies[0], str) else ""
     return answer_row(
         document,
         question=first[0][-QUESTION_CHARS:] if len(first) > 1 else "",
-        targets=[str(each) for each in (target if isinstance(target, list) else [target])] if len(first) > 1 else [],
+        targets=[str(one) for one in (target if isinstance(target, list) else [target])] if len(first) > 1 else [],
         answer=answer,
         correct={name: _verdict(value) for name, value in correct.items() if name in scores},
     )

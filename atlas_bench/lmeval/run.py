@@ -31,7 +31,8 @@ from atlas_bench.lmeval import results as theirs
 from atlas_bench.lmeval.model import BLOCK, NAME, AtlasLM, Unsupported
 from atlas_bench.results import score, store
 from atlas_bench.results.record import Record, cell_key
-from atlas_bench.running import plan, resources, runner
+from atlas_bench.running import plan, recording, resources, runner
+from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Model, Rules
 
@@ -74,10 +75,9 @@ def run(
     """
     from lm_eval.tasks import TaskManager
 
-    ignorant = [name for name, model in models.items() if model.is_control]
-    if ignorant:
+    if ignorant := [name for name, model in models.items() if model.is_control]:
         raise UserError(f"'{ignorant[0]}' is a control: it is shown our own samples, and lm-eval's are none of them.")
-    names = [each for name in names for each in (PAPERS if name == "papers" else [name])]
+    names = [task for name in names for task in (PAPERS if name == "papers" else [name])]
     manager = TaskManager(include_defaults=not all(map(_is_file, names)))  # it reads 14,000 files
     wanted = _named(names, manager)
     kept = store.Followed(folder, warn=progress.warn)
@@ -90,46 +90,51 @@ def run(
     for name in wanted:
         known = manager.task_index.get(name)
         file = name if _is_file(name) else None
-        blank = partial(_blank, limit=limit, num_fewshot=num_fewshot, file=file, command=command)
-        blanks = [blank(name, known.cfg if known else {}, key, model) for key, model in models.items()]
-        if all(done(cell_key(each)) for each in blanks):  # no need to load its data
-            records |= {cell_key(each): _already(done(cell_key(each)), folder, progress) for each in blanks}
+        blank_of = partial(_blank, limit=limit, num_fewshot=num_fewshot, file=file, command=command)
+        blanks = [blank_of(name, known.cfg if known else {}, key, model) for key, model in models.items()]
+        if all(done(cell_key(blank)) for blank in blanks):  # no need to load its data
+            records |= {cell_key(blank): _already(done(cell_key(blank)), folder, progress) for blank in blanks}
             continue
         try:
-            with redirect_stdout(sys.stderr):  # stdout is for records, and some tasks print what they lack
-                tasks = manager.load([name])["tasks"]
+            tasks = _loaded(manager, name)
         except Exception as error:  # a data set's, the hub's, a task's own code
-            records |= {cell_key(each): _kept(_failed(each, error), folder, progress) for each in blanks}
+            records |= {cell_key(blank): _kept(_failed(blank, error), folder, progress) for blank in blanks}
             continue
         for leaf, task in tasks.items():
-            told = {"num_fewshot": task.get_config("num_fewshot"), "metadata": {"version": task.VERSION}}
-            for each, model in [(blank(leaf, told, *pair), pair[1]) for pair in models.items()]:
-                key = cell_key(each)
+            definition = {"num_fewshot": task.get_config("num_fewshot"), "metadata": {"version": task.VERSION}}
+            for blank, model in [(blank_of(leaf, definition, *pair), pair[1]) for pair in models.items()]:
+                key = cell_key(blank)
                 lock = folder / ".checkpoints" / f"lm-eval-{key}.lock"
-                title = f"{plan.LM_EVAL}{each.subset} {each.model}"
+                title = f"{plan.LM_EVAL}{blank.subset} {blank.model}"
                 with locks.held(lock, title, wait=True, say=progress.warn):
-                    if found := done(key):
-                        records[key] = _already(found, folder, progress)
+                    if ready := done(key):
+                        records[key] = _already(ready, folder, progress)
                     else:
-                        ended = _evaluate(task, each, model, folder, num_fewshot, manager)
+                        ended = _evaluate(task, blank, model, folder, num_fewshot, manager)
                         records[key] = _kept(ended, folder, progress)
     return list(records.values())
 
 
+def _loaded(manager: Any, name: str) -> dict[str, Any]:
+    """The tasks of that name; what they print meanwhile goes to stderr, for stdout is for records."""
+    with redirect_stdout(sys.stderr):
+        return manager.load([name])["tasks"]
+
+
 def _named(names: Iterable[str], manager: Any) -> list[str]:
     """Names of lm-eval's tasks and groups, and files, each once; tags stand for their tasks."""
-    found: dict[str, None] = {}
+    known_names: dict[str, None] = {}
     for name in names:
         if _is_file(name):
-            found[name] = None
+            known_names[name] = None
         elif known := manager.task_index.get(name):
-            found |= dict.fromkeys(sorted(known.tags) if known.kind.name == "TAG" else [name])
+            known_names |= dict.fromkeys(sorted(known.tags) if known.kind.name == "TAG" else [name])
         else:
             raise UserError(
                 f"lm-eval has no task '{name}'.{did_you_mean(name, ['papers', *manager.all_tasks])} "
                 "`atlas-bench lm-eval ls tasks` lists all; a file ends in .yaml."
             )
-    return list(found)
+    return list(known_names)
 
 
 def _is_file(name: str) -> bool:
@@ -138,7 +143,7 @@ def _is_file(name: str) -> bool:
 
 def _blank(
     name: str,
-    told: Mapping[str, Any],
+    definition: Mapping[str, Any],
     key: str,
     model: Model,
     *,
@@ -149,13 +154,14 @@ def _blank(
 ) -> Record:
     """The record before anything has run; its cell_key is known without the task's data.
 
-    told  of the task's definition: its number of few-shot examples and its version
+    definition  of the task: its number of few-shot examples and its version
     file  that defines it, where it is the user's: another version is another task
     """
-    own, version_ = told.get("num_fewshot"), (told.get("metadata") or {}).get("version")
+    own, version_ = definition.get("num_fewshot"), (definition.get("metadata") or {}).get("version")
     source = {} if file is None else {"file": hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]}
     task = SimpleNamespace(version=str(version_), rules=lambda subset: Rules({}, 0.0, 0))
-    blank = plan.blank(plan.Cell("lm-eval", name, 0, key, SEED, limit or 0), task, model)
+    cell = Cell("lm-eval", name, 0, key, SEED, limit or 0)
+    blank = recording.blank(Evaluation(cell, task, model))
     shots = own if own == 0 or num_fewshot is None else num_fewshot
     versions = blank.versions | {library: version(library) for library in ("lm_eval", "datasets")}
     return replace(
@@ -172,7 +178,7 @@ def _evaluate(task: Any, blank: Record, model: Model, folder: Path, num_fewshot:
     answered = folder / ".checkpoints" / f"lm-eval-{cell_key(blank)}"  # lm-eval does not tell models apart in it
     resumed, started, began = Path(f"{answered}_rank0.db").exists(), resources.now(), time.perf_counter()
     resources.reset_peak()
-    found, status, reason = {}, "ok", ""
+    measured, status, reason = {}, "ok", ""
     try:
         if getattr(task, "UNSAFE_CODE", False):
             raise Unsupported(
@@ -185,7 +191,7 @@ def _evaluate(task: Any, blank: Record, model: Model, folder: Path, num_fewshot:
                 lm, tasks=[task], num_fewshot=num_fewshot, limit=blank.samples or None, use_cache=str(answered),
                 apply_chat_template=lm.strings.chats, bootstrap_iters=BOOTSTRAP, task_manager=manager,
             )  # fmt: skip
-        found = theirs.read(results, blank.subset, PAPERS.get(blank.subset))
+        measured = theirs.read(results, blank.subset, PAPERS.get(blank.subset))
     except Unsupported as error:
         status, reason = "unsupported", str(error)
     except KeyboardInterrupt:
@@ -195,14 +201,14 @@ def _evaluate(task: Any, blank: Record, model: Model, folder: Path, num_fewshot:
     except Exception as error:  # of lm-eval, the task or the model
         status, reason = resources.status_of(error)
     finally:
-        _close(lm, answered, keep=not found and status != "unsupported")
+        _close(lm, answered, keep=not measured and status != "unsupported")
     seconds = time.perf_counter() - began
     facts = model.facts()  # again: which kernels ran is known only now
     return replace(
         blank,
         status=status,
         reason=reason,
-        **found,
+        **measured,
         kernel=facts.get("kernel"),
         kernel_why=facts.get("kernel_why"),
         usage=facts.get("usage"),
@@ -227,9 +233,9 @@ def _close(lm: AtlasLM, answered: Path, *, keep: bool) -> None:
 
 def _failed(blank: Record, error: Exception) -> Record:
     """The record of a task that could not be loaded."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
     reason = (
-        f"the task could not be loaded: {said}. Its data come from the Hugging Face hub; once they have been fetched "
+        f"the task could not be loaded: {cause}. Its data come from the Hugging Face hub; once they have been fetched "
         "with a network, they are read from the cache without one."
     )
     return replace(blank, reason=reason, started=resources.now(), ended=resources.now())

@@ -33,6 +33,7 @@ from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.lmeval.model import Prompt, opened
 from atlas_bench.running import plan, streams
+from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.types import Model, Rules, Sample, TaskOptions, Tokenizer
 from atlas_bench.units import format_length, parse_length
 
@@ -64,15 +65,15 @@ class AtlasTask(ConfigurableTask):
     """The samples of a cell as documents: text for every model, tokens for ours; made when lm-eval loads the task."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        name, (task_name, subset), told = config["task"], config["cell"], dict(config.get("metadata") or {})
-        task, reader, cell = registry.task(task_name), _reader(name, told), _cell(name, task_name, subset, told)
+        name, (task_name, subset), metadata = config["task"], config["cell"], dict(config.get("metadata") or {})
+        task, reader, cell = registry.task(task_name), _reader(name, metadata), _cell(name, task_name, subset, metadata)
         try:
             plan.check([cell], {cell.model: reader})
         except UserError as error:
             raise UserError(f"{error} In lm-eval such options go into --metadata: length=16K data=hub.") from None
         bare = list(task.samples(subset, cell.length, cell.samples, cell.seed, reader.tokenizer, cell.options))
-        rules = plan.rules(cell, task)
-        around = plan.around(rules, reader)
+        evaluation = Evaluation(cell, task, reader)
+        rules, around = evaluation.rules, evaluation.around
         samples = list(streams.wrapped(bare, *around)) if any(around) else bare
         self._samples, self._key = samples, reader.tokenizer.key
         self._documents = _documents(bare, samples, reader.tokenizer)
@@ -80,9 +81,9 @@ class AtlasTask(ConfigurableTask):
 
         def score(document: Mapping[str, Any], results: list[str]) -> dict[str, float]:
             sample = samples[document["index"]]
-            return {each: float(scorer(results[0].strip(), sample)) for each, scorer in scorers.items()}
+            return {name: float(scorer(results[0].strip(), sample)) for name, scorer in scorers.items()}
 
-        about = {"task": name, "process_results": score, "metadata": {**told, "version": task.version}}
+        about = {"task": name, "process_results": score, "metadata": {**metadata, "version": task.version}}
         super().__init__(config=_config(rules) | about)
 
     def download(self, *_: Any, **__: Any) -> None:
@@ -141,11 +142,11 @@ def _documents(bare: Sequence[Sample], samples: Sequence[Sample], tokenizer: Tok
     return Dataset.from_list(rows, features=FEATURES)
 
 
-def _cell(name: str, task: str, subset: str, told: Mapping[str, Any]) -> plan.Cell:
+def _cell(name: str, task: str, subset: str, metadata: Mapping[str, Any]) -> Cell:
     """The cell that --metadata asks for."""
-    if "length" not in told:
+    if "length" not in metadata:
         raise UserError(f"task {name} has no length of its own. Add --metadata length=16K.")
-    length = parse_length(str(told["length"]))
+    length = parse_length(str(metadata["length"]))
     if length > LONGEST:
         command = f"atlas-bench run {task}{subset and ':' + subset} --len {format_length(length)} --model NAME"
         raise UserError(
@@ -156,32 +157,32 @@ def _cell(name: str, task: str, subset: str, told: Mapping[str, Any]) -> plan.Ce
         [(task, subset)],
         lengths=[length],
         models=[name],
-        seeds=[_whole(told, "seed", 0)],
-        samples=_whole(told, "samples", 100),
-        options=TaskOptions(**{key: str(told[key]) for key in OPTIONS if key in told}),
+        seeds=[_whole(metadata, "seed", 0)],
+        samples=_whole(metadata, "samples", 100),
+        options=TaskOptions(**{key: str(metadata[key]) for key in OPTIONS if key in metadata}),
     )
     return cell
 
 
-def _whole(told: Mapping[str, Any], key: str, default: int) -> int:
-    value = told.get(key, default)
+def _whole(metadata: Mapping[str, Any], key: str, default: int) -> int:
+    value = metadata.get(key, default)
     if not str(value).isdecimal():
         raise UserError(f"--metadata {key} is {value!r}, which is no whole number. Leave it out for {default}.")
     return int(value)
 
 
-def _reader(name: str, told: Mapping[str, Any]) -> Any:
+def _reader(name: str, metadata: Mapping[str, Any]) -> Any:
     """Our model, or whatever else has a tokenizer: what decides the tokens of the samples."""
-    if "name" in told:
-        return opened(str(told["name"]))
-    found = next((told[key] for key in ("tokenizer", "pretrained", "model") if told.get(key)), None)
-    if found is None:
+    if "name" in metadata:
+        return opened(str(metadata["name"]))
+    source = next((metadata[key] for key in ("tokenizer", "pretrained", "model") if metadata.get(key)), None)
+    if source is None:
         raise UserError(
             f"task {name} counts tokens and knows no tokenizer. Add --metadata tokenizer=NAME, a Hugging Face name or "
             "folder, or run one of our models: --model atlas-bench --model_args name=atlas-nano."
         )
-    tokenizer = _tokenizer(str(found))
-    return SimpleNamespace(name=str(found), tokenizer=tokenizer, wrap=Model.wrap, opening=Model.opening)
+    tokenizer = _tokenizer(str(source))
+    return SimpleNamespace(name=str(source), tokenizer=tokenizer, wrap=Model.wrap, opening=Model.opening)
 
 
 def _tokenizer(name: str) -> Tokenizer:

@@ -58,7 +58,8 @@ def altered(model: LanguageModel, alteration: Alteration) -> LanguageModel:
     decoder = copy.deepcopy(decoder, {id(x): x for x in (*decoder.parameters(), *decoder.buffers())})
     alteration.apply(decoder)
     name = f"{model.name};{alteration.name}"
-    return LanguageModel(name, decoder, model.tokenizer, model.card, device=model.device, products=model.products)
+    machine = {"device": model.device, "matmul_precision": model.matmul_precision}
+    return LanguageModel(name, decoder, model.tokenizer, model.card, **machine)
 
 
 def alterations(decoder: Decoder) -> list[Alteration]:

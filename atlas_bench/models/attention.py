@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atlas_bench.kernels.processor import project
+from atlas_bench.kernels.cpu import project
 from atlas_bench.kernels.window_attention.chunk import window_attention
 
 State = dict[str, Tensor]

@@ -6,6 +6,7 @@ about = read(Path("model/card.json"))         # {"config": {"memory": "titans", 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,12 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, RecursionError) as error:  # a number of 5000 digits
         raise UserError(f"model card '{path}' is no card: {error}. Train again, or restore the file.") from None
+
+
+def learnt(about: Mapping[str, Any]) -> list[str] | None:
+    """'babilong:qa1' and all else that the weights of a card saw in training, before it began too; None: not said."""
+    found: list[str] = []
+    for recipe in (about.get("recipe"), (about.get("initialised_from") or {}).get("recipe")):
+        if recipe:
+            found += recipe.get("tasks") or [f"babilong:{subset}" for subset in recipe.get("subsets", ())]
+    return sorted(set(found)) or None

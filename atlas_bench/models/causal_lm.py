@@ -27,7 +27,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from atlas_bench import registry
 from atlas_bench.errors import UserError, reason
 from atlas_bench.models import loading
-from atlas_bench.models.decoder import Config, Decoder, State
+from atlas_bench.models.config import Config
+from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.tokenizer import PRETRAINED
 
 END = "<|end|>"  # the tokenizer's one special token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from atlas_bench import registry
-from atlas_bench.models.decoder import Config
+from atlas_bench.models.config import Config
 from atlas_bench.models.memory.surroundings import build
 from atlas_bench.models.screen import WIDTH
 

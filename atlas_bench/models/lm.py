@@ -9,9 +9,9 @@ import numpy as np
 import psutil
 import torch
 
-from atlas_bench.kernels import dispatch, processor
-from atlas_bench.kernels.processor import best_products, keep_freed_memory
-from atlas_bench.models import cost, loading
+from atlas_bench.kernels import cpu, dispatch
+from atlas_bench.kernels.cpu import best_matmul_precision, keep_freed_memory
+from atlas_bench.models import card, cost
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.events import EventReader
 from atlas_bench.models.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ class LanguageModel(Model):
 
     def __init__(
         self, name: str, model: Decoder, tokenizer: Tokenizer, card: Mapping[str, Any], *, device: str = "cpu",
-        products: str | None = None,
+        matmul_precision: str | None = None,
     ):  # fmt: skip
         self.name, self.tokenizer, self.card, self.device = name, tokenizer, card, device
         self.model = model.to(device).eval().requires_grad_(False)
@@ -38,7 +38,7 @@ class LanguageModel(Model):
         self.block = EVENT_BLOCK if self.events else 4096  # tokens that are best fed at once
         self.newline = tokenizer.encode("\n")[0]
         # by events few products are made: rounding them would save nothing, and answers would differ between machines
-        self.products = products or ("fp32" if self.events else best_products(device)[0])
+        self.matmul_precision = matmul_precision or ("fp32" if self.events else best_matmul_precision(device)[0])
         keep_freed_memory()
 
     def supports(self, length: int) -> str | None:
@@ -70,7 +70,7 @@ class LanguageModel(Model):
     @torch.inference_mode()
     def feed(self, state: State, tokens: np.ndarray) -> State:
         ids = torch.from_numpy(tokens).long().to(self.device)
-        with processor.products(self.products):
+        with cpu.matmul_precision(self.matmul_precision):
             return self.events.feed(state, ids) if self.events else self.model(ids, state, output=False)[1]
 
     def row(self, state: State, index: int) -> State:
@@ -89,7 +89,7 @@ class LanguageModel(Model):
         stop = () if by_token else stop
         tokens, said = torch.tensor([list(question)], device=self.device), []
         for _ in range(max_tokens):
-            with processor.products(self.products):
+            with cpu.matmul_precision(self.matmul_precision):
                 hidden, state = self.model(tokens, state)
                 logits = self.model.logits(hidden[:, -1])
             if not torch.isfinite(logits).all():  # argmax would take a NaN for the answer
@@ -117,7 +117,7 @@ class LanguageModel(Model):
         wanted = ids[:, 1:].flatten()
         step = max(1, LOGITS // (4 * self.model.config.vocab_size))
         nats, greedy = [], []
-        with processor.products("fp32"):  # bf16 rounds by blocks: a loss would hang on their size by 0.001
+        with cpu.matmul_precision("fp32"):  # bf16 rounds by blocks: a loss would hang on their size by 0.001
             hidden, state = self.model(ids[:, :-1], state)
             for rows, token in zip(hidden.flatten(0, 1).split(step), wanted.split(step), strict=True):
                 logits = self.model.logits(rows).float()
@@ -165,7 +165,7 @@ class LanguageModel(Model):
             "memory": config.memory,
             "training_tokens": training_tokens(self.card),
             "training": training(self.card),
-            "learnt": loading.learnt(self.card),
+            "learnt": card.learnt(self.card),
             "weights_hash": self.card.get("weights_hash"),
             "kernel": f"{'screen, ' if self.events else ''}{kernel} ({form})",
             "kernel_why": why,
@@ -174,7 +174,7 @@ class LanguageModel(Model):
             "config": config.to_dict(),
             "generation": {"ends": [END, self.newline]},
             "device": self.device,
-            "products": self.products,
+            "products": self.matmul_precision,
             "gpu": torch.cuda.get_device_name() if self.device == "cuda" else None,
         }
 

@@ -17,7 +17,7 @@ from atlas_bench.models.specs import CARD, SCHEMES, folder_of, is_elsewhere
 from atlas_bench.types import Model
 
 WEIGHTS = "model.safetensors"
-PRODUCTS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32")}  # of float32 matrices
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32")}  # of float32 matrices
 
 
 def card(name: str) -> dict[str, Any]:
@@ -30,15 +30,6 @@ def card(name: str) -> dict[str, Any]:
 def taught(about: Mapping[str, Any]) -> set[str]:
     """The tasks that a card's recipe trained on; version 1 knew BABILong alone."""
     return {task.partition(":")[0] for task in (about.get("recipe") or {}).get("tasks", ["babilong"])}
-
-
-def learnt(about: Mapping[str, Any]) -> list[str] | None:
-    """'babilong:qa1' and all else that the weights of a card saw in training, before it began too; None: not said."""
-    found: list[str] = []
-    for recipe in (about.get("recipe"), (about.get("initialised_from") or {}).get("recipe")):
-        if recipe:
-            found += recipe.get("tasks") or [f"babilong:{subset}" for subset in recipe.get("subsets", ())]
-    return sorted(set(found)) or None
 
 
 def load_all(models: Any, *, say: Callable[[str], Any] = lambda text: None, **options: Any) -> dict[str, Model]:
@@ -69,12 +60,14 @@ def named(name: str, spec: str, **options: Any) -> Model:
     return model
 
 
-def load(name: str, *, threads: int | None = None, device: str | None = None, products: str | None = None) -> Model:
+def load(
+    name: str, *, threads: int | None = None, device: str | None = None, matmul_precision: str | None = None
+) -> Model:
     """The types.Model of that name: a control, an embedded model, a folder written by `train`, `hf:..` or `openai:..`.
 
     threads   of torch on the CPU; None leaves torch's own choice
     device    "cpu" or "cuda"; None: a GPU where torch sees one
-    products  of matrices, "fp32", "tf32" or "bf16"; None: the fastest that leave answers as they are
+    matmul_precision  of matrices, "fp32", "tf32" or "bf16"; None: the fastest that leave answers as they are
 
     Raises UserError for a name, folder or device that is not there.
     """
@@ -84,16 +77,17 @@ def load(name: str, *, threads: int | None = None, device: str | None = None, pr
     if is_elsewhere(name):
         module, loader = SCHEMES[name.partition(":")[0]].split(":")
         load_it: Callable[..., Model] = getattr(import_module(module), loader)
-        return load_it(name, threads=threads, device=device, products=products)
+        return load_it(name, threads=threads, device=device, matmul_precision=matmul_precision)
     import torch
 
-    from atlas_bench.models.decoder import Config, Decoder
+    from atlas_bench.models.config import Config
+    from atlas_bench.models.decoder import Decoder
     from atlas_bench.models.lm import LanguageModel
     from atlas_bench.models.tokenizer import embedded
 
     if threads:
         torch.set_num_threads(threads)
-    device = checked(device, products)
+    device = checked(device, matmul_precision)
     folder = folder_of(name)
     about = card(name)
     try:
@@ -114,25 +108,26 @@ def load(name: str, *, threads: int | None = None, device: str | None = None, pr
     model = Decoder(config)
     model.load_state_dict(weights)
     about["weights_hash"] = weights_hash(folder)
-    return LanguageModel(folder.resolve().name, model, embedded(), about, device=device, products=products)
+    name = folder.resolve().name
+    return LanguageModel(name, model, embedded(), about, device=device, matmul_precision=matmul_precision)
 
 
-def checked(device: str | None, products: str | None) -> str:
+def checked(device: str | None, matmul_precision: str | None) -> str:
     """The device to run on, torch's GPU where none is asked for; UserError for what is not there."""
     import torch
 
-    if device is not None and device not in PRODUCTS:
-        raise unknown("device", device, PRODUCTS)
+    if device is not None and device not in PRECISIONS:
+        raise unknown("device", device, PRECISIONS)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"device 'cuda' is not there: torch {torch.__version__} sees no GPU. Leave --device out, or see "
             "`atlas-bench doctor`."
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if products is not None and products not in PRODUCTS[device]:
+    if matmul_precision is not None and matmul_precision not in PRECISIONS[device]:
         raise UserError(
-            f"products '{products}' are not made on device '{device}'. Give {' or '.join(PRODUCTS[device])}, or leave "
-            "--products out for the fastest."
+            f"matmul precision '{matmul_precision}' is not there on device '{device}'. "
+            f"Give {' or '.join(PRECISIONS[device])}, or leave --matmul-precision out for the fastest."
         )
     return device
 

@@ -19,8 +19,6 @@ docs/placements.md says what else the paper leaves open.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,10 +26,8 @@ from torch import Tensor, nn
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models.attention import FullAttention, SegmentAttention, SlidingWindowAttention
+from atlas_bench.models.config import Config
 from atlas_bench.models.memory.surroundings import build
-
-if TYPE_CHECKING:
-    from atlas_bench.models.decoder import Config
 
 LayerState = dict[str, dict[str, Tensor]]  # {"attention": .., "memory": ..}, tensors [B, ...]
 

@@ -9,7 +9,7 @@ from atlas_bench.errors import unknown
 from atlas_bench.units import format_bytes, format_length
 
 if TYPE_CHECKING:
-    from atlas_bench.models.decoder import Config
+    from atlas_bench.models.config import Config
 
 # Blocks, width and heads: ATLAS Table 7; vocabulary (T5's) and window: its appendix E. The paper states no MLP ratio.
 # Ours is, per size, the whole number that brings the parameters nearest to the name; docs/transformers.md has them.
@@ -35,7 +35,7 @@ def config(size: str, memory: str, **options: Any) -> Config:
     """
     from dataclasses import fields
 
-    from atlas_bench.models.decoder import Config
+    from atlas_bench.models.config import Config
 
     if size not in SIZES:
         raise unknown("size", size, SIZES)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError, clip, did_you_mean
-from atlas_bench.types import as_model
+from atlas_bench.models.adapted import as_model
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.json"

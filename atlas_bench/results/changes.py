@@ -18,7 +18,7 @@ from typing import Any
 
 from atlas_bench.errors import UserError
 from atlas_bench.results import compare, store
-from atlas_bench.results.labels import natural, tag_text, tags
+from atlas_bench.results.naming import natural, tag_text, tags
 from atlas_bench.results.pair_labels import COSTS, VERDICTS
 from atlas_bench.results.record import Record, Warn, clip, timeless
 from atlas_bench.results.score import is_sequential

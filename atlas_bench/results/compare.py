@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from atlas_bench.results import sequential
-from atlas_bench.results.labels import natural
+from atlas_bench.results.naming import natural
 from atlas_bench.results.pair_labels import LEVEL
 from atlas_bench.results.record import Record
 from atlas_bench.results.score import is_sequential, scored, spreads, unit

@@ -9,21 +9,16 @@ them harmless in its own way.
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
-from atlas_bench.results.record import Record, clip
+from atlas_bench.results.leaderboard import Leaderboard
+from atlas_bench.results.naming import NAME_CHARS, reason
+from atlas_bench.results.panels import Cell, Panel
+from atlas_bench.results.record import clip
 from atlas_bench.units import format_length
-
-if TYPE_CHECKING:
-    from atlas_bench.results.leaderboard import Leaderboard
-    from atlas_bench.results.panels import Cell, Panel
 
 TITLE = "atlas-bench report"
 CELL = "% right, its 95 % Wilson interval, n questions"
-NAME_CHARS, REASON_CHARS = 120, 400  # of foreign text, after which it is clipped
 STATUS = {"oom": "out of memory", "timeout": "timed out"}  # in words; the others say it themselves
 SHARED = "questions share contexts; the interval is over contexts, and wide where these are few."
 NOTED = "by its card the model was never trained for this."
@@ -32,70 +27,6 @@ RANK_RULE = (
     "models share a rank unless the best model of the rank above has an interval entirely above theirs, at the longest"
     " length with a score of both."
 )
-
-
-def printable(text: str, ascii_only: bool) -> str:
-    """Printable text: a model's name or message may hold escape codes that would steer the terminal."""
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
-
-
-def natural(subset: str) -> list[tuple[int, str]]:
-    """What puts 'qa2' before 'qa10', and '8' before '32', when sorted by it."""
-    parts = re.split(r"(\d+)", subset)
-    return [(len(part) if part.isdecimal() else 0, part) for part in parts]  # of two numbers the longer is greater
-
-
-def task_name(of: Mapping[str, Any] | Record) -> str:
-    """'babilong:qa1', or 'loss' for a task without subsets."""
-    task, subset = (of.task, of.subset) if isinstance(of, Record) else (of["task"], of["subset"])
-    return f"{task}:{subset}" if subset else task
-
-
-def tags(rows: Sequence[Mapping[str, Any]], key: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
-    """What tells apart rows that agree in the fields `key`: {'seed': '1', 'prompt': 'official'}; empty if nothing does.
-
-    names  fields that may tell, beside the data choices in each row's "options"
-    """
-    told = [{name: row[name] for name in names} | row["options"] for row in rows]
-    facts = [{name: _listed(value) for name, value in own.items()} for own in told]
-    groups = [tuple(row[name] for name in key) for row in rows]
-    known = dict.fromkeys(name for own in facts for name in own)
-    seen: dict[tuple[Any, ...], set[str | None]] = defaultdict(set)
-    for group, own in zip(groups, facts, strict=True):
-        for name in known:
-            seen[group, name].add(own.get(name))
-    return [
-        {name: own[name] for name in known if name in own and len(seen[group, name]) > 1}
-        for group, own in zip(groups, facts, strict=True)
-    ]
-
-
-def _listed(value: Any) -> str:
-    """'1, 2' of a list."""
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def tag_text(tag: Mapping[str, str], between: str = " ", behind: str = ", ") -> str:
-    """'seed 1, prompt official'"""
-    return behind.join(f"{name}{between}{value}" for name, value in tag.items())
-
-
-def reason(of: Mapping[str, Any] | Record) -> str:
-    """Why there is no score, in one line that is not long."""
-    text = of.reason if isinstance(of, Record) else of["reason"]
-    return clip(" ".join(text.split()) or "no reason recorded", REASON_CHARS)
-
-
-def p_text(p: float) -> str:
-    """'0.021'; '<.001' for what is smaller."""
-    return f"{p:.3f}" if p >= 0.001 else "<.001"
-
-
-def metrics_text(metrics: Mapping[str, float | None]) -> str:
-    """'nats_per_token 3.412, next_token_accuracy 0.3'."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if value is not None)
 
 
 def facts(panel: Panel) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
-from atlas_bench.results.labels import metrics_text, natural, reason, tag_text, tags, task_name
+from atlas_bench.results.naming import metrics_text, natural, reason, tag_text, tags, task_name
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import is_shared
 from atlas_bench.units import format_length

@@ -20,7 +20,7 @@ from operator import attrgetter
 from statistics import fmean
 from typing import Any
 
-from atlas_bench.results.labels import natural
+from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
 from atlas_bench.results.stats import Spread, design_effect, interval, together
 from atlas_bench.results.summary import Summary

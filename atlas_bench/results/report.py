@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from atlas_bench.errors import UserError, did_you_mean, unknown
 from atlas_bench.results import reference, store
-from atlas_bench.results.labels import printable
 from atlas_bench.results.leaderboard import THRESHOLD, Leaderboard, make
+from atlas_bench.results.naming import printable
 from atlas_bench.results.record import Record, Warn, clip
 from atlas_bench.results.ruler_summary import TASKS as RULER_TASKS
 from atlas_bench.results.summary import Summary, only, summaries

@@ -1,6 +1,6 @@
 """The first lines of a run: what it will read, about how long that takes here, and what interval its questions buy.
 
-    for line in lines(cells, models, runner.Settings()):
+    for line in lines(cells, models, Settings()):
         print(line)
 
     10 cells (babilong:qa1,qa2,qa3,qa4,qa5 at 1K,16K): 1.7M tokens to read, about 30 s at 90K/s. With 20 questions
@@ -19,17 +19,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atlas_bench import registry
-from atlas_bench.results.labels import natural
+from atlas_bench.results.naming import natural
 from atlas_bench.results.stats import wilson, worth_of
-from atlas_bench.running import plan, runner
-from atlas_bench.running.plan import Cell
+from atlas_bench.running.evaluation import Cell, Evaluation
+from atlas_bench.running.runner import evaluations_of
+from atlas_bench.running.settings import Settings
 from atlas_bench.types import Model, Rules, Sample
 from atlas_bench.units import format_count, format_length, format_seconds
 
 SECONDS = 1.0  # that a model is tried for
 COLUMNS = 79
-NAMED = 3  # models whose names are told
+NAMED = 3  # models that are named, at most
 
 
 @dataclass(frozen=True)
@@ -40,38 +40,35 @@ class Pace:
     question_seconds: float
 
 
-def lines(cells: Sequence[Cell], models: Mapping[str, Model], settings: runner.Settings) -> list[str]:
+def lines(cells: Sequence[Cell], models: Mapping[str, Model], settings: Settings) -> list[str]:
     """What running the cells means, in lines of 79 columns; nothing for no cells."""
-    cells = [cell for cell in cells if not _is_known_unsupported(cell, models[cell.model])]
-    if not cells:
+    waiting = [evaluation for evaluation in evaluations_of(cells, models) if not _is_known_unsupported(evaluation)]
+    if not waiting:
         return []
-    tokens = sum(_tokens(cell, models[cell.model]) for cell in cells)
-    said = f"{len(cells)} cell{'s' * (len(cells) > 1)} ({_what(cells)}): {format_count(tokens)} tokens to read"
-    said += f"{_how_long(cells, models, settings)}. {' '.join(_intervals(cells))}".rstrip()
-    return textwrap.wrap(said, COLUMNS, break_on_hyphens=False, break_long_words=False)
+    tokens = sum(map(_tokens, waiting))
+    text = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} ({_what(waiting)}): {format_count(tokens)} tokens to read"
+    text += f"{_how_long(waiting, settings)}. {' '.join(_intervals(waiting))}".rstrip()
+    return textwrap.wrap(text, COLUMNS, break_on_hyphens=False, break_long_words=False)
 
 
-def _is_known_unsupported(cell: Cell, model: Model) -> bool:
+def _is_known_unsupported(evaluation: Evaluation) -> bool:
     """Whether the model says, without asking a server, that it cannot read the cell."""
-    return not _is_remote(model) and runner.unsupported(cell, registry.task(cell.task), model) is not None
+    return not _is_remote(evaluation.model) and evaluation.unsupported() is not None
 
 
 def _is_remote(model: Model) -> bool:
     return model.facts().get("device") == "server"
 
 
-def _tokens(cell: Cell, model: Model) -> int:
+def _tokens(evaluation: Evaluation) -> int:
     """Tokens of the cell's contexts; an endpoint is sent a context with every question of it."""
-    return cell.length * (cell.samples if _is_remote(model) else contexts(cell))
+    cell = evaluation.cell
+    return cell.length * (cell.samples if _is_remote(evaluation.model) else evaluation.contexts)
 
 
-def contexts(cell: Cell) -> int:
-    """Contexts of a cell, each of which is read once."""
-    return -(-cell.samples // plan.rules(cell, registry.task(cell.task)).questions_per_context)
-
-
-def _what(cells: Sequence[Cell]) -> str:
+def _what(waiting: Sequence[Evaluation]) -> str:
     """'babilong:qa1,qa2 at 1K,16K, 2 models'."""
+    cells = [evaluation.cell for evaluation in waiting]
     subsets: dict[str, dict[str, None]] = {}
     for cell in sorted(cells, key=lambda cell: natural(cell.subset)):
         subsets.setdefault(cell.task, {})[cell.subset] = None
@@ -82,42 +79,42 @@ def _what(cells: Sequence[Cell]) -> str:
     return f"{'; '.join(tasks)} at {','.join(lengths)}, {named}"
 
 
-def _how_long(cells: Sequence[Cell], models: Mapping[str, Model], settings: runner.Settings) -> str:
-    """', about 9 min at 180K/s', or why that is not told."""
-    seconds, rates, untold = 0.0, [], []
-    for name in dict.fromkeys(cell.model for cell in cells):
-        own = [cell for cell in cells if cell.model == name]
-        pace = _pace(max(own, key=lambda cell: cell.length), models[name], settings)
+def _how_long(waiting: Sequence[Evaluation], settings: Settings) -> str:
+    """', about 9 min at 180K/s', or '' where that cannot be known so soon."""
+    seconds, rates, unknown = 0.0, [], []
+    for name in dict.fromkeys(evaluation.cell.model for evaluation in waiting):
+        own = [evaluation for evaluation in waiting if evaluation.cell.model == name]
+        pace = _pace(max(own, key=lambda evaluation: evaluation.cell.length), settings)
         if pace is None:
-            untold.append(name)
+            unknown.append(name)
             continue
         rates.append(pace.tokens_per_second)
         seconds += sum(
-            _tokens(cell, models[name]) / pace.tokens_per_second + cell.samples * pace.question_seconds for cell in own
+            _tokens(evaluation) / pace.tokens_per_second + evaluation.cell.samples * pace.question_seconds
+            for evaluation in own
         )
     if not rates:
         return ""
     speed = f" at {format_count(rates[0])}/s" if len(rates) == 1 else ""
-    return f", about {format_seconds(max(1.0, seconds))}{speed}" + (f" and {', '.join(untold)}" if untold else "")
+    return f", about {format_seconds(max(1.0, seconds))}{speed}" + (f" and {', '.join(unknown)}" if unknown else "")
 
 
-def _pace(cell: Cell, model: Model, settings: runner.Settings) -> Pace | None:
-    """The model's pace on the cell's first context; None for controls, endpoints, and what cannot be told so soon.
+def _pace(evaluation: Evaluation, settings: Settings) -> Pace | None:
+    """The model's pace on the cell's first context; None for controls, endpoints, and what cannot be known so soon.
 
-    A state that grows with what is read slows reading down, so a few blocks tell nothing of it.
+    A state that grows with what is read slows reading down, so a few blocks say nothing of it.
     """
-    task = registry.task(cell.task)
-    rules = plan.rules(cell, task)
+    model, rules = evaluation.model, evaluation.rules
     if model.is_control or _is_remote(model) or not rules.scorers:
         return None
     try:
-        return _tried(next(plan.samples(cell, task, model)), contexts(cell), rules, model, settings)
+        return _measured(next(evaluation.samples()), evaluation.contexts, rules, model, settings)
     except Exception:  # whatever it is, the run itself says so in a record
         return None
 
 
-def _tried(sample: Sample, asked_of: int, rules: Rules, model: Model, settings: runner.Settings) -> Pace | None:
-    streams = settings.streams(asked_of, sample.length, model)
+def _measured(sample: Sample, contexts: int, rules: Rules, model: Model, settings: Settings) -> Pace | None:
+    streams = settings.streams(contexts, sample.length, model)
     size = max(1, min(settings.tokens(streams, model), sample.reads))
     first = np.tile(sample.context.read(0, size), (streams, 1))
     model.feed(model.start(streams), first)  # warms up what is lazy
@@ -136,9 +133,9 @@ def _tried(sample: Sample, asked_of: int, rules: Rules, model: Model, settings: 
     return Pace(rate, time.perf_counter() - began)
 
 
-def _intervals(cells: Sequence[Cell]) -> Iterator[str]:
+def _intervals(waiting: Sequence[Evaluation]) -> Iterator[str]:
     """What the numbers of questions buy, a sentence for each."""
-    scored = {(c.samples, contexts(c)) for c in cells if registry.task(c.task).rules(c.subset).scorers}
+    scored = {(evaluation.cell.samples, evaluation.contexts) for evaluation in waiting if evaluation.rules.scorers}
     for n, k in sorted(scored, reverse=True):
         worth = worth_of(n, k)
         half, whole = (wilson(share * worth, worth) for share in (0.5, 1.0))

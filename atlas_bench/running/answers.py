@@ -12,21 +12,22 @@ from atlas_bench.types import Sample, Scorer
 
 def row_of(sample: Sample, answer: str | Exception, scorers: Mapping[str, Scorer]) -> dict[str, Any]:
     """The row of an answer; an exception is an answer that could not be had, and has no verdict."""
-    failed = isinstance(answer, Exception)
+    failed = str(answer) if isinstance(answer, Exception) else None
+    text = answer if isinstance(answer, str) else ""
     row = answer_row(
         sample.index,
         question=str(sample.meta.get("question", "")),
         targets=sample.targets,
-        answer="" if failed else answer,
-        correct={} if failed else {name: scorer(answer, sample) for name, scorer in scorers.items()},
+        answer=text,
+        correct={} if failed is not None else {name: scorer(text, sample) for name, scorer in scorers.items()},
         needle_positions=sample.meta.get("needle_positions", ()),
     )
     where = {} if sample.asked_at is None else {"asked_at": sample.asked_at}
     where |= {name: sample.meta[name] for name in ("needle_depth", "distance") if name in sample.meta}
-    return row | where | ({"failed": clip(" ".join(str(answer).split()))} if failed else {})
+    return row | where | ({} if failed is None else {"failed": clip(" ".join(failed.split()))})
 
 
-def told(rows: Sequence[Mapping[str, Any]], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
+def summary(rows: Sequence[Mapping[str, Any]], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
     """A record's answers in their order, their scores, and the hash of their plans."""
     ordered = sorted(rows, key=lambda row: row["index"])
     plans = [row["plan"] for row in ordered]
@@ -38,6 +39,11 @@ def told(rows: Sequence[Mapping[str, Any]], scorers: Mapping[str, Scorer]) -> di
     }
     plan_hash = hashlib.sha256("\n".join(plans).encode()).hexdigest()[:16] if plans else None
     return {"answers": answers, "scores": scores, "plan_hash": plan_hash}
+
+
+def correct(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Right answers among the rows, by the headline's scorer."""
+    return sum(next(iter(row["correct"].values()), 0) for row in rows)
 
 
 def sources_of(sample: Sample) -> dict[str, str]:

@@ -75,6 +75,11 @@ class Point:
     code: str = __version__
     state: Any = None
 
+    @property
+    def read(self) -> int:
+        """Tokens read, those of the streams being read too."""
+        return self.tokens + len(self.reading) * self.position
+
     def without_state(self) -> Point:
         """The same answers, and no stream: the group that was being read begins anew."""
         return replace(self, state=None, reading=(), asking=0, position=0, sums=None)
@@ -227,11 +232,11 @@ def _answered(line: bytes) -> Answered | None:
         digest, _, text = line.decode().partition(" ")
         if digest != _digest(text):
             return None
-        found = _ANSWERED.validate_json(text)
-        _ROWS.validate_python((found.row,))
+        answered = _ANSWERED.validate_json(text)
+        _ROWS.validate_python((answered.row,))
     except ValueError:  # pydantic's, and of what is no text
         return None
-    return found
+    return answered
 
 
 def _digest(text: str) -> str:

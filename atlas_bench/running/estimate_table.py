@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atlas_bench.results.formats.text import wrapped
-from atlas_bench.results.labels import printable, task_name
+from atlas_bench.results.naming import printable, task_name
 from atlas_bench.results.record import clip
 from atlas_bench.running.estimate import ENDED, PERCENT, TO_RUN, Row, where
 from atlas_bench.units import format_bytes, format_count, format_length, format_seconds
@@ -40,19 +40,23 @@ def lines(estimate: Mapping[str, Any]) -> list[str]:
         out += [line for row in group for line in _cell_lines(row)] + [""]
     out += _lines_of(_sum(estimate["total"]))
     if estimate["calibration"]:
-        out += ["", *_lines_of(_CALIBRATED), *(line for each in estimate["calibration"] for line in _fitted(each))]
-    told = [f"{what}: {reason}: {', '.join(cells)}" for (what, reason), cells in reasons.items() if reason]
-    notes = [line for note in [*told, *estimate["notes"]] for line in _lines_of(note, "    ")]
+        out += [
+            "",
+            *_lines_of(_CALIBRATED),
+            *(line for calibration in estimate["calibration"] for line in _fitted(calibration)),
+        ]
+    unusual = [f"{what}: {reason}: {', '.join(cells)}" for (what, reason), cells in reasons.items() if reason]
+    notes = [line for note in [*unusual, *estimate["notes"]] for line in _lines_of(note, "    ")]
     return [*out, "", *notes] if out and notes else out + notes
 
 
 def _sureness(row: Row) -> str:
     """'100 samples on 4 contexts; 95 % interval at 50 %: 40-60, at 90 %: 83-94'."""
     n, contexts = row["samples"], row["contexts"]
-    said = f"{n} samples" + (f" on {contexts} context{'s' * (contexts > 1)}" if contexts < n else "")
+    text = f"{n} samples" + (f" on {contexts} context{'s' * (contexts > 1)}" if contexts < n else "")
     bounds = {percent: row[f"interval_at_{percent}"] for percent in PERCENT if row[f"interval_at_{percent}"]}
     at = (f"at {percent} %: {100 * low:.0f}-{100 * high:.0f}" for percent, (low, high) in bounds.items())
-    return f"{said}; 95 % interval {', '.join(at)}" if bounds else said
+    return f"{text}; 95 % interval {', '.join(at)}" if bounds else text
 
 
 def _cell_lines(row: Row) -> list[str]:
@@ -72,27 +76,25 @@ def _cell_lines(row: Row) -> list[str]:
 
 def _sum(total: Row) -> str:
     if not total["to_run"]:  # no cell at all: lm-eval's tasks alone, which the notes name
-        said = [f"{total[name]} of {total['cells']} cells {name}" for name in ENDED if total[name]]
-        return f"Nothing to run: {', '.join(said)}." if said else ""
-    said = [f"{total['to_run']} of {total['cells']} cells to run"]
-    said += [f"{total[name]} {name}" for name in ENDED if total[name]]
-    said += [f"{_tokens(total['tokens'])} tokens to read", f"about {format_seconds(total['seconds'])}"]
-    said += [f"{_tokens(total['tokens_sent'])} tokens to send"] if total["tokens_sent"] else []
-    said += [f"{total['without_time']} of unknown time"] if total["without_time"] else []
-    return f"Total: {', '.join(said)}; records of {_size(total['record_bytes'])}."
+        parts = [f"{total[name]} of {total['cells']} cells {name}" for name in ENDED if total[name]]
+        return f"Nothing to run: {', '.join(parts)}." if parts else ""
+    parts = [f"{total['to_run']} of {total['cells']} cells to run"]
+    parts += [f"{total[name]} {name}" for name in ENDED if total[name]]
+    parts += [f"{_tokens(total['tokens'])} tokens to read", f"about {format_seconds(total['seconds'])}"]
+    parts += [f"{_tokens(total['tokens_sent'])} tokens to send"] if total["tokens_sent"] else []
+    parts += [f"{total['without_time']} of unknown time"] if total["without_time"] else []
+    return f"Total: {', '.join(parts)}; records of {_size(total['record_bytes'])}."
 
 
-def _fitted(found: Row) -> list[str]:
+def _fitted(fit: Row) -> list[str]:
     """'atlas-nano, babilong:qa1: 1K 490 ms, 2K 610 ms, ..; 56 ms a question + 12 us a token'."""
-    others = len(found["subsets"]) - 1
-    said = f"{found['model']}, {task_name(found)}" + (f" (for {others} other subsets too)" if others else "")
+    others = len(fit["subsets"]) - 1
+    title = f"{fit['model']}, {task_name(fit)}" + (f" (for {others} other subsets too)" if others else "")
     ran = ", ".join(
-        f"{format_length(reading['length'])} {format_seconds(reading['seconds'])}" for reading in found["readings"]
+        f"{format_length(reading['length'])} {format_seconds(reading['seconds'])}" for reading in fit["readings"]
     )
-    costs = (
-        f"{format_seconds(cost)} a {part.replace('_', ' ')}" for part, cost in found["seconds_per"].items() if cost
-    )
-    return _lines_of(f"{said}: {'; '.join(filter(None, (ran, ' + '.join(costs), found['note'])))}", "    ")
+    costs = (f"{format_seconds(cost)} a {part.replace('_', ' ')}" for part, cost in fit["seconds_per"].items() if cost)
+    return _lines_of(f"{title}: {'; '.join(filter(None, (ran, ' + '.join(costs), fit['note'])))}", "    ")
 
 
 def _size(count: int | None) -> str:

@@ -57,19 +57,19 @@ def curve(rows: Iterable[Mapping[str, Any]], length: int) -> list[dict[str, Any]
     streams = [row["losses"] for row in rows if row.get("losses")]
     if not streams:
         return []
-    found, start = [], 1
+    ranges, start = [], 1
     for stop, parts in zip(edges(length), zip(*streams, strict=True), strict=True):
         tokens = sum(part[0] for part in parts)
         if tokens:
             mean = sum(part[1] for part in parts) / tokens
             low, high = _interval([part[1] / part[0] for part in parts if part[0]])
             accuracy = sum(part[2] for part in parts) / tokens
-            found.append(
+            ranges.append(
                 {"from": start, "to": stop, "n": tokens, "streams": len(parts), "nats": round(mean, 5),
                  "low": low, "high": high, "accuracy": round(accuracy, 5)}
             )  # fmt: skip
         start = stop
-    return found
+    return ranges
 
 
 def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -2,29 +2,22 @@
 
 wanted = parse_tasks("babilong:qa1,babilong:qa2")
 cells = make(wanted, lengths=[16_000], models=["atlas-nano"], seeds=[0], options=options)
-check(cells, models)                     # every mistake is told before anything is written
+check(cells, models)                     # raises every mistake before anything is written
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-import os
-import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from atlas_bench import __version__, registry, units
+from atlas_bench import registry, units
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.files import user_file
-from atlas_bench.results.record import Record
-from atlas_bench.running import resources, streams
+from atlas_bench.running.evaluation import Cell, Evaluation, rules_of
 from atlas_bench.running.stopping import Stop
-from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
+from atlas_bench.types import Model, TaskOptions
 
 Samples = str | int | Mapping[Any, int] | None  # by length; None of a mapping is every other length
 
@@ -37,24 +30,6 @@ ALL = "all"  # behind a task's colon: every subset, where the bare name stands f
 # 200M tokens: two minutes on two cores with the default model, which reads by events.
 FIRST_LENGTHS, FIRST_SAMPLES = (1000, 16_000), 20  # without --len: a first look, done in less than a minute
 SAMPLES = ((131_072, 100), (1 << 20, 50), (10 << 20, 20), (100 << 20, 2))  # (lengths up to, questions in each cell)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One grid point: what is asked of whom."""
-
-    task: str
-    subset: str
-    length: int
-    model: str
-    seed: int = 0
-    samples: int = 100
-    options: TaskOptions = field(default_factory=TaskOptions)
-    stop: Stop | None = None
-
-    @property
-    def title(self) -> str:
-        return f"{self.task}:{self.subset}" if self.subset else self.task
 
 
 def parse_task(text: str) -> list[tuple[str, str]]:
@@ -74,7 +49,7 @@ def parse_task(text: str) -> list[tuple[str, str]]:
     task = registry.task(name)
     if subset is None or (subset == ALL and ALL not in task.subsets):
         meant = task.subsets if subset else getattr(task, "usual", task.subsets)
-        return [(name, each) for each in meant] or [(name, "")]
+        return [(name, subset) for subset in meant] or [(name, "")]
     if subset not in task.subsets:
         raise unknown(f"subset of {name}", subset, task.subsets)
     return [(name, subset)]
@@ -164,8 +139,9 @@ def make(
         for model in models
         for seed in seeds
     ]
-    if stop and (bare := next((cell for cell in cells if not rules(cell, registry.task(cell.task)).scorers), None)):
-        raise UserError(f"--until: task '{bare.title}' has no share of right answers. Leave it out for this task.")
+    bare = (cell for cell in cells if not rules_of(cell, registry.task(cell.task)).scorers)
+    if stop and (cell := next(bare, None)):
+        raise UserError(f"--until: task '{cell.title}' has no share of right answers. Leave it out for this task.")
     return list(dict.fromkeys(cells))
 
 
@@ -179,129 +155,10 @@ def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
             try:
                 task.check(cell.subset, cell.length, tokenizer, cell.options)
                 # how many there are is known to the samples only: they say so with the first one
-                next(samples(cell, task, models[cell.model]))
+                next(Evaluation(cell, task, models[cell.model]).samples())
             except Exception as error:
                 if isinstance(error, UserError) or not registry.is_file(cell.task):
                     raise
-                told = user_file.told(error, inspect.getfile(type(task)))
-                raise UserError(f"task '{cell.title}' makes no sample of {cell.length} tokens: {told}.") from None
+                cause = user_file.describe_error(error, inspect.getfile(type(task)))
+                raise UserError(f"task '{cell.title}' makes no sample of {cell.length} tokens: {cause}.") from None
             seen.add(asked)
-
-
-def samples(cell: Cell, task: Task, model: Model) -> Iterator[Sample]:
-    """The cell's samples in the model's tokens; what the model puts around a prompt comes on top of the length."""
-    made = task.samples(cell.subset, cell.length, cell.samples, cell.seed, model.tokenizer, cell.options)
-    before, after = around(rules(cell, task), model)
-    return streams.wrapped(made, before, after) if before or after else iter(made)
-
-
-def rules(cell: Cell, task: Task) -> Rules:
-    """How the cell's questions are answered and judged."""
-    if hasattr(task, "rules_for"):
-        rules: Rules = task.rules_for(cell.subset, cell.options)
-        return rules
-    return task.rules(cell.subset)
-
-
-def around(rules: Rules, model: Model) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Token ids that the model puts before a context and behind a question: round a text that is no prompt, few."""
-    if not rules.scorers:
-        return tuple(model.opening), ()
-    before, after = model.wrap
-    return tuple(before), tuple(after)
-
-
-def prompt_length(cell: Cell, rules: Rules, model: Model) -> int:
-    """Tokens of a prompt of the cell as the model reads it."""
-    reserved = rules.max_answer_tokens * rules.counts_answer
-    return cell.length - reserved + sum(map(len, around(rules, model)))
-
-
-def protocol(cell: Cell, task: Task, model: Model) -> dict[str, Any]:
-    """What decides a cell's answers beside its name: how long they may be, what ends them, and what is asked.
-
-    `sample` is a hash of the cell's first sample, in the model's tokens and with what the model puts around it. It
-    changes with the text of a task, a prompt or a template, and with the data and the background that are read. Where
-    the answers decide when to stop, `stopping` is the rule.
-    """
-    ruled = rules(cell, task)
-    stopping = {"stopping": cell.stop.facts()} if cell.stop else {}
-    return stopping | {
-        "max_answer_tokens": ruled.max_answer_tokens,
-        "stop": list(ruled.stop),
-        "generation": dict(model.facts().get("generation") or {}),
-        "sample": _sample_hash(cell, task, model),
-    }
-
-
-def _sample_hash(cell: Cell, task: Task, model: Model) -> str | None:
-    """First 16 hex digits of the sha256 of the cell's first sample; None where it cannot be made, which a run tells."""
-    try:
-        first = next(samples(replace(cell, samples=1), task, model))
-    except Exception:
-        return None
-    made_from = {name: first.meta.get(name) for name in ("plan_hash", "corpus_key", "data_key", "prompt_hash")}
-    told = [first.length, first.reads, first.asked, first.targets, around(rules(cell, task), model), made_from]
-    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
-
-
-def blank(cell: Cell, task: Task, model: Model) -> Record:
-    """The cell's record before it has run: identity, model and surroundings; its cell_key is the cell's."""
-    facts, ruled = model.facts(), rules(cell, task)
-    told = {f.name for f in fields(Record)} & facts.keys() - {"status", "state_bytes"}
-    return Record(
-        status="failed",
-        reason="not run",
-        task=cell.task,
-        task_version=task.version,
-        subset=cell.subset,
-        length=cell.length,
-        model=cell.model,
-        seed=cell.seed,
-        samples=cell.samples,
-        options=cell.options.given(),
-        protocol=protocol(cell, task, model),
-        scorer_version={name: scorer.version for name, scorer in ruled.scorers.items()},
-        headline=next(iter(ruled.scorers), None),
-        chance=ruled.chance if ruled.scorers else None,
-        model_spec=model.spec,
-        note=untrained(cell.title, facts.get("learnt")),
-        tokenizer_key=model.tokenizer.key,
-        versions={"atlas_bench": __version__, "python": platform.python_version(), **_versions()},
-        hardware={"cpu": cpu(), "cores": _cores(), "gpu": facts.get("gpu")},
-        command=resources.command_line(),
-        **{name: facts[name] for name in sorted(told)},
-    )
-
-
-def untrained(title: str, learnt: Sequence[str] | None) -> str | None:
-    """What a record notes where the model's card names what it was trained on, and that is not this task and subset."""
-    if learnt is None or title in learnt or title.partition(":")[0] in learnt:
-        return None
-    return f"the model was never trained for this, by its card for {', '.join(learnt)} alone"
-
-
-def _versions() -> dict[str, str | None]:
-    """Of what decides the numbers, without importing it."""
-    found: dict[str, str | None] = {}
-    for name in ("torch", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def cpu() -> str:
-    """The processor's name; platform.processor() is empty on most Linux systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
-
-
-def _cores() -> int | None:
-    """Cores this process may use: fewer than the machine's in a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from atlas_bench.results.labels import printable
+from atlas_bench.results.naming import printable
 from atlas_bench.results.stats import wilson
 from atlas_bench.units import format_bytes, format_length
 
@@ -30,7 +30,7 @@ class Progress:
         self._process = psutil.Process()
 
     def start(self, title: str, *, samples: int, tokens: int, read: int = 0) -> None:
-        """A cell begins: `tokens` to read in all, `read` of them in an earlier sitting."""
+        """A cell begins: `tokens` to read in all, `read` of them in an earlier attempt."""
         self._title, self._samples, self._tokens, self._already = title, samples, tokens, read
         self._began = self._shown = self._told = time.monotonic()
         self.note(f"{title}: {samples} samples, {_short(tokens)} tokens to read")
@@ -38,7 +38,7 @@ class Progress:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
 
-    def show(self, *, read: int, answered: int, correct: int, streams: int) -> None:
+    def show(self, *, read: int, answered: int, correct: float, streams: int) -> None:
         """`read` tokens are read and `answered` samples answered; drawn only where it is time to."""
         now = time.monotonic()
         if self.quiet or now - self._shown < self._every:
@@ -76,7 +76,7 @@ class Progress:
         text = printable(text, ascii_only=False)  # a folder's name may hold escape codes
         self.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
-    def _line(self, read: int, answered: int, correct: int, streams: int, seconds: float) -> str:
+    def _line(self, read: int, answered: int, correct: float, streams: int, seconds: float) -> str:
         speed = (read - self._already) / seconds if seconds > 0 else 0.0
         last = min(answered + max(streams, 1), self._samples)
         which = f"{answered + 1}-{last}" if last > answered + 1 else f"{last}"

@@ -168,7 +168,7 @@ def _verdict(by: Named, answer: str, sample: RecordedSample, where: str) -> bool
         raise UserError(f"scorer '{by.name}' needs more than the record of {where} has: {error}") from None
     except Exception as error:
         if by.path:
-            what, advice = user_file.told(error, by.path), "Correct it."
+            what, advice = user_file.describe_error(error, by.path), "Correct it."
         else:
             what, advice = f"{type(error).__name__}: {error}", "Choose records that it can judge, with --task."
         question = f"question {sample.index} of {where}"

@@ -1,7 +1,9 @@
-"""What a run takes note of: the command, time of day, peak memory, what was used, an exception as a status."""
+"""What a run takes note of: the command, time of day, the processor, peak memory, usage, an exception as a status."""
 
 from __future__ import annotations
 
+import os
+import platform
 import shlex
 import sys
 from collections.abc import Mapping
@@ -15,12 +17,12 @@ from atlas_bench.types import Status
 
 def status_of(error: Exception) -> tuple[Status, str]:
     """An exception as status and one line; torch's out-of-memory goes by name: no import."""
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     phrases = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate")
     full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if full or (isinstance(error, RuntimeError) and any(phrase in said.lower() for phrase in phrases)):
-        return "oom", f"{said or 'out of memory'}; a smaller --batch or --block needs less"
-    return "failed", f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if full or (isinstance(error, RuntimeError) and any(phrase in message.lower() for phrase in phrases)):
+        return "oom", f"{message or 'out of memory'}; a smaller --batch or --block needs less"
+    return "failed", f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def now() -> str:
@@ -33,6 +35,21 @@ def command_line() -> str:
     program = Path(sys.argv[0])
     ours = program.name == "__main__.py" and program.parent.name == "atlas_bench"
     return shlex.join([*(("python", "-m", "atlas_bench") if ours else (program.name,)), *sys.argv[1:]])
+
+
+def cpu_name() -> str:
+    """The processor's name; platform.processor() is empty on most Linux systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def cores() -> int | None:
+    """Cores this process may use: fewer than the machine's in a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def reset_peak() -> None:
@@ -52,14 +69,14 @@ def peak() -> int:
     except ImportError:  # Windows keeps it for psutil
         import psutil
 
-        return psutil.Process().memory_info().peak_wset
+        return int(psutil.Process().memory_info().peak_wset)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def summed(
     earlier: Mapping[str, Any] | None, current: Mapping[str, Any] | None, before: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Counts of earlier sittings, and what was added to `before` by now; a count that nobody keeps stays None."""
+    """Counts of earlier attempts, and what was added to `before` by now; a count that nobody keeps stays None."""
     if current is None:
         return None
     return {

@@ -9,7 +9,7 @@ Nothing here knows of models or records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -70,11 +70,11 @@ def stops(streams: Sequence[Sequence[Sample]]) -> list[int]:
     A question is asked from the last stop before it; one less than NEAR tokens behind a stop makes none of its own.
     """
     common = min(max(sample.reads for sample in stream) for stream in streams)
-    found: list[int] = []
+    positions: list[int] = []
     for reads in sorted({min(sample.reads, common) for stream in streams for sample in stream}):
-        if not found or reads >= found[-1] + NEAR:
-            found.append(reads)
-    return found
+        if not positions or reads >= positions[-1] + NEAR:
+            positions.append(reads)
+    return positions
 
 
 def blocks(contexts: Sequence[Context], start: int, stop: int, size: int, *, ahead: int = 0) -> Iterator[np.ndarray]:
@@ -95,6 +95,13 @@ def blocks(contexts: Sequence[Context], start: int, stop: int, size: int, *, ahe
             if at + size < stop:
                 coming = pool.submit(read, at + size)
             yield tokens
+
+
+def to_read_in_all(first: Sequence[Sample], count: int, size: Callable[[Sequence[Sample]], int] | None = None) -> int:
+    """Tokens that `count` samples take, judged by those on the first context; size() counts one context's."""
+    size = size or to_read
+    whole, rest = divmod(count, max(1, len(first)))
+    return whole * size(first) + size(first[:rest])
 
 
 def to_read(sharing: Sequence[Sample]) -> int:

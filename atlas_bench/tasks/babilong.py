@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import chain
 
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.tasks import babi, corpora, prompts, prose
-from atlas_bench.tasks.babilong_data import Case, source
+from atlas_bench.tasks.babilong_data import source
 from atlas_bench.tasks.babilong_lessons import BabilongLessons
-from atlas_bench.tasks.haystack import background, intersperse
-from atlas_bench.tasks.scorers import LABELS, SCORERS
+from atlas_bench.tasks.babilong_sampler import Sampler
+from atlas_bench.tasks.scorers import SCORERS
 from atlas_bench.tasks.texts import Encoder
 from atlas_bench.types import Rules, Sample, TaskOptions, Tokenizer
 
@@ -73,11 +72,11 @@ class Babilong:
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
         """Raise UserError where no sample of that length can be made, saying what length would do."""
-        cell = self._cell(subset, length, tokenizer, options)
-        made = source(options.data)(cell)  # raises where there is no such data
+        sampler = self._sampler(subset, length, tokenizer, options)
+        made = source(options.data)(sampler)  # raises where there is no such data
         if length and length < (least := made.least()):
             raise UserError(
-                f"length {length} is too short for babilong:{subset}: with the '{cell.prompt.name}' prompt,"
+                f"length {length} is too short for babilong:{subset}: with the '{sampler.prompt.name}' prompt,"
                 f" the shortest stories and their question take {least} tokens. Use --len {least} or more."
             )
 
@@ -85,8 +84,8 @@ class Babilong:
         self, subset: str, length: int, n: int, seed: int, tokenizer: Tokenizer, options: TaskOptions
     ) -> Iterator[Sample]:
         """The first n samples of a cell; sample i does not depend on n.  UserError where there are fewer."""
-        cell = self._cell(subset, length, tokenizer, options)
-        yield from source(options.data)(cell).samples(n, seed)
+        sampler = self._sampler(subset, length, tokenizer, options)
+        yield from source(options.data)(sampler).samples(n, seed)
 
     def lessons(
         self, subsets: Sequence[str], tokenizer: Tokenizer, seed: int, corpora: Sequence[corpora.Corpus]
@@ -104,7 +103,7 @@ class Babilong:
             example=_example(),
         )
 
-    def _cell(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> Cell:
+    def _sampler(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> Sampler:
         if subset not in self.subsets:
             raise UserError(
                 f"babilong has no subset '{subset}'.{did_you_mean(subset, self.subsets)}"
@@ -112,66 +111,7 @@ class Babilong:
             )
         encode = self._encoders.setdefault(tokenizer.key, Encoder(tokenizer))
         prompt = prompts.load(options.prompt, subset)
-        return Cell(subset, length, encode, prompt, options, self._corpora)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """All that the samples of a cell have in common."""
-
-    subset: str
-    length: int
-    encode: Encoder
-    prompt: prompts.Prompt
-    options: TaskOptions
-    corpora: corpora.CorpusCache
-
-    @cached_property
-    def corpus(self) -> corpora.Corpus:
-        """The background."""
-        return self.corpora.open(self.options.background, self.encode.tokenizer, self.options.encoding)
-
-    @cached_property
-    def before(self) -> tuple[int, ...]:
-        return self.encode(self.prompt.before)
-
-    def holds(self, case: Case) -> bool:
-        """Whether the case fits."""
-        return not self.length or self.needs(case) <= self.length
-
-    def needs(self, case: Case) -> int:
-        """Tokens of everything but the background, at most: the first word may stand behind no blank."""
-        first = next(iter(case.facts), "")
-        longer = len(self.encode(self.prompt.separator + first)) - len(self.encode(f" {first}"))
-        return self._hidden(case) + max(0, longer)
-
-    def _hidden(self, case: Case) -> int:
-        after = self.encode(self.prompt.after(case.question))
-        return len(self.before) + len(after) + sum(len(self.encode(f" {fact}")) for fact in case.facts)
-
-    def sample(self, index: int, case: Case, rng: random.Random, data_key: str) -> Sample:
-        """The case hidden in as much background as fills the cell's length; none where that is 0."""
-        facts = [self.encode(f" {fact}") for fact in case.facts]
-        spans = background(self.corpus, max(0, self.length - self._hidden(case)), rng)
-        strip = None if self.prompt.separator else self.encode.tokenizer
-        context, positions = intersperse(facts, spans, self.corpus, rng, prefix=self.before, strip=strip)
-        return Sample(
-            index,
-            context,
-            self.encode(self.prompt.after(case.question)),
-            (case.answer,),
-            {
-                "question": case.question,
-                "labels": LABELS[self.subset],
-                "facts": len(facts),
-                "needle_positions": tuple(positions),
-                "supporting": tuple(positions[i] for i in case.supporting),
-                "plan_hash": context.digest(),
-                "corpus_key": self.corpus.key,
-                "data_key": data_key,
-                "prompt_hash": self.prompt.hash,
-            },
-        )
+        return Sampler(subset, length, encode, prompt, options, self._corpora)
 
 
 DESCRIPTION = """\

@@ -30,7 +30,7 @@ import numpy as np
 from atlas_bench.errors import MachineError, UserError, needs, reason
 from atlas_bench.files import hub, text_files
 from atlas_bench.tasks import prose
-from atlas_bench.types import Tokenizer
+from atlas_bench.types import TaskOptions, Tokenizer
 
 FORMAT = 1  # raise when the file layout or a splitting rule changes: old caches are then ignored
 MIN_TOKENS = 10  # BABILong skips shorter sentences
@@ -119,27 +119,39 @@ class Corpus:
         return self._cache / "documents" / f"{name[:40]}.tok"
 
 
-def open_corpus(spec: str, tokenizer: Tokenizer, encoding: str | None = None) -> Corpus:
-    """The corpus a user names: "generated", "pg19", or the path of a folder of .txt files in some encoding."""
+def open_corpus(
+    spec: str, tokenizer: Tokenizer, encoding: str | None = None, *, document_tokens: int | None = None
+) -> Corpus:
+    """The corpus a user names: "generated", "pg19", or the path of a folder of .txt files in some encoding.
+
+    document_tokens  of each document of generated text, at least; None: SHARD_TOKENS
+    """
     if spec == "generated":
-        return generated(tokenizer)
+        return generated(tokenizer, **shards_of(document_tokens))
     if spec == "pg19":
         return pg19(tokenizer)
     return folder(spec, tokenizer, encoding)
 
 
 class CorpusCache:
-    """Corpora that are opened once for each name and tokenizer: their maps stay open."""
+    """Corpora that are opened once for each background and tokenizer: their maps stay open."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str | None], Corpus] = {}
+        self._known: dict[tuple[Any, ...], Corpus] = {}
 
-    def open(self, spec: str, tokenizer: Tokenizer, encoding: str | None = None) -> Corpus:
-        """open_corpus, remembered."""
-        key = spec, tokenizer.key, encoding
+    def open(self, options: TaskOptions, tokenizer: Tokenizer) -> Corpus:
+        """The background of the options, opened again only where a file of its folder has changed."""
+        spec, encoding, size = options.background, options.encoding, options.document_tokens
+        edited = () if spec in ("generated", "pg19") else text_files.version(spec)
+        key = spec, tokenizer.key, encoding, size, edited
         if key not in self._known:
-            self._known[key] = open_corpus(spec, tokenizer, encoding)
+            self._known[key] = open_corpus(spec, tokenizer, encoding, document_tokens=size)
         return self._known[key]
+
+
+def shards_of(document_tokens: int | None) -> dict[str, int]:
+    """The argument of endless() and generated() that TaskOptions.document_tokens is, where it is given."""
+    return {} if document_tokens is None else {"shard_tokens": document_tokens}
 
 
 def generated(tokenizer: Tokenizer, *, cache: str | Path | None = None, shard_tokens: int = SHARD_TOKENS) -> Corpus:
@@ -203,7 +215,7 @@ def folder(
     corpus = Corpus(
         str(path),
         tokenizer,
-        lambda i: split_sentences(_read(files[i], encoding)),
+        lambda i: split_sentences(_unchanged(files[i], hashes[i], encoding)),
         identity=["punkt", hashes, *named],
         document_identity=lambda i: ["punkt, strict", hashes[i], *named],  # "punkt": bytes may have been replaced
         n_documents=len(files),
@@ -354,6 +366,13 @@ def _read(file: Path, encoding: str | None) -> Iterator[str]:
         yield from text_files.blocks(file, encoding, choice=True)
     except OSError as error:
         raise UserError(f"background '{file}' cannot be read: {reason(error)}. Check the file.") from None
+
+
+def _unchanged(file: Path, sha256: str, encoding: str | None) -> Iterator[str]:
+    """The text of a file whose hash is known: another text would go into the cache under that hash."""
+    if _file_hash(file) != sha256:
+        raise UserError(f"background '{file}' has changed since it was opened. Run the command again.")
+    yield from _read(file, encoding)
 
 
 def _file_hash(file: Path) -> str:

@@ -1,28 +1,34 @@
 """Training contexts for any task that hides facts in running text, a user's own among them.
 
 A lesson hides what an evaluation hides, in background that evaluation never reads; a short one hides the first facts
-that leave some background. Where a told answer stays right (`lasting`), everything told so far is asked after each
-segment, else what is asked at the end is asked there alone. What is drawn differs from every evaluation's.
+that leave some background. Where an answer stays right (`persistent_answer`), everything read so far is asked after
+each segment, else what is asked at the end is asked there alone. What is drawn differs from every evaluation's.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from atlas_bench.tasks.babilong_lessons import TRAINING_POOL, TRAINING_SHARDS
 from atlas_bench.tasks.corpora import Corpus
 from atlas_bench.tasks.haystack import background, intersperse, place
+from atlas_bench.tasks.hidden import Hidden, Question
 from atlas_bench.tasks.lessons import Ask, Segment
 from atlas_bench.tasks.texts import Encoder
 from atlas_bench.types import Tokenizer
 
-if TYPE_CHECKING:
-    from atlas_bench.tasks.haystack_task import HaystackTask, Question
-
 ASKED = 8  # questions after a segment, at most
 FILLED = 0.8  # share of a lesson that facts may take
+
+
+class Hides(Protocol):
+    """What lessons need of a task: see HaystackTask."""
+
+    persistent_answer: bool
+
+    def hide(self, subset: str, rng: random.Random, length: int) -> Hidden: ...
 
 
 class HaystackLessons:
@@ -34,7 +40,7 @@ class HaystackLessons:
 
     def __init__(
         self,
-        task: HaystackTask,
+        task: Hides,
         subsets: Sequence[str],
         corpora: Sequence[Corpus],
         tokenizer: Tokenizer,
@@ -83,7 +89,7 @@ class HaystackLessons:
             stop = min(start + segment, length)
             known = sum(end <= stop for end in ends)
             askable = [q for q in hidden.questions if all(fact < known for fact in q.supporting)]
-            if not self.task.lasting and (stop < length or known < len(hidden.facts)):
+            if not self.task.persistent_answer and (stop < length or known < len(hidden.facts)):
                 askable = []  # a later fact may change the answer
             asked = rng.sample(askable, min(ASKED, len(askable)))
             yield Segment(context.read(start, stop), tuple(map(self._ask, asked)))

@@ -21,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, islice
 from typing import Any
@@ -31,67 +32,19 @@ from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.haystack import Pieces, Span, background, intersperse, place
 from atlas_bench.tasks.haystack_lessons import HaystackLessons
+from atlas_bench.tasks.hidden import Hidden, Question
 from atlas_bench.types import Rules, Sample, TaskOptions, Tokenizer
 
 PROBES = 20  # contexts drawn to learn how many tokens a subset takes; who takes more is drawn again
 DRAWS = 1000
 
 
-@dataclass(frozen=True)
-class Question:
-    """One question on a context.
-
-    text        follows the context; begins with its separator, " " or a line break
-    targets     right answers; the first is a full one
-    supporting  numbers of the facts that answer it
-    prefill     text the answer is made to begin with
-    asked_at    tokens of the context read before it; None: as many as give the sample the cell's length
-    distance    instead of asked_at: tokens between the end of the last supporting fact and the question, or fewer
-                where the cell's length ends before
-    meta        more for Sample.meta
-    """
-
-    text: str
-    targets: tuple[str, ...]
-    supporting: tuple[int, ...]
-    prefill: str = ""
-    asked_at: int | None = None
-    distance: int | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _no_text(targets=self.targets)
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """What a context hides, and what is asked about it.
-
-    facts      in their order in the context; each begins with its separator
-    questions  at least one of them is asked at the cell's length
-    depths     of each fact, rising in 0..1: the share of the background's tokens before it; None: random gaps
-    before     text before everything, such as an instruction
-    room       tokens of background that it wants at least
-    """
-
-    facts: tuple[str, ...]
-    questions: tuple[Question, ...]
-    depths: tuple[float, ...] | None = None
-    before: str = ""
-    room: int = 0
-
-    def __post_init__(self) -> None:
-        _no_text(facts=self.facts, questions=self.questions)
-        wrong = [q.supporting for q in self.questions if not all(0 <= fact < len(self.facts) for fact in q.supporting)]
-        if wrong:
-            raise ValueError(f"a question is supported by facts {wrong[0]}, and there are {len(self.facts)}, from 0 on")
-
-
 class HaystackTask:
     """Base of such tasks; implements types.Task but for rules, hide and describe.
 
-    takes    which of TaskOptions the task understands; any other that is given is refused
-    lasting  whether an answer stays right whatever facts follow: training then asks on the way, not only at the end
+    takes              which of TaskOptions the task understands; any other that is given is refused
+    persistent_answer  whether an answer stays right whatever facts follow: training then asks on the way, not only
+                       at the end
     """
 
     name: str
@@ -99,10 +52,17 @@ class HaystackTask:
     version = "1"
     reads_text = True
     takes: tuple[str, ...] = ("background",)
-    lasting = False
+    persistent_answer = False
 
     def __init__(self) -> None:
         self._corpora = corpora.CorpusCache()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Take `lasting`, the last version's name of persistent_answer, for one version more."""
+        super().__init_subclass__(**options)
+        if "lasting" in vars(cls):
+            warnings.warn(f"{cls.__name__}: `lasting` is called `persistent_answer` now", stacklevel=2)
+            cls.persistent_answer = vars(cls)["lasting"]
 
     def rules(self, subset: str) -> Rules:
         """How the subset's questions are answered and judged."""
@@ -129,7 +89,7 @@ class HaystackTask:
 
     def corpus(self, subset: str, tokenizer: Tokenizer, options: TaskOptions) -> corpora.Corpus:
         """The background, opened once per tokenizer."""
-        return self._corpora.open(options.background, tokenizer, options.encoding)
+        return self._corpora.open(options, tokenizer)
 
     def background(self, subset: str, corpus: corpora.Corpus, tokens: int, rng: random.Random) -> list[Span]:
         """The text around the facts, as spans of the corpus that are exactly so many tokens."""
@@ -146,7 +106,7 @@ class HaystackTask:
             given = getattr(options, option)
             if option not in self.takes and given != getattr(TaskOptions(), option):
                 raise UserError(f"{self.name} has no --{option} '{given}'. Leave --{option} out.")
-        least = _Cell(self, subset, length, tokenizer, options).least()
+        least = _Sampler(self, subset, length, tokenizer, options).least()
         if length < least:
             raise UserError(
                 f"length {length} is too short for {self.name}:{subset}: what it hides and asks calls for {least}"
@@ -158,16 +118,9 @@ class HaystackTask:
     ) -> Iterator[Sample]:
         """The first n samples of a cell; those of one context follow each other and share the object."""
         shared = self.rules(subset).questions_per_context
-        cell = _Cell(self, subset, length, tokenizer, options)
+        sampler = _Sampler(self, subset, length, tokenizer, options)
         for first in range(0, n, shared):
-            yield from islice(cell.samples(seed, first // shared, first), n - first)
-
-
-def _no_text(**given: Any) -> None:
-    """TypeError for a text where several are wanted: ("garden") is no tuple, and would be taken letter by letter."""
-    for name, value in given.items():
-        if isinstance(value, str):
-            raise TypeError(f"{name} is the text {value!r}, and a tuple is wanted: ({value!r},) with a comma")
+            yield from islice(sampler.samples(seed, first // shared, first), n - first)
 
 
 def contains(answer: str, sample: Sample) -> bool:
@@ -201,7 +154,7 @@ class _Encoded:
 
 
 @dataclass(frozen=True)
-class _Cell:
+class _Sampler:
     """All that the samples of a cell have in common."""
 
     task: HaystackTask

@@ -58,7 +58,7 @@ class Loss:
     ) -> Iterator[Sample]:
         """n streams of whole documents in random order, or of one run; both subsets have the same."""
         self.check(subset, length, tokenizer, options)
-        corpus = self._corpora.open(options.background, tokenizer, options.encoding)
+        corpus = self._corpora.open(options, tokenizer)
         for i in range(n):
             context = Pieces(corpus, _documents(corpus, length, random.Random(f"loss {seed} {i}")))
             told = {"facts": 0, "needle_positions": (), "supporting": (), "plan_hash": context.digest()}

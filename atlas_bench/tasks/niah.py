@@ -46,7 +46,7 @@ class Niah(HaystackTask):
 
     name = "niah"
     subsets = ("single", "multi", "kamradt")
-    lasting = True
+    persistent_answer = True
 
     def rules(self, subset: str) -> Rules:
         """How the subset's questions are answered and judged."""

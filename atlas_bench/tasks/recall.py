@@ -29,6 +29,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.files import hub, text_files
@@ -75,7 +76,7 @@ class Recall:
     exact_lengths = False  # documents are as long as they are; but for -hidden
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], _Rows] = {}
+        self._rows: dict[tuple[Any, ...], _Rows] = {}
         self._corpora = corpora.CorpusCache()
 
     def rules(self, subset: str) -> Rules:
@@ -84,8 +85,8 @@ class Recall:
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
         """Raise UserError where there is no data, or no prompt of at most that length, saying what length would do."""
-        cell, shortest = self._cell(subset, tokenizer, options), None
-        for _, _, encoded in cell.encoded():
+        sampler, shortest = self._sampler(subset, tokenizer, options), None
+        for _, _, encoded in sampler.encoded():
             shortest = min(encoded.needs, shortest or encoded.needs)
             if shortest <= length:
                 return
@@ -102,14 +103,14 @@ class Recall:
         self, subset: str, length: int, n: int, seed: int, tokenizer: Tokenizer, options: TaskOptions
     ) -> Iterator[Sample]:
         """The first n documents that fit, in their order.  UserError where there are fewer."""
-        cell, index, left_out = self._cell(subset, tokenizer, options), 0, 0
-        for number, row, encoded in cell.encoded():
+        sampler, index, left_out = self._sampler(subset, tokenizer, options), 0, 0
+        for number, row, encoded in sampler.encoded():
             if index == n:
                 return
             if encoded.needs > length:
                 left_out += 1
                 continue
-            yield cell.sample(index, number, row, encoded, length, f"recall {subset} {seed} {index}")
+            yield sampler.sample(index, number, row, encoded, length, f"recall {subset} {seed} {index}")
             index += 1
         if index < n:
             raise UserError(
@@ -125,7 +126,7 @@ class Recall:
             scorers=", ".join(f"{name} (version {scorer.version})" for name, scorer in SCORERS.items()),
         )
 
-    def _cell(self, subset: str, tokenizer: Tokenizer, options: TaskOptions) -> _Cell:
+    def _sampler(self, subset: str, tokenizer: Tokenizer, options: TaskOptions) -> _Sampler:
         if subset not in self.subsets:
             raise UserError(
                 f"recall has no subset '{subset}'.{did_you_mean(subset, self.subsets)} Known:"
@@ -140,15 +141,16 @@ class Recall:
                 f"recall:{subset} has no background '{options.background}': it is the document alone."
                 f" Leave --background out, or ask for {base}-hidden."
             )
-        key = options.data, base, options.encoding
+        source = options.data, base, options.encoding
+        key = (*source, () if options.data == "hub" else text_files.version(options.data))
         if key not in self._rows:
-            self._rows[key] = _load(*key)
+            self._rows[key] = _load(*source)
         size = next((int(each[3:]) for each in variants if each.startswith("cut")), None)
         corpus = self._corpus(tokenizer, options) if hidden else None
-        return _Cell(base, tuple(variants), size, self._rows[key], tokenizer, corpus)
+        return _Sampler(base, tuple(variants), size, self._rows[key], tokenizer, corpus)
 
     def _corpus(self, tokenizer: Tokenizer, options: TaskOptions) -> corpora.Corpus:
-        return self._corpora.open(options.background, tokenizer, options.encoding)
+        return self._corpora.open(options, tokenizer)
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class Whole(Tokens):
 
 
 @dataclass(frozen=True)
-class _Cell:
+class _Sampler:
     """All that the samples of a cell have in common."""
 
     base: str

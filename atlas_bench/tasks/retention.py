@@ -43,7 +43,7 @@ class Retention(HaystackTask):
 
     name = "retention"
     subsets = tuple(POINTS)
-    lasting = True
+    persistent_answer = True
 
     def rules(self, subset: str) -> Rules:
         """How the subset's questions are answered and judged."""

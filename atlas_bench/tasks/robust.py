@@ -101,7 +101,15 @@ class Robust(HaystackTask):
         kind, dose = SUBSETS[subset]
         if kind != "shift" or not dose:
             return prose
-        return _Both(prose, corpora.endless("registers", tokenizer, lines, version=REGISTERS, separator="\n"))
+        other = corpora.endless(
+            "registers",
+            tokenizer,
+            lines,
+            version=REGISTERS,
+            separator="\n",
+            **corpora.shards_of(options.document_tokens),
+        )
+        return _Both(prose, other)
 
     def background(self, subset: str, corpus: corpora.Corpus, tokens: int, rng: random.Random) -> list[Span]:
         """Prose, of which every other part gives way to as many tokens of another register where the text shifts."""

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from atlas_bench.errors import UserError
 from atlas_bench.files import checkpoint_file
 from atlas_bench.files.checkpoint_file import Damaged
-from atlas_bench.models.decoder import Config, Decoder
+from atlas_bench.models.config import Config
+from atlas_bench.models.decoder import Decoder
 from atlas_bench.training.recipe import Progress, Recipe
 
 FILE = "checkpoint.safetensors"

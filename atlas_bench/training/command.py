@@ -18,15 +18,17 @@ from atlas_bench import __version__, registry, units
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.files import locks, text_files
 from atlas_bench.models import lm, loading
-from atlas_bench.models.decoder import Config, Decoder
+from atlas_bench.models.config import Config
+from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results import store
 from atlas_bench.results.record import clip
 from atlas_bench.running import plan
 from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
-from atlas_bench.training.loop import ask_all, open_shares, tag_all, train
+from atlas_bench.training.loop import open_shares, train
 from atlas_bench.training.recipe import Progress, Recipe
+from atlas_bench.training.step import ask_all, tag_all
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model,
 WARM_RATE = 1.0  # and its share of the rates there: a memory put in anew learns to bind half as fast at the recipe's
@@ -40,29 +42,11 @@ NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
 
 def main(
-    *,
-    memory: str,
-    out: Path,
-    init: str | None,
-    tokens: str | int | None,
-    task: Sequence[str],
-    seed: int,
-    background: Sequence[str],
-    encoding: str | None,
-    hold_out: Sequence[str],
-    attention_window: int,
-    layers: int,
-    placement: str,
-    persistent: int,
-    segment: int,
-    screen: int,
-    paced: bool,
-    rate: float,
-    validate: bool,
-    threads: int | None,
-    examine: bool,
-    say: Callable[[str], Any],
-) -> Path:
+    *, memory: str, out: Path, init: str | None, tokens: str | int | None, task: Sequence[str], seed: int,
+    background: Sequence[str], encoding: str | None, hold_out: Sequence[str], attention_window: int, layers: int,
+    placement: str, persistent: int, segment: int, screen: int, fixed_schedule: bool, rate: float, validate: bool,
+    threads: int | None, examine: bool, say: Callable[[str], Any],
+) -> Path:  # fmt: skip
     """Trains a model into the folder `out` and returns it; a folder with a checkpoint is gone on with.
 
     memory            as the user writes it: a name of `list memories`, with options, or a file, which is executed
@@ -79,7 +63,7 @@ def main(
     persistent        learnt tokens of each layer, always in sight
     segment           tokens that attention spans in placement "mac"
     screen            newest tokens that a gate before all write gates sees, models/screen.py; 0: no such gate
-    paced             the same lessons whatever is learnt from them, recipe.py
+    fixed_schedule    the same lessons whatever is learnt from them, recipe.py
     rate              factor on the recipe's learning rates
     validate          put the loss on held-out lessons into the card, by which rates can be chosen
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
@@ -89,8 +73,36 @@ def main(
     encoding = encoding and text_files.known(encoding)
     store.check_writable(out)
     wanted = plan.subsets(",".join(task))
+    backgrounds = _backgrounds(wanted, background, hold_out, encoding)
+    if units.few(threads):
+        torch.set_num_threads(threads)
+    config = Config(
+        memory=name, memory_options=options, attention_window=attention_window, n_layers=layers, placement=placement,
+        n_persistent=persistent, segment=segment, screen=screen,
+    )  # fmt: skip
+    origin = origin_of(init) if init else None
+    recipe = recipe_of(wanted, seed=seed, tokens=tokens, fixed_schedule=fixed_schedule, origin=origin, rate=rate)
+    if config.full_attention:  # a cache that grows is not passed on: those tokens are spent on whole contexts
+        recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
+    opened = {spec: open_corpus(spec, embedded(), hold_out, encoding) for spec in backgrounds}
+    warm = loading.read_weights(loading.folder_of(init) / loading.WEIGHTS) if init else None
+    data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
+    with locks.held(out / ".lock", f"training into '{out}'", wait=True, say=lambda text: say(f"warning: {text}")):
+        texts = [opened[spec] for spec in backgrounds]
+        model, progress, figures = _trained(
+            config, recipe, wanted, texts, out, warm, say, examine=examine, validate=validate
+        )
+        loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures))
+    say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
+    return out
+
+
+def _backgrounds(
+    wanted: Iterable[str], background: Sequence[str], hold_out: Sequence[str], encoding: str | None
+) -> list[str]:
+    """The backgrounds to train on; UserError for a task without lessons, and for options that nothing would read."""
     plan.check_lessons(wanted)
-    reading = any(registry.reads_text(each) for each in wanted)
+    reading = any(map(registry.reads_text, wanted))
     if not reading and (background or hold_out):
         raise UserError(
             f"{', '.join(wanted)} has no background, so '{(*background, *hold_out)[0]}' would not be read. "
@@ -102,50 +114,32 @@ def main(
             f"--encoding '{encoding}' would do nothing: no --background is a folder of texts. Leave it out."
         )
     check_held_out(hold_out, backgrounds)
-    if units.few(threads):
-        torch.set_num_threads(threads)
-    config = Config(
-        memory=name,
-        memory_options=options,
-        attention_window=attention_window,
-        n_layers=layers,
-        placement=placement,
-        n_persistent=persistent,
-        segment=segment,
-        screen=screen,
-    )
-    origin = origin_of(init) if init else None
-    recipe = recipe_of(wanted, seed=seed, tokens=tokens, paced=paced, origin=origin, rate=rate)
-    if config.full_attention:  # a cache that grows is not passed on: those tokens are spent on whole contexts
-        recipe = replace(recipe, mixed_tokens=recipe.mixed_tokens + recipe.stream_tokens, stream_tokens=0)
-    tokenizer = embedded()
-    opened = {spec: open_corpus(spec, tokenizer, hold_out, encoding) for spec in backgrounds}
-    warm = loading.read_weights(loading.folder_of(init) / loading.WEIGHTS) if init else None
-    texts = [opened[spec] for spec in backgrounds]
-    kinds = {name: registry.task(name).lessons(subsets, tokenizer, seed, texts) for name, subsets in wanted.items()}
-    lessons = Mixture(list(kinds.values()), seed)
-    data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
+    return backgrounds
 
-    def warn(message: str) -> None:
-        say(f"warning: {message}")
 
-    with locks.held(out / ".lock", f"training into '{out}'", wait=True, say=warn):
-        model, progress = train(
-            config, recipe, lessons.seeded, out, warm_start=warm, report=Reporter(recipe, say), warn=warn,
-            background=clean(texts, CLEAN_TOKENS) if texts else None,
-        )  # fmt: skip
-        figures = {
-            f"{name} accuracy at {length}": accuracy(model, kind.examinations(), length)
-            for name, kind in kinds.items()
-            for length in (EXAMINED if examine else ())
-        }
-        if validate:
-            figures["validation"] = validation(model, [each for kind in kinds.values() for each in kind.examinations()])
-        if texts and examine:
-            figures["background_open"] = open_shares(model, clean(texts, EXAMINED_BACKGROUND))
-        loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures))
-    say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
-    return out
+def _trained(
+    config: Config, recipe: Recipe, wanted: Mapping[str, Sequence[str]], texts: Sequence[corpora.Corpus], out: Path,
+    warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, examine: bool, validate: bool,
+) -> tuple[Decoder, Progress, dict[str, Any]]:  # fmt: skip
+    """The model trained on lessons of all tasks, and how it does on fresh contexts."""
+    kinds = {
+        name: registry.task(name).lessons(subsets, embedded(), recipe.seed, texts) for name, subsets in wanted.items()
+    }
+    model, progress = train(
+        config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, warm_start=warm,
+        report=Reporter(recipe, say), warn=lambda message: say(f"warning: {message}"),
+        background=clean(texts, CLEAN_TOKENS) if texts else None,
+    )  # fmt: skip
+    figures: dict[str, Any] = {
+        f"{name} accuracy at {length}": accuracy(model, kind.examinations(), length)
+        for name, kind in kinds.items()
+        for length in (EXAMINED if examine else ())
+    }
+    if validate:
+        figures["validation"] = validation(model, [each for kind in kinds.values() for each in kind.examinations()])
+    if texts and examine:
+        figures["background_open"] = open_shares(model, clean(texts, EXAMINED_BACKGROUND))
+    return model, progress, figures
 
 
 def recipe_of(
@@ -153,7 +147,7 @@ def recipe_of(
     *,
     seed: int,
     tokens: int | None,
-    paced: bool,
+    fixed_schedule: bool,
     origin: dict[str, Any] | None,
     rate: float = 1.0,
 ) -> Recipe:
@@ -161,7 +155,7 @@ def recipe_of(
     named = tuple(f"{name}:{subset}" for name, subsets in wanted.items() for subset in subsets)
     if not 0 < units.amount("rate", rate) <= LARGEST_RATE:
         raise UserError(f"rate is {rate}. Give a factor above 0, and not above {LARGEST_RATE}; 1 is the recipe's own.")
-    recipe = replace(Recipe(), seed=seed, tasks=named, paced=paced)
+    recipe = replace(Recipe(), seed=seed, tasks=named, paced=fixed_schedule)
     recipe = replace(recipe, muon_lr=recipe.muon_lr * rate, adam_lr=recipe.adam_lr * rate)
     if tokens is not None:
         recipe = recipe.within(tokens)
@@ -177,7 +171,7 @@ def check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:
     if names and not folders:
         raise UserError(f"--hold-out '{names[0]}': no --background is a folder of texts. Name one, or leave it out.")
     texts = sorted({file.stem for spec in folders for file in Path(spec).expanduser().rglob("*.txt")})
-    for name in names if texts else ():  # a folder without a text is told when it is opened
+    for name in names if texts else ():  # a folder without a text is refused when it is opened
         if name not in texts:
             where, known = ", ".join(folders), clip(", ".join(texts), 400)
             raise UserError(
@@ -193,7 +187,7 @@ def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str], encoding: st
 
 
 def origin_of(init: str) -> dict[str, Any]:
-    """What the card tells of the model that training began from."""
+    """What the card says of the model that training began from."""
     card = loading.card(init)
     return {
         "memory": card["config"]["memory"],

@@ -1,7 +1,7 @@
 """The one fixed recipe by which every memory is trained, so that only the memory differs.
 
     curriculum  contexts of 64, 128, .. tokens, doubled when over the last steps even the kind of question that is
-                answered worst passes `promote_at`, or after `stay_tokens`; for a comparison `paced`, by tokens alone
+                answered worst passes `promote_at`, or after `stay_tokens`; for a comparison by tokens alone (`paced`)
     mixed       contexts of random length up to `longest`, while the learning rates fall
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
@@ -41,8 +41,8 @@ class Recipe:
     promote_at: float = 0.9
     promote_steps: int = 40
     stay_tokens: int = 2_000_000  # at one length, at most
-    paced: bool = False  # double lengths by tokens spent, so that the lessons are the same whatever is learnt from them
-    patience: float = 0.6  # share of the curriculum's tokens that a paced run spends on its first length
+    paced: bool = False  # --fixed-schedule: lengths double by tokens spent, whatever is learnt
+    patience: float = 0.6  # share of the curriculum's tokens that a fixed schedule spends on its first length
     curriculum_tokens: int = 12_000_000  # at most; the stage ends when `longest` is reached
     mixed_tokens: int = 6_000_000
     stream_tokens: int = 2_000_000

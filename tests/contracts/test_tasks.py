@@ -22,7 +22,8 @@ from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results.stats import wilson
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.haystack import Pieces, Span
@@ -295,7 +296,7 @@ def test_the_oracle_is_right_and_the_constant_model_ignorant(
     n = 16 if options(name, subset) != TaskOptions() else max(48, min(2 * kept.questions_per_context, 300))
     length, chosen = fitting(name, subset, 2000), options(name, subset)
     models = {model: registry.control(model) for model in registry.MODELS}
-    cells = [plan.Cell(name, subset, length, model, 0, n, chosen) for model in models]
+    cells = [Cell(name, subset, length, model, 0, n, chosen) for model in models]
     settings = runner.Settings(block=333, batch=3)
     oracle, constant = runner.run(cells, models, tmp_path, settings, Progress(quiet=True))
     assert (oracle.status, constant.status) == ("ok", "ok"), (oracle.reason, constant.reason)

@@ -122,7 +122,7 @@ def test_what_fits(rule, sizes, said):
 
 
 def test_every_configuration_is_listed():
-    """As ahead.py compiles them: each once, with every argument either typed or constant."""
+    """As aot.py compiles them: each once, with every argument either typed or constant."""
     variants = triton.variants()
     assert len({x.name for x in variants}) == len(variants)
     assert all(set(x.signature) | set(x.constants) == set(x.kernel.arg_names) for x in variants)

@@ -8,7 +8,7 @@ from torch import nn
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError
-from atlas_bench.kernels import check, dispatch, processor
+from atlas_bench.kernels import cpu, dispatch, selftest
 from atlas_bench.kernels.anchored import chunk as anchored_chunk
 from atlas_bench.kernels.omega import chunk as omega_chunk
 from atlas_bench.models import loading
@@ -21,7 +21,7 @@ from tests.marks import sweep
     quick=[*product(["chunk"], dispatch.OPS), ("triton", "gates"), ("triton", "recurrence")],
 )
 def test_every_form_of_every_op_agrees_with_its_definition(op, form):
-    assert check.error(op, form, "cpu") < 1e-4
+    assert selftest.error(op, form, "cpu") < 1e-4
 
 
 def test_a_wrong_kernel_is_caught(monkeypatch):
@@ -34,22 +34,22 @@ def test_a_wrong_kernel_is_caught(monkeypatch):
         return anchors, errors, last.mul(1.0 + 0.1 * (torch.arange(last.shape[-1]) == 3))  # one column, by a tenth
 
     monkeypatch.setattr(chunk, "recurrence", wrong)
-    assert check.error("recurrence", "chunk", "cpu") > check.TOLERANCE
+    assert selftest.error("recurrence", "chunk", "cpu") > selftest.TOLERANCE
     monkeypatch.setattr(chunk, "recurrence", lambda *x: [y * float("nan") for y in right(*x)])
-    assert check.error("recurrence", "chunk", "cpu") == float("inf")
+    assert selftest.error("recurrence", "chunk", "cpu") == float("inf")
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_the_check_may_be_asked_for_without_gradients(mode):
     with mode():
-        assert check.error("recurrence", "chunk", "cpu") < 1e-4
+        assert selftest.error("recurrence", "chunk", "cpu") < 1e-4
 
 
 def test_a_kernel_that_cannot_run_is_a_reason(gpu, monkeypatch):
     def broken(*_):
         raise RuntimeError("no C compiler\nand more")
 
-    monkeypatch.setattr(check, "error", broken)
+    monkeypatch.setattr(selftest, "error", broken)
     assert dispatch.why_not("gates", "cuda", size=64) == "it does not run here (RuntimeError: no C compiler)"
 
 
@@ -119,14 +119,14 @@ def gpu(monkeypatch):
 
 
 def test_a_kernel_runs_where_it_fits_and_agrees(gpu, monkeypatch):
-    monkeypatch.setattr(check, "error", lambda op, form, device: 1e-4)
+    monkeypatch.setattr(selftest, "error", lambda op, form, device: 1e-4)
     assert dispatch.why_not("gates", "cuda", size=64) is None
     assert "64 at most" in dispatch.why_not("gates", "cuda", size=65)
     assert "too large" in dispatch.why_not("newton_schulz", "cuda", n=256, m=256)
 
 
 def test_a_kernel_that_differs_on_this_chip_does_not_run(gpu, monkeypatch):
-    monkeypatch.setattr(check, "error", lambda op, form, device: 0.3)
+    monkeypatch.setattr(selftest, "error", lambda op, form, device: 0.3)
     assert "differs from its definition by 3.0e-01" in dispatch.why_not("gates", "cuda", size=64)
 
 
@@ -139,12 +139,12 @@ def test_projections_side_by_side_are_each_of_them():
     torch.manual_seed(0)
     layers = [nn.Linear(8, width) for width in (4, 2)]
     x = torch.randn(3, 5, 8)
-    assert torch.allclose(processor.project(x, *layers), torch.cat([layer(x) for layer in layers], -1), atol=1e-6)
+    assert torch.allclose(cpu.project(x, *layers), torch.cat([layer(x) for layer in layers], -1), atol=1e-6)
 
 
 def test_products_are_set_back_even_after_an_error():
     before = torch.get_float32_matmul_precision()
-    with pytest.raises(ZeroDivisionError), processor.products("bf16"):
+    with pytest.raises(ZeroDivisionError), cpu.matmul_precision("bf16"):
         assert torch.get_float32_matmul_precision() == "medium"
         _ = 1 / 0
     assert torch.get_float32_matmul_precision() == before

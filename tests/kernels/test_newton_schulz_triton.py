@@ -135,17 +135,17 @@ def test_shapes_that_do_not_fit_are_refused():
 
 
 COMPILE = """
-from atlas_bench.kernels import ahead
+from atlas_bench.kernels import aot
 from atlas_bench.kernels.newton_schulz.triton import variants
 for variant in variants():
     if variant.name.removeprefix("newton_schulz_") in ("forward_64x64_bf16_sized", "backward_32x64_fp16"):
-        for target in ahead.SHARED_LIMIT:
-            print(ahead.compile(variant, target).fault(variant))
+        for target in aot.SHARED_LIMIT:
+            print(aot.compile(variant, target).fault(variant))
 """
 
 
 def test_kernel_compiles_for_chips_that_are_not_here():
-    """Two of `variants()`; all of them: python -m atlas_bench.kernels.ahead --only newton_schulz."""
+    """Two of `variants()`; all of them: python -m atlas_bench.kernels.aot --only newton_schulz."""
     real = {**os.environ, "TRITON_INTERPRET": "0"}
     said = subprocess.run([sys.executable, "-c", COMPILE], env=real, capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["None"] * 4

@@ -28,7 +28,7 @@ WORDS = st.lists(st.sampled_from(STORY.split()), min_size=1, max_size=12).map(la
 
 @pytest.fixture(scope="module")
 def nano():
-    return loading.load("gated-deltanet-nano", device="cpu", products="fp32")
+    return loading.load("gated-deltanet-nano", device="cpu", matmul_precision="fp32")
 
 
 @pytest.fixture
@@ -253,8 +253,9 @@ def test_what_was_answered_is_found_in_lm_evals_cache(nano, tmp_path):
 
 
 def test_arguments_of_the_command_line():
-    lm = AtlasLM.create_from_arg_string("name=gated-deltanet-nano,products=fp32", {"batch_size": 1, "device": "cpu"})
-    assert (lm.model.name, lm.model.products, lm.model.device) == ("gated-deltanet-nano", "fp32", "cpu")
+    arguments = "name=gated-deltanet-nano,matmul_precision=fp32"
+    lm = AtlasLM.create_from_arg_string(arguments, {"batch_size": 1, "device": "cpu"})
+    assert (lm.model.name, lm.model.matmul_precision, lm.model.device) == ("gated-deltanet-nano", "fp32", "cpu")
     assert lm.get_model_info()["model_num_parameters"] == lm.model.facts()["parameters"]
     told = {"name": "constant"}
     assert AtlasLM.create_from_arg_obj(told, {"device": "cuda:0"}).model.name == told["model"] == "constant"

@@ -29,7 +29,8 @@ def test_a_bundled_task_offline_gets_our_models_answers_and_accuracy(tmp_path, m
     )
     torch.manual_seed(0)
     decoder = Decoder(Config(memory="gated-deltanet", d_model=32, n_heads=2))
-    model = LanguageModel("untrained", decoder, embedded(), {}, products="fp32")  # it says much, trained ones nothing
+    # an untrained model says much, trained ones nothing
+    model = LanguageModel("untrained", decoder, embedded(), {}, matmul_precision="fp32")
     results = simple_evaluate(AtlasLM(model), tasks=["ruler_fwe"], limit=6, bootstrap_iters=0, task_manager=manager)
     shares = []
     for sample in results["samples"]["ruler_fwe"]:

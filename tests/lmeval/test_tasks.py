@@ -18,7 +18,8 @@ from atlas_bench.lmeval import tasks as ours
 from atlas_bench.lmeval.model import AtlasLM
 from atlas_bench.models import causal_lm
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.texts import Tokens
@@ -125,7 +126,7 @@ class Echo(LM):
 def test_lm_evals_runner_gets_the_answers_and_scores_of_ours(name, tmp_path):
     task, subset, length, samples = CELLS[name]
     model = adapter.opened(NAME)
-    cell = plan.Cell(task, subset, length, NAME, 3, samples)
+    cell = Cell(task, subset, length, NAME, 3, samples)
     (record,) = runner.run([cell], {NAME: model}, tmp_path, runner.Settings(), Progress(quiet=True))
     lm = AtlasLM(model)
     results = evaluated(lm, made(name, seed=3))
@@ -133,7 +134,7 @@ def test_lm_evals_runner_gets_the_answers_and_scores_of_ours(name, tmp_path):
     assert answers == [row["answer"] for row in record.answers] and (any(answers) or task == "mqar")
     for scorer, score in record.scores.items():
         assert results["results"][name][f"{scorer},none"] == pytest.approx(score["correct"] / score["n"], abs=1e-12)
-    asked = sum(sample.length - sample.reads for sample in plan.samples(cell, registry.task(task), model))
+    asked = sum(sample.length - sample.reads for sample in Evaluation(cell, registry.task(task), model).samples())
     assert lm.tokens_read + asked == record.tokens_read  # a context that samples share is read once
     assert results["versions"][name] == record.task_version
 
@@ -141,7 +142,7 @@ def test_lm_evals_runner_gets_the_answers_and_scores_of_ours(name, tmp_path):
 def test_a_models_own_tokens_are_around_the_prompt_and_counted(tmp_path, monkeypatch):
     model = Wrapping()
     monkeypatch.setitem(adapter._opened, "wrapping", model)
-    cell = plan.Cell("tiny", "", 200, "wrapping", 0, 5)
+    cell = Cell("tiny", "", 200, "wrapping", 0, 5)
     (record,) = runner.run([cell], {"wrapping": model}, tmp_path, runner.Settings(), Progress(quiet=True))
     results = evaluated(AtlasLM(model), made("atlas_tiny", name="wrapping", samples=5))
     answers = [sample["filtered_resps"][0] for sample in results["samples"]["atlas_tiny"]]
@@ -158,8 +159,8 @@ def test_any_other_model_gets_the_text(small):
     echo = Echo()
     results = evaluated(echo, task, limit=20)
     assert len(echo.seen) == 20
-    cell = plan.Cell("babilong", "qa1", 1000, NAME, 0, 20)
-    samples = list(plan.samples(cell, registry.task("babilong"), adapter.opened(NAME)))
+    cell = Cell("babilong", "qa1", 1000, NAME, 0, 20)
+    samples = list(Evaluation(cell, registry.task("babilong"), adapter.opened(NAME)).samples())
     for (text, options), sample in zip(echo.seen, samples, strict=True):
         assert embedded().encode(text) == [*sample.context.read(0, sample.reads).tolist(), *sample.question]
         assert options == {"until": ["\n"], "max_gen_toks": 20, "do_sample": False, "temperature": 0.0}

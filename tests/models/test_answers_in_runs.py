@@ -6,7 +6,8 @@ import pytest
 
 from atlas_bench.models import loading
 from atlas_bench.models.endpoint import client as http_client
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import TaskOptions
 from tests.models.huggingface import saying
@@ -35,7 +36,7 @@ def test_a_key_is_in_no_record_wherever_the_server_puts_it(monkeypatch, tmp_path
     ]
     with Stub(lambda _: replies[len(stub.requests) % len(replies)]) as stub:
         model = loading.load(f"openai:{stub.url}#tiny;max_retries=0;concurrency=1")
-        cells = [plan.Cell("babilong", "qa1", 400, model.name, samples=len(replies))]
+        cells = [Cell("babilong", "qa1", 400, model.name, samples=len(replies))]
         settings = runner.Settings()
         (record,) = runner.run(cells, {model.name: model}, tmp_path, settings, Progress(quiet=True))
     assert len(record.answers) == len(stub.requests) == len(replies) and "[key]" in record.to_json()
@@ -48,7 +49,7 @@ def test_a_key_is_in_no_record_wherever_the_server_puts_it(monkeypatch, tmp_path
 
 def score(model, tmp_path, **options):
     chosen = TaskOptions(prompt="official", **options)
-    cells = [plan.Cell("babilong", "qa1", 1600, model.name, samples=4, options=chosen)]
+    cells = [Cell("babilong", "qa1", 1600, model.name, samples=4, options=chosen)]
     settings = runner.Settings()
     (record,) = runner.run(cells, {model.name: model}, tmp_path / "runs", settings, Progress(quiet=True))
     return record

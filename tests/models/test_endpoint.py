@@ -29,7 +29,8 @@ from atlas_bench.models.endpoint.client import ApiError
 from atlas_bench.models.tokenizer import PRETRAINED, embedded
 from atlas_bench.results import store
 from atlas_bench.results.record import timeless
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Rules, Sample, Scorer
 from tests.openai_stub import Reply, Stub, error, reply, say
@@ -685,7 +686,7 @@ def test_a_run_loses_no_sample_and_counts_no_failure_wrong(tmp_path, monkeypatch
 
     def go():
         model = model_at(stub, ";max_retries=1")
-        cell = plan.Cell("rooms", "a", 64, "stub", samples=13)
+        cell = Cell("rooms", "a", 64, "stub", samples=13)
         chosen = runner.Settings(block=16, batch=4)
         (record,) = runner.run([cell], {"stub": model}, tmp_path, chosen, Progress(quiet=True))
         return record
@@ -716,7 +717,7 @@ def test_every_answer_is_on_disk_as_it_comes(tmp_path, monkeypatch):
 
     def go(folder):
         model = model_at(stub, ";concurrency=1")
-        cell, chosen = plan.Cell("rooms", "a", 64, "stub", samples=13), runner.Settings(block=16, batch=13)
+        cell, chosen = Cell("rooms", "a", 64, "stub", samples=13), runner.Settings(block=16, batch=13)
         (record,) = runner.run([cell], {"stub": model}, folder, chosen, Progress(quiet=True))
         return record
 

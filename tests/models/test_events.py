@@ -112,9 +112,9 @@ def test_a_screen_needs_a_memory_whose_chunks_end_with_each_token():
 
 def test_reading_by_events_is_in_float32_on_any_processor(monkeypatch):
     """A third party's machine with bf16 units must give the committed answers; they would buy no speed."""
-    monkeypatch.setattr(lm, "best_products", lambda device: ("bf16", "as on a processor with AMX"))
-    products = {
-        screen: lm.LanguageModel("any", Decoder(Config("gated-deltanet", screen=screen)), embedded(), {}).products
-        for screen in (0, 4)
+    monkeypatch.setattr(lm, "best_matmul_precision", lambda device: ("bf16", "as on a processor with AMX"))
+    precisions = {
+        n: lm.LanguageModel("any", Decoder(Config("gated-deltanet", screen=n)), embedded(), {}).matmul_precision
+        for n in (0, 4)
     }
-    assert products == {0: "bf16", 4: "fp32"}
+    assert precisions == {0: "bf16", 4: "fp32"}

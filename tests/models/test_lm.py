@@ -13,7 +13,8 @@ from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.lm import LanguageModel
 from atlas_bench.models.placement import PLACEMENTS
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from tests.marks import sweep
 
@@ -194,7 +195,7 @@ def test_an_answer_from_logits_that_are_not_finite_is_a_failed_record(tmp_path):
     assert model.finite(state)
     with pytest.raises(FloatingPointError, match="logits are not finite at token 1 of the answer"):
         model.answer(state, [5, 6, 7], 3)
-    cells = [plan.Cell("mqar", "8", 256, "tiny", samples=2)]
+    cells = [Cell("mqar", "8", 256, "tiny", samples=2)]
     (record,) = runner.run(cells, {"tiny": model}, tmp_path, runner.Settings(), Progress(quiet=True))
     assert record.status == "failed" and not record.scores
     assert "FloatingPointError: the logits are not finite" in record.reason
@@ -206,7 +207,7 @@ def test_a_record_names_the_kernels_of_its_own_cell_alone(tmp_path, monkeypatch)
     monkeypatch.setattr(dispatch, "why_not", lambda op, device, **sizes: "not here")
     monkeypatch.setattr(dispatch, "RAN", {"anchored": ("triton", None)})
     model = make(CONFIGS["omeganet"])
-    cells = [plan.Cell("mqar", "8", 256, "tiny", samples=2)]
+    cells = [Cell("mqar", "8", 256, "tiny", samples=2)]
     (record,) = runner.run(cells, {"tiny": model}, tmp_path, runner.Settings(), Progress(quiet=True))
     assert "anchored" not in record.kernel and "anchored" not in (record.kernel_why or "")
 

@@ -8,6 +8,7 @@ import pytest
 from atlas_bench import registry
 from atlas_bench.models import loading, specs
 from atlas_bench.running import plan, runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import TaskOptions
 
@@ -38,7 +39,7 @@ def test_the_papers_memories_and_both_transformers_are_embedded():
 @pytest.mark.parametrize(("name", "least"), [("omeganet-retention-nano", 19), ("gated-deltanet-retention-nano", 14)])
 def test_what_was_trained_on_retention_remembers_at_4k(name, least, tmp_path):
     """22 fixed samples on two streams; chance is 1 in 100."""
-    cell = plan.Cell("retention", "end", 4000, name, samples=22)
+    cell = Cell("retention", "end", 4000, name, samples=22)
     settings = runner.Settings(batch=2)
     (record,) = runner.run([cell], {name: loading.load(name)}, tmp_path, settings, Progress(quiet=True))
     assert record.scores["retention/word"]["correct"] >= least
@@ -62,7 +63,7 @@ def test_the_committed_answers_come_again(name, subset, tmp_path):
     records = map(json.loads, (RESULTS / "five.jsonl").read_text().splitlines())
     wanted = name, subset, 64_000, "generated"
     *_, committed = (r for r in records if (r["model"], r["subset"], r["length"], r["options"]["data"]) == wanted)
-    cell = plan.Cell("babilong", subset, 64_000, name, samples=2)
+    cell = Cell("babilong", subset, 64_000, name, samples=2)
     (record,) = runner.run([cell], {name: loading.load(name)}, tmp_path, runner.Settings(batch=2), Progress(quiet=True))
     assert record.weights_hash == committed["weights_hash"] and record.kernel.startswith("screen, ")
     assert (record.corpus_key, record.data_hash) == (committed["corpus_key"], committed["data_hash"])

@@ -10,8 +10,8 @@ from atlas_bench.errors import UserError
 from atlas_bench.models import cost
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.memory.surroundings import build
-from atlas_bench.training.loop import make_optimizers
 from atlas_bench.training.recipe import Recipe
+from atlas_bench.training.step import make_optimizers
 
 OPTIONS = {"short_conv": 4, "output_norm": True, "output_gate": "sigmoid"}
 

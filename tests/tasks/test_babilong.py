@@ -15,7 +15,8 @@ import pytest
 from atlas_bench.errors import UserError
 from atlas_bench.models.oracle import Oracle
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.tasks import babi, babilong_data, corpora, prompts
 from atlas_bench.tasks.babilong import COMMONEST, Babilong
@@ -211,7 +212,7 @@ class Saying(Oracle):
 @pytest.mark.parametrize("subset", ["qa1", "qa8"])
 def test_the_official_prompt_comes_with_the_benchmarks_own_generation(subset: str, tmp_path: Path) -> None:
     """20 tokens and no stop text: in the runner, in the record and in what lm-eval is told."""
-    cells = [plan.Cell("babilong", subset, 3000, "saying", 0, 12, TaskOptions(prompt=p)) for p in ("bare", "official")]
+    cells = [Cell("babilong", subset, 3000, "saying", 0, 12, TaskOptions(prompt=p)) for p in ("bare", "official")]
     bare, own = runner.run(cells, {"saying": Saying()}, tmp_path, runner.Settings(), Progress(quiet=True))
     assert [record.options["prompt"] for record in (bare, own)] == ["bare", "official"]
     assert [record.protocol["max_answer_tokens"] for record in (bare, own)] == [20, 20]

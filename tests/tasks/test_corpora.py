@@ -12,6 +12,7 @@ import pytest
 
 from atlas_bench.errors import UserError
 from atlas_bench.tasks import corpora, prose
+from atlas_bench.types import TaskOptions
 
 
 class Letters:
@@ -234,3 +235,15 @@ def test_pg19_without_library_or_hub_gives_advice(tmp_path: Path, monkeypatch: p
 
 def test_the_key_is_a_sha256(tmp_path: Path) -> None:
     assert len(corpora.generated(Letters(), cache=tmp_path).key) == hashlib.sha256().digest_size * 2
+
+
+def test_a_folder_is_opened_again_where_a_file_of_it_has_changed(tmp_path: Path, books: Path) -> None:
+    known, options = corpora.CorpusCache(), TaskOptions(background=str(books))
+    first = known.open(options, Letters())
+    assert known.open(options, Letters()) is first
+    file = next(books.glob("*.txt"))
+    file.write_text(file.read_text() + " And this was never said before by anybody at all in here.")
+    assert known.open(options, Letters()).key != first.key
+    with pytest.raises(UserError, match="has changed since it was opened"):  # never under the old text's hash
+        for i in range(first.n_documents):
+            first.document(i)

@@ -243,3 +243,12 @@ def test_the_example_is_short_and_asks_for_the_last_key() -> None:
             assert current(key, sample) and contained(f"{key}, not {earlier}", sample) and not current("", sample)
             assert current(f"{key}, not {' '.join(earlier)}", sample) == (not earlier)
             assert all(old[0] != key[0] for old in earlier)
+
+
+def test_the_last_name_of_persistent_answer_is_taken_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="persistent_answer"):
+
+        class Old(HaystackTask):
+            lasting = True
+
+    assert Old.persistent_answer and not HaystackTask.persistent_answer

@@ -175,7 +175,6 @@ def test_questions_that_do_not_fit_are_left_out(folder: str) -> None:
     long = json.loads(json.dumps(HOTPOTQA[:3]))
     long[0]["context"][1][1] = ["A long hill. " * 200]
     Path(folder, "hotpotqa.json").write_text(json.dumps(long))
-    data.load.cache_clear()
     assert [sample.targets[0] for sample in samples("qa_2", 600, 2, folder)] == ["Town 1", "Town 2"]
     with pytest.raises(UserError, match=r"n = 3 .* the 2 questions that fit in 600 .* --samples 2"):
         samples("qa_2", 600, 3, folder)
@@ -262,14 +261,14 @@ def rows(subset: str) -> list[dict[str, Any]]:
 def test_the_hub_gives_the_same_questions(folder: str, subset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(data.hub, "rows", lambda *name, split, advice: asked.append(name) or iter(rows(subset)))
-    data.load.cache_clear()
+    data._load.cache_clear()
     assert data.load(subset, "hub") == data.load(subset, folder)
     assert asked == [data.SOURCES[subset].hub]
-    data.load.cache_clear()
+    data._load.cache_clear()
 
 
 def test_the_hub_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    data.load.cache_clear()
+    data._load.cache_clear()
     with pytest.raises(UserError, match="pip install datasets"):
         data.load("qa_1", "hub")

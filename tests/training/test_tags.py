@@ -14,8 +14,9 @@ from atlas_bench.models.tokenizer import embedded
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
 from atlas_bench.tasks.track import TRACK
 from atlas_bench.training import command
-from atlas_bench.training.loop import make_optimizers, step, train
+from atlas_bench.training.loop import train
 from atlas_bench.training.recipe import Recipe
+from atlas_bench.training.step import make_optimizers, step
 
 STILL = replace(Recipe(), write_cost=0.0, muon_lr=0.0, adam_lr=0.0)  # a step that changes nothing
 

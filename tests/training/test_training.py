@@ -24,20 +24,10 @@ from atlas_bench.tasks.babilong_lessons import BabilongLessons
 from atlas_bench.tasks.lessons import Ask, Mixture, Segment
 from atlas_bench.tasks.mqar import MQAR
 from atlas_bench.training import checkpoint, command
-from atlas_bench.training.loop import (
-    advance,
-    costs_grow,
-    count_skipped,
-    make_optimizers,
-    open_shares,
-    plan_round,
-    set_cost,
-    set_rates,
-    step,
-    summed,
-    train,
-)
+from atlas_bench.training.loop import open_shares, train
 from atlas_bench.training.recipe import Progress, Recipe
+from atlas_bench.training.schedule import advance, costs_grow, plan_round, set_cost, set_rates, summed
+from atlas_bench.training.step import count_skipped, make_optimizers, step
 from tests.marks import sweep
 
 TINY = Recipe(
@@ -410,7 +400,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
 def test_what_begins_from_a_model_that_knows_the_task_begins_long_and_at_full_rates():
     def recipe(init):
         origin = command.origin_of(init) if init else None
-        return command.recipe_of({"babilong": ["qa1"]}, seed=3, tokens=200, paced=False, origin=origin)
+        return command.recipe_of({"babilong": ["qa1"]}, seed=3, tokens=200, fixed_schedule=False, origin=origin)
 
     new, warm, other = map(recipe, (None, "omeganet-nano", "omeganet-retention-nano"))
     assert (new.first_length, new.seed, new.curriculum_tokens, new.tasks) == (64, 3, 120, ("babilong:qa1",))

@@ -13,11 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from atlas_bench.kernels.ahead import Variant
 from atlas_bench.kernels.anchored import mlp
 from atlas_bench.kernels.anchored.rule import Gates, Rule
 from atlas_bench.kernels.anchored.triton_backward import inputs_back, lower_back, upper_back, walk_back
 from atlas_bench.kernels.anchored.triton_forward import outputs, walk
+from atlas_bench.kernels.aot import Variant
 
 State = dict[str, Tensor]
 TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
@@ -55,7 +55,7 @@ def fits(
 
 
 # Hidden units of a tile, warps, stages: of chunks of up to 32 tokens with their halo, and of up to 64. Small tiles keep
-# the backward in registers; ahead.py shows what each takes of a chip.
+# the backward in registers; aot.py shows what each takes of a chip.
 CONFIGS = {
     walk: ((32, 4, 2), (32, 4, 2)),
     outputs: ((32, 4, 2), (32, 4, 2)),

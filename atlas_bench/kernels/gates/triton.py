@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from atlas_bench.kernels.ahead import Variant
+from atlas_bench.kernels.aot import Variant
 
 TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 TILE = 16  # tokens of a tile of `inside`: R = C + W - 1 is just over a power of two

@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from atlas_bench.kernels import ahead
+from atlas_bench.kernels import aot
 from atlas_bench.kernels.newton_schulz import naive
 
 A, B, C = tl.constexpr(naive.A), tl.constexpr(naive.B), tl.constexpr(naive.C)
@@ -331,7 +331,7 @@ def _read(
     return tl.load(at, mask=inside, other=0.0).to(tl.float32)
 
 
-def variants() -> list[ahead.Variant]:
+def variants() -> list[aot.Variant]:
     """Every configuration that `newton_schulz` can choose: types, precisions and shapes, the step's size included."""
     types = {"bf16": ("bf16", "fp16"), "fp16": ("fp16", "fp16")}
     types |= {f"fp32_{precision}": ("fp32", precision) for precision in PRECISIONS}
@@ -348,6 +348,6 @@ def variants() -> list[ahead.Variant]:
                     constants |= {**_products(precision), **c}
                     title = f"newton_schulz_{kernel.fn.__name__}_{n}x{m}_{name}{'_sized' if sized else ''}"
                     made.append(
-                        ahead.Variant(title, kernel, signature, constants, warps, stages, products=precision != "ieee")
+                        aot.Variant(title, kernel, signature, constants, warps, stages, products=precision != "ieee")
                     )
     return made

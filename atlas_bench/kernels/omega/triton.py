@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from atlas_bench.kernels.ahead import Variant
+from atlas_bench.kernels.aot import Variant
 
 COLUMNS = 32  # of keys and values that a program takes at a time
 BACKWARD = {"BK": 16, "BV": 16}  # fewer there, for its many matrices in registers

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from atlas_bench.kernels.ahead import Variant
+from atlas_bench.kernels.aot import Variant
 
 
 def tiles(width: int, rows: int, onto: int, into: int, itemsize: int) -> dict[str, int]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from atlas_bench.kernels.processor import products
+from atlas_bench.kernels.cpu import matmul_precision
 
 
 def window_attention(qkv: Tensor, mask: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class _WindowAttention(torch.autograd.Function):
     def forward(ctx, qkv: Tensor, mask: Tensor) -> Tensor:
         ctx.save_for_backward(qkv, mask)
         q, k, v = _views(qkv)
-        with products("fp32"):  # torch makes its small products one by one, and in bf16 each would be packed anew
+        with matmul_precision("fp32"):  # torch makes its small products one by one; in bf16 each would be packed anew
             # a mask that is learnt would send torch another way, to another layout
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.detach()[None])
         return y.transpose(1, 2).contiguous()

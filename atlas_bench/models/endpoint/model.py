@@ -40,13 +40,15 @@ from atlas_bench.types import Model
 Keep = Callable[[int, "str | Exception"], Any]
 
 
-def load(spec: str, *, threads: int | None = None, device: str | None = None, products: str | None = None) -> Endpoint:
+def load(
+    spec: str, *, threads: int | None = None, device: str | None = None, matmul_precision: str | None = None
+) -> Endpoint:
     """The model that `openai:URL#MODEL;option=value;...` names (see spec.py); the server is not asked yet.
 
-    threads, device and products are the server's own affair. Raises UserError for one of the latter two, a mistake in
-    the spec, a tokenizer that cannot be used, and aiohttp not installed.
+    threads, device and matmul_precision are the server's own affair. Raises UserError for one of the latter two, a
+    mistake in the spec, a tokenizer that cannot be used, and aiohttp not installed.
     """
-    for option, given in (("device", device), ("products", products)):
+    for option, given in (("device", device), ("matmul-precision", matmul_precision)):
         if given is not None:
             raise UserError(f"--{option} {given} is for models that run here, and '{spec}' does not. Leave it out.")
     url, model, options = specs.parse(spec)

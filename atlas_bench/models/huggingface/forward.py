@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from atlas_bench.kernels import processor
+from atlas_bench.kernels import cpu
 from atlas_bench.models.huggingface import cache as hf_cache
 from atlas_bench.models.huggingface import mamba as hf_mamba
 
@@ -101,7 +101,7 @@ class Forward:
             raise ValueError(f"its forward() takes no cache by a name known here ({', '.join(CACHES)})")
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(self.vocab_size, (2, sum(SPLITS)), generator=generator).to(self.model.device)
-        with in_float32(self.model) as exact, processor.products("fp32"):
+        with in_float32(self.model) as exact, cpu.matmul_precision("fp32"):
             self._try(ids, EXACT if exact else SHORT)
 
     @torch.inference_mode()

@@ -89,20 +89,20 @@ def _value(text: str) -> bool | int | str:
 
 
 def load(
-    spec: str, *, threads: int | None = None, device: str | None = None, products: str | None = None
+    spec: str, *, threads: int | None = None, device: str | None = None, matmul_precision: str | None = None
 ) -> HuggingFaceModel:
     """The model of 'hf:NAME_OR_PATH:option=value,...', see above; records call it that, less SAME_ANSWERS.
 
     threads   of torch on the CPU; None leaves torch's own choice
     device    "cpu" or "cuda"; None: a GPU where torch sees one
-    products  of float32 matrices, "fp32", "tf32" or "bf16"; None: "fp32", as transformers makes them
+    matmul_precision  of float32 matrices, "fp32", "tf32" or "bf16"; None: "fp32", as transformers makes them
 
     Raises UserError for what is not found, not safetensors, of no known architecture, or cannot be read in parts.
     """
     name, options = parse(spec)
     if threads:
         torch.set_num_threads(threads)
-    device = checked(device, products)
+    device = checked(device, matmul_precision)
     name = _folder(name)
     if not Path(name).is_dir():
         hub.reach(name)
@@ -124,7 +124,7 @@ def load(
     try:
         return HuggingFaceModel(
             _called(spec, options), model.to(device), tokenizer, chat=chat, thinking=options.get("thinking", 0),
-            products=products or "fp32", context_limit=options.get("context_limit"),
+            matmul_precision=matmul_precision or "fp32", context_limit=options.get("context_limit"),
             weights_hash=weights_hash(files, tokenizer.key, str(tokenizer.inner.chat_template) if chat else ""),
         )  # fmt: skip
     except ValueError as error:

@@ -24,7 +24,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from atlas_bench.kernels import processor
+from atlas_bench.kernels import cpu
 from atlas_bench.models import answers
 from atlas_bench.models.huggingface import cache as hf_cache
 from atlas_bench.models.huggingface import tokenizer as hf_tokenizer
@@ -51,7 +51,7 @@ class HuggingFaceModel(Model):
     name          as the command has it
     chat          whether prompts are one user message of the tokenizer's chat template
     thinking      tokens that the model may think before its answer
-    products      of float32 matrices, "fp32", "tf32" or "bf16"
+    matmul_precision  of float32 matrices, "fp32", "tf32" or "bf16"
     context_limit tokens the model reads; None: what its configuration says
     weights_hash  of its files
 
@@ -60,11 +60,12 @@ class HuggingFaceModel(Model):
 
     def __init__(
         self, name: str, model: PreTrainedModel, tokenizer: hf_tokenizer.Tokenizer, *, chat: bool = False,
-        thinking: int = 0, products: str = "fp32", context_limit: int | None = None, weights_hash: str | None = None,
+        thinking: int = 0, matmul_precision: str = "fp32", context_limit: int | None = None,
+        weights_hash: str | None = None,
     ):  # fmt: skip
         self.name, self.tokenizer, self.weights_hash = name, tokenizer, weights_hash
         self.model = model.eval().requires_grad_(False)
-        self.device, self.products = model.device.type, products
+        self.device, self.matmul_precision = model.device.type, matmul_precision
         self.template = hf_tokenizer.template_hash(tokenizer) if chat else "none"
         self.thinking = thinking
         self.wrap = hf_tokenizer.wrap(tokenizer, chat=chat, thinking=thinking > 0)
@@ -75,7 +76,7 @@ class HuggingFaceModel(Model):
         self.positions = _learned_positions(model)
         self.limit = min(filter(None, (context_limit or limit_of(model, tokenizer), self.positions)), default=None)
         self.ends = _ends(model, tokenizer)
-        processor.keep_freed_memory()
+        cpu.keep_freed_memory()
 
     def supports(self, length: int) -> str | None:
         """Why a prompt of that length is not read: the context limit, or a cache that memory does not hold."""
@@ -223,12 +224,12 @@ class HuggingFaceModel(Model):
             "context_limit": self.limit,
             "chat_template": self.template,
             "device": self.device,
-            "products": self.products if dtype == "float32" else DTYPES.get(dtype, dtype),
+            "products": self.matmul_precision if dtype == "float32" else DTYPES.get(dtype, dtype),
             "gpu": torch.cuda.get_device_name() if self.device == "cuda" else None,
         }
 
     def _forward(self, ids: torch.Tensor, cache: Any, *, every: bool = False) -> tuple[torch.Tensor, Any]:
-        with processor.products(self.products):
+        with cpu.matmul_precision(self.matmul_precision):
             return self.reads(ids, cache, every=every)
 
     def _ids(self, tokens: Any) -> torch.Tensor:

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atlas_bench.errors import UserError
-from atlas_bench.kernels.processor import project
+from atlas_bench.kernels.cpu import project
 
 State = dict[str, Tensor]
 

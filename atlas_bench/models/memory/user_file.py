@@ -43,7 +43,9 @@ def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"memory '{spec}' cannot be built: {told(error, inspect.getfile(variant))}.") from None
+        raise UserError(
+            f"memory '{spec}' cannot be built: {describe_error(error, inspect.getfile(variant))}."
+        ) from None
 
 
 @torch.no_grad()
@@ -59,11 +61,11 @@ def check_runs(spec: str, memory: Memory) -> None:
         raise
     except Exception as error:
         raise UserError(
-            f"memory '{spec}' cannot be run: {told(error, inspect.getfile(type(memory)))}. "
+            f"memory '{spec}' cannot be run: {describe_error(error, inspect.getfile(type(memory)))}. "
             f"`atlas-bench verify {spec}` checks it in full."
         ) from None
 
 
-def told(error: BaseException, path: Path | str) -> str:
-    """user_file.told, for a memory."""
-    return user_file.told(error, path, base=inspect.getfile(Memory))
+def describe_error(error: BaseException, path: Path | str) -> str:
+    """user_file.describe_error, for a memory."""
+    return user_file.describe_error(error, path, base=inspect.getfile(Memory))

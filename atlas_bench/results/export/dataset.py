@@ -28,7 +28,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from atlas_bench import __version__
 from atlas_bench.errors import UserError
-from atlas_bench.results.labels import printable
+from atlas_bench.results.naming import printable
 from atlas_bench.results.record import ANSWER_CHARS, Record, cell_key, clip, json_schema
 from atlas_bench.results.score import spreads
 from atlas_bench.results.stats import Spread, interval

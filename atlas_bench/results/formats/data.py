@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from atlas_bench.results import breakdowns, labels, reference
-from atlas_bench.results.labels import printable
 from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, value
+from atlas_bench.results.naming import printable
 from atlas_bench.results.panels import Cell, Panel, Row
 from atlas_bench.results.record import FIELDS
 from atlas_bench.results.summary import Summary

@@ -7,7 +7,7 @@ from typing import Any
 
 from atlas_bench.results import pair_labels
 from atlas_bench.results.formats.text import WIDTH, table, wrapped
-from atlas_bench.results.labels import p_text, printable
+from atlas_bench.results.naming import p_text, printable
 from atlas_bench.results.record import clip
 from atlas_bench.units import format_bytes, format_length
 

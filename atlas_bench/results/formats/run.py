@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from atlas_bench.results import breakdowns, labels
+from atlas_bench.results import breakdowns, naming
 from atlas_bench.results.formats.text import grid_lines, table
-from atlas_bench.results.labels import printable, tag_text, tags, task_name
 from atlas_bench.results.leaderboard import make
+from atlas_bench.results.naming import printable, tag_text, tags, task_name
 from atlas_bench.results.record import Record, clip
 from atlas_bench.results.score import is_shared, score
 from atlas_bench.results.store import latest
@@ -94,7 +94,7 @@ def _notes(cells: Sequence[Record]) -> list[str]:
         if record.chance is not None:
             chance[f"{100 * record.chance:.1f} %"][task_name(record)] = None
         if record.note:
-            note = clip(" ".join(record.note.split()), labels.REASON_CHARS)
+            note = clip(" ".join(record.note.split()), naming.REASON_CHARS)
             minded[note][f"{task_name(record)} {record.model}"] = None
     notes = [""]
     notes += [f"acc % by {', '.join(scorers[True])}; 95 % Wilson interval."] if scorers[True] else []
@@ -105,7 +105,7 @@ def _notes(cells: Sequence[Record]) -> list[str]:
     if chance:
         notes.append("Chance: " + "; ".join(f"{level} ({', '.join(on)})" for level, on in chance.items()) + ".")
     notes += [f"{NOTED} {', '.join(on)}: {note}." for note, on in minded.items()]
-    return notes + [f"{r.status}: {_name(r)}: {labels.reason(r)}" for r in cells if r.status != "ok"]
+    return notes + [f"{r.status}: {_name(r)}: {naming.reason(r)}" for r in cells if r.status != "ok"]
 
 
 def _shared(record: Record) -> str:

@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 
 from atlas_bench.results.html.detail import Part, cell_parts
 from atlas_bench.results.html.template import clean, render
-from atlas_bench.results.labels import natural
+from atlas_bench.results.naming import natural
 from atlas_bench.results.panels import Cell
 from atlas_bench.results.record import Record, cell_key, clip
 from atlas_bench.results.summary import summary

@@ -18,7 +18,7 @@ from atlas_bench.results import pair_labels
 from atlas_bench.results.changes import Changes
 from atlas_bench.results.compare import Comparison
 from atlas_bench.results.html.template import render
-from atlas_bench.results.labels import p_text
+from atlas_bench.results.naming import p_text
 from atlas_bench.results.score import is_shared
 
 MARKS = {"better": "▲", "worse": "▼"}

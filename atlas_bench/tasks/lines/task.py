@@ -14,12 +14,14 @@ from typing import Any
 
 from atlas_bench.errors import UserError
 from atlas_bench.tasks.corpora import Corpus
+from atlas_bench.tasks.lessons import Ask, Segment
 from atlas_bench.tasks.lines.context import Lines, Source, Template
-from atlas_bench.tasks.lines.lessons import LineLessons
 from atlas_bench.tasks.word_task import WordTask
 from atlas_bench.types import Sample, TaskOptions, Tokenizer
 
 DRAWS = 1000  # contexts that are drawn until one has clear answers
+
+ASKED = 8  # questions after a segment, at most
 
 
 @dataclass(frozen=True)
@@ -148,3 +150,40 @@ class LineTask(WordTask):
             "data_key": f"words {self.words(tokenizer).key}",
         }
         return Sample(index, context, question, (ask.answer,), meta | dict(ask.meta), prefill)
+
+
+class LineLessons:
+    """An endless supply of lessons for some subsets, deterministic in `seed`; implements Lessons.
+
+    purpose  a word of the labels: lessons of two purposes have nothing in common
+    """
+
+    def __init__(
+        self, task: LineTask, subsets: Sequence[str], tokenizer: Tokenizer, seed: int, *, purpose: str = "lessons"
+    ) -> None:
+        self.task, self.subsets, self.tokenizer, self.purpose = task, subsets, tokenizer, purpose
+        self.seeded(seed)
+
+    def seeded(self, seed: int) -> LineLessons:
+        """These lessons, begun anew: what follows depends on the seed alone."""
+        self.rng = random.Random(f"{self.task.name} {self.purpose} {seed}")
+        return self
+
+    def examinations(self) -> list[LineLessons]:
+        """Lessons that training never draws."""
+        return [LineLessons(self.task, self.subsets, self.tokenizer, 0, purpose="examination")]
+
+    def stream(self, length: int, segment: int) -> Iterator[Segment]:
+        """One context of `length` tokens in segments, each followed by up to ASKED questions about its lines."""
+        rng = self.rng
+        subset, label = rng.choice(self.subsets), f"{self.task.name} {self.purpose} {rng.getrandbits(128)}"
+        context = self.task.context(subset, length, label, self.tokenizer, length=length)
+        for start in range(0, length, segment):
+            stop = min(start + segment, length)
+            asks = self.task.asks(subset, context.source, context.lines_before(stop), rng)
+            asked = rng.sample(asks, min(ASKED, len(asks)))
+            yield Segment(context.read(start, stop), tuple(map(self._ask, asked)))
+
+    def _ask(self, ask: Asked) -> Ask:
+        text, prefill = ask.tokens(self.tokenizer)
+        return Ask((*text, *prefill), tuple(self.tokenizer.encode(f" {ask.answer}\n")))

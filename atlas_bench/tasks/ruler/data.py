@@ -55,9 +55,17 @@ class Source:
     from_hub: Callable[[Iterable[Mapping[str, Any]]], Any]
 
 
-@cache
 def load(subset: str, where: str, encoding: str | None = None) -> Data:
-    """The data of a subset from a folder or, where that is "hub", from the hub; UserError where they are not there."""
+    """The data of a subset from a folder or, where that is "hub", from the hub; UserError where they are not there.
+
+    They are kept as long as the folder's file is not edited.
+    """
+    edited = () if where == "hub" else text_files.version(Path(where) / SOURCES[subset].file)
+    return _load(subset, where, encoding, edited)
+
+
+@cache
+def _load(subset: str, where: str, encoding: str | None, version: Any) -> Data:
     source = SOURCES[subset]
     if where == "generated":
         raise UserError(

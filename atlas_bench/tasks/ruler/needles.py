@@ -80,7 +80,7 @@ class Needles(HaystackTask):
 
     def __init__(self) -> None:
         super().__init__()
-        self._others: dict[tuple[str, str], corpora.Corpus] = {}
+        self._others: dict[tuple[str, str, int | None], corpora.Corpus] = {}
 
     def corpus(self, subset: str, tokenizer: Tokenizer, options: TaskOptions) -> corpora.Corpus:
         """The background chosen, or lines of noise, or other needles."""
@@ -89,9 +89,10 @@ class Needles(HaystackTask):
             return super().corpus(subset, tokenizer, options)
         if kind.haystack == "noise":
             return noise(tokenizer)
-        if (subset, tokenizer.key) not in self._others:
-            self._others[subset, tokenizer.key] = _other_needles(kind, tokenizer)
-        return self._others[subset, tokenizer.key]
+        key = subset, tokenizer.key, options.document_tokens
+        if key not in self._others:
+            self._others[key] = _other_needles(kind, tokenizer, options.document_tokens)
+        return self._others[key]
 
     def hide(self, subset: str, rng: random.Random, length: int) -> Hidden:
         """One sample's needles, in their order in the context, and its question."""
@@ -134,7 +135,7 @@ def noise(tokenizer: Tokenizer) -> corpora.Corpus:
     )
 
 
-def _other_needles(kind: Kind, tokenizer: Tokenizer) -> corpora.Corpus:
+def _other_needles(kind: Kind, tokenizer: Tokenizer, document_tokens: int | None) -> corpora.Corpus:
     """Lines like the hidden ones, whose keys no hidden one has."""
     name = f"ruler needles {kind.key} {kind.value}"
 
@@ -145,7 +146,10 @@ def _other_needles(kind: Kind, tokenizer: Tokenizer) -> corpora.Corpus:
             yield NEEDLE.format(values=kind.value, key=key, value=value)
 
     # some of them tell whether all are the same: no version number that somebody must remember to raise
-    return corpora.endless(name, tokenizer, lines, version=list(islice(lines("version"), 20)), separator="\n")
+    version = list(islice(lines("version"), 20))
+    return corpora.endless(
+        name, tokenizer, lines, version=version, separator="\n", **corpora.shards_of(document_tokens)
+    )
 
 
 def _fill(kind: Kind, query: str, template: str) -> str:

@@ -14,7 +14,8 @@ from atlas_bench.errors import UserError
 from atlas_bench.models import causal_lm, loading
 from atlas_bench.models.huggingface import load as hf
 from atlas_bench.results.record import timeless
-from atlas_bench.running import plan, runner
+from atlas_bench.running import runner
+from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from tests.marks import sweep
 from tests.models.huggingface import tiny
@@ -142,7 +143,7 @@ def test_facts_and_names(llama):
     assert facts["parameters"] == sum(x.numel() for x in model.model.parameters()) and facts["device"] == "cpu"
     assert (facts["memory"], facts["chat_template"], facts["config"]["hidden_size"]) == ("llama", "none", 32)
     assert {x.dtype for x in model.model.parameters()} == {torch.bfloat16}
-    assert hf.load(f"hf:{llama}", products="bf16").facts()["products"] == "bf16"
+    assert hf.load(f"hf:{llama}", matmul_precision="bf16").facts()["products"] == "bf16"
     assert hf.load(f"hf:{llama}").facts()["products"] == "fp32"
 
 
@@ -183,7 +184,7 @@ def test_a_first_token_is_part_of_the_prompt(tmp_path):
 def test_a_model_that_export_has_written_is_the_model(tmp_path):
     causal_lm.export("gated-deltanet-nano", tmp_path / "model")
     theirs = hf.load(f"hf:{tmp_path / 'model'}")
-    mine = loading.load("gated-deltanet-nano", products="fp32")
+    mine = loading.load("gated-deltanet-nano", matmul_precision="fp32")
     text = "Mary went to the hallway. " * 30 + "John went to the garden. The end."
     tokens = np.array([mine.tokenizer.encode(text)], dtype=np.int32)
     (a, said, _), (b, wanted, _) = theirs.logprobs(theirs.start(1), tokens), mine.logprobs(mine.start(1), tokens)
@@ -210,7 +211,7 @@ class Stopping:
 
 
 def run(model, folder, task, subset, length, samples, **settings):
-    cells = [plan.Cell(task, subset, length, model.name, samples=samples)]
+    cells = [Cell(task, subset, length, model.name, samples=samples)]
     return runner.run(cells, {model.name: model}, folder, runner.Settings(**settings), Progress(quiet=True))[0]
 
 

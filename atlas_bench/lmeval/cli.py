@@ -21,7 +21,7 @@ from typing import Any
 
 
 def main(args: list[str]) -> int:
-    """Run `lm-eval ARGS`; its exit code, 2 for a mistake told in one message."""
+    """Run `lm-eval ARGS`; its exit code, 2 for a mistake, which is one message."""
     import lm_eval.models  # noqa: F401 - its own models first
     from lm_eval.__main__ import cli_evaluate
     from lm_eval.api import registry

@@ -1,6 +1,6 @@
 """What the processor does best: projections side by side, products in bf16 where it has a unit for them, its memory.
 
-with products("bf16"):            # matrix products of float32 tensors are made in bf16, sums in float32
+with matmul_precision("bf16"):            # matrix products of float32 tensors are made in bf16, sums in float32
     y = project(x, query, key)    # one product for both
 """
 
@@ -20,7 +20,7 @@ PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 
 @cache
-def best_products(device: str = "cpu") -> tuple[str, str]:
+def best_matmul_precision(device: str = "cpu") -> tuple[str, str]:
     """(a name of PRECISIONS, why): the products that are fastest on "cpu" or "cuda" and leave answers as they are.
 
     bf16 rounds the factors of a product to 8 bits, tf32 to 11, and both add in float32. With AMX bf16 is four to five
@@ -37,7 +37,7 @@ def best_products(device: str = "cpu") -> tuple[str, str]:
 
 
 @contextmanager
-def products(precision: str) -> Iterator[None]:
+def matmul_precision(precision: str) -> Iterator[None]:
     """Matrix products of float32 tensors in that precision, a name of PRECISIONS, for the whole process meanwhile."""
     before, now = torch.get_float32_matmul_precision(), PRECISIONS[precision]
     if now == before:

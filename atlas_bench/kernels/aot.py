@@ -1,6 +1,6 @@
 """Compiles the Triton kernels for chips that are not here, and says what they take.
 
-    python -m atlas_bench.kernels.ahead [--target sm_90] [--only newton_schulz] [--match 64x64_bf16 ..]
+    python -m atlas_bench.kernels.aot [--target sm_90] [--only newton_schulz] [--match 64x64_bf16 ..]
 
 A module with kernels lists every configuration it can choose in `variants()`. Compiling needs Triton and its bundled
 assembler, no GPU. It finds errors of syntax, type and shape, registers spilled and shared memory over the chip's

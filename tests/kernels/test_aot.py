@@ -1,7 +1,7 @@
 """Kernels compiled for chips that are not here: limits, spills and tensor cores, without a GPU.
 
 The interpreter's functions cannot be compiled, so this happens in a process of its own. All configurations take half an
-hour (`python -m atlas_bench.kernels.ahead`); here is one of each kernel, at the sizes that models have most often.
+hour (`python -m atlas_bench.kernels.aot`); here is one of each kernel, at the sizes that models have most often.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from atlas_bench.kernels.ahead import SHARED_LIMIT, SPILL_LIMIT, Report, Variant
+from atlas_bench.kernels.aot import SHARED_LIMIT, SPILL_LIMIT, Report, Variant
 
 CHOSEN = {
     "newton_schulz": ["64x64_bf16_sized", "128x128_fp32_fp16"],
@@ -25,7 +25,7 @@ CHOSEN = {
 def test_kernels_compile_within_the_limits_of_both_chips(op):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-m", "atlas_bench.kernels.ahead", "--only", op, "--match", *CHOSEN[op]],
+        [sys.executable, "-m", "atlas_bench.kernels.aot", "--only", op, "--match", *CHOSEN[op]],
         capture_output=True,
         text=True,
         env=environment,

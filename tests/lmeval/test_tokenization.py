@@ -13,8 +13,8 @@ from lm_eval.api.model import TemplateLM
 from transformers import PreTrainedTokenizerFast
 
 from atlas_bench.errors import UserError
-from atlas_bench.lmeval import strings as strings_file
-from atlas_bench.lmeval.strings import Strings
+from atlas_bench.lmeval import tokenization
+from atlas_bench.lmeval.tokenization import Strings
 from atlas_bench.models import causal_lm
 from atlas_bench.models.huggingface import tokenizer as hf_tokenizer
 from atlas_bench.models.lm import END
@@ -88,7 +88,7 @@ def test_parts_are_the_whole(kind, words):
     tokenizer, theirs = KINDS[kind]
     strings, text = Strings(model_of(tokenizer)), " ".join(["John", *words])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strings_file, "parts", partial(texts.parts, size=11))
+        patch.setattr(tokenization, "parts", partial(texts.parts, size=11))
         several = list(strings.parts(text))
     ids = [token for _, part in several for token in part]
     assert strings.opening(ids) + ids == theirs.tok_encode(text)

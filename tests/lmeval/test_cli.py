@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas_bench.lmeval import shim
+from atlas_bench.lmeval import cli
 from atlas_bench.models import loading
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def test_lists_hold_ours_and_the_users_own(no_index, tmp_path, capsys, monkeypat
 
     (tmp_path / "mine.yaml").write_text("task: my_own\ndataset_path: json\noutput_type: generate_until\n")
     before = sys.argv
-    assert shim.main(["ls", "tasks", "--include_path", str(tmp_path)]) == 0
+    assert cli.main(["ls", "tasks", "--include_path", str(tmp_path)]) == 0
     listed = capsys.readouterr().out
     assert "|my_own" in listed and "|atlas_babilong_qa1" in listed and "|atlas_mqar" in listed
     assert tasks.TaskManager is no_index and sys.argv is before
@@ -71,10 +71,10 @@ def test_lists_hold_ours_and_the_users_own(no_index, tmp_path, capsys, monkeypat
     ],
 )
 def test_a_mistake_is_one_message_and_code_2(no_index, capsys, arguments, message):
-    assert shim.main(["run", "--model", "atlas-bench", *arguments.split()]) == 2
+    assert cli.main(["run", "--model", "atlas-bench", *arguments.split()]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_lm_evals_own_mistakes_keep_their_code(no_index, capsys):
-    assert shim.main(["run", "--no-such-option"]) == 2 and "--no-such-option" in capsys.readouterr().err
-    assert shim.main(["run", "--help"]) == 0
+    assert cli.main(["run", "--no-such-option"]) == 2 and "--no-such-option" in capsys.readouterr().err
+    assert cli.main(["run", "--help"]) == 0

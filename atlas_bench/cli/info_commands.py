@@ -1,0 +1,40 @@
+"""`list`, `describe` and `doctor`: what there is, what it is, what runs here."""
+
+from __future__ import annotations
+
+import typer
+
+from atlas_bench.cli import options as opt
+from atlas_bench.cli import output
+
+
+def list_(kind: opt.Kind = None, as_json: opt.Json = False) -> None:
+    """List tasks, models, memories and sizes, with one line on each."""
+    from atlas_bench.cli import describe
+    from atlas_bench.running import listing
+
+    listings = {name: listing.listing(name) for name in ([kind] if kind else listing.KINDS)}
+    output.show(listings, as_json, describe.listed)
+
+
+def describe(name: opt.Name, as_json: opt.Json = False) -> None:
+    """Tell what a task asks, a memory computes, a model is made of.
+
+    Of a task one real sample is shown, of a size what it costs with each memory.
+    """
+    from atlas_bench.cli import describe as about
+
+    output.show(about.describe(name), as_json, about.lines)
+
+
+def doctor(as_json: opt.Json = False) -> None:
+    """Tell what runs on this machine, and why no faster kernels do.
+
+    Each is compared with its slow definition first; exit code 1 where one differs, or torch is not there.
+    """
+    from atlas_bench.cli import doctor as examination
+
+    report = examination.examine()
+    output.show(report, as_json, examination.lines)
+    if not examination.well(report):
+        raise typer.Exit(1)

@@ -1,0 +1,80 @@
+"""What cells, models and reasons are called in every table, and what tells two cells apart.
+
+task_name({"task": "babilong", "subset": "qa1"})        # 'babilong:qa1'
+printable("a\x1b[31m", ascii_only=True)                 # the escape code, written out
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from atlas_bench.results.record import Record, clip
+
+NAME_CHARS, REASON_CHARS = 120, 400  # of foreign text, after which it is clipped
+
+
+def printable(text: str, ascii_only: bool) -> str:
+    """Printable text: a model's name or message may hold escape codes that would steer the terminal."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
+
+
+def natural(subset: str) -> list[tuple[int, str]]:
+    """What puts 'qa2' before 'qa10', and '8' before '32', when sorted by it."""
+    parts = re.split(r"(\d+)", subset)
+    return [(len(part) if part.isdecimal() else 0, part) for part in parts]  # of two numbers the longer is greater
+
+
+def task_name(of: Mapping[str, Any] | Record) -> str:
+    """'babilong:qa1', or 'loss' for a task without subsets."""
+    task, subset = (of.task, of.subset) if isinstance(of, Record) else (of["task"], of["subset"])
+    return f"{task}:{subset}" if subset else task
+
+
+def tags(rows: Sequence[Mapping[str, Any]], key: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
+    """What tells apart rows that agree in the fields `key`: {'seed': '1', 'prompt': 'official'}; empty if nothing does.
+
+    names  fields that may tell, beside the data choices in each row's "options"
+    """
+    told = [{name: row[name] for name in names} | row["options"] for row in rows]
+    facts = [{name: _listed(value) for name, value in own.items()} for own in told]
+    groups = [tuple(row[name] for name in key) for row in rows]
+    known = dict.fromkeys(name for own in facts for name in own)
+    seen: dict[tuple[Any, ...], set[str | None]] = defaultdict(set)
+    for group, own in zip(groups, facts, strict=True):
+        for name in known:
+            seen[group, name].add(own.get(name))
+    return [
+        {name: own[name] for name in known if name in own and len(seen[group, name]) > 1}
+        for group, own in zip(groups, facts, strict=True)
+    ]
+
+
+def _listed(value: Any) -> str:
+    """'1, 2' of a list."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def tag_text(tag: Mapping[str, str], between: str = " ", behind: str = ", ") -> str:
+    """'seed 1, prompt official'"""
+    return behind.join(f"{name}{between}{value}" for name, value in tag.items())
+
+
+def reason(of: Mapping[str, Any] | Record) -> str:
+    """Why there is no score, in one line that is not long."""
+    text = of.reason if isinstance(of, Record) else of["reason"]
+    return clip(" ".join(text.split()) or "no reason recorded", REASON_CHARS)
+
+
+def p_text(p: float) -> str:
+    """'0.021'; '<.001' for what is smaller."""
+    return f"{p:.3f}" if p >= 0.001 else "<.001"
+
+
+def metrics_text(metrics: Mapping[str, float | None]) -> str:
+    """'nats_per_token 3.412, next_token_accuracy 0.3'."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if value is not None)

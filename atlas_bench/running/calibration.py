@@ -1,0 +1,155 @@
+"""How fast a model reads and answers here: readings at lengths that double while that takes seconds, and their fit.
+
+One group of streams of a model and a kind of question goes through the runner itself, in a temporary folder. To these
+readings we fit
+
+    seconds = a * questions + b * tokens + c * tokens * tokens of one context        c only where the state grows
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atlas_bench.errors import UserError
+from atlas_bench.running import plan, runner, streams
+from atlas_bench.running.evaluation import Evaluation
+from atlas_bench.running.progress import Progress
+from atlas_bench.running.settings import Settings
+from atlas_bench.units import format_length
+
+FIRST = 1000  # tokens of a calibration's first reading; each further one is about twice as long
+NEXT = 4.0  # seconds that the next reading may be expected to take
+LIMIT = 10.0  # seconds after which it is stopped
+
+Row = dict[str, Any]
+
+
+def calibrate(waiting: Iterable[tuple[Evaluation, Row]], settings: Settings, progress: Progress) -> Iterator[Row]:
+    """Calibrate each model on each kind of question; fills in time, memory and state of the cells it stands for.
+
+    waiting  what is to be run, with its row of the estimate
+    """
+    kinds: dict[tuple, list[tuple[Evaluation, Row]]] = defaultdict(list)
+    for evaluation, row in waiting:
+        cell, rules = evaluation.cell, evaluation.rules
+        kind = rules.questions_per_context, rules.max_answer_tokens, rules.restart, not rules.scorers
+        side_by_side = settings.streams(row["contexts"], cell.length, evaluation.model)
+        kinds[cell.model, cell.task, side_by_side, cell.options, kind].append((evaluation, row))
+    for (*_, side_by_side, _, _), group in kinds.items():
+        first, model = group[0][0], group[0][0].model
+        progress.note(f"calibrating {first.cell.model} on {first.cell.title}")
+        readings, note = _readings(
+            first, sorted({evaluation.cell.length for evaluation, _ in group}), replace(settings, batch=side_by_side)
+        )
+        states = [reading["state_bytes"] for reading in readings if reading["state_bytes"] is not None]
+        grows = len(states) > 1 and states[-1] > states[-2]
+        costs = fit(readings, grows) if readings else {}
+        for evaluation, row in group if readings else ():
+            fitting = min(side_by_side, model.streams(evaluation.cell.length))
+            row |= _expected(row, readings, costs, grows, fitting)
+        subsets = list(dict.fromkeys(evaluation.cell.subset for evaluation, _ in group))
+        about = {"model": first.cell.model, "task": first.cell.task, "subset": first.cell.subset, "subsets": subsets}
+        yield about | {"readings": readings, "state_grows": grows, "seconds_per": costs, "note": note}
+
+
+def _readings(evaluation: Evaluation, lengths: Sequence[int], settings: Settings) -> tuple[list[Row], str]:
+    """(readings of one group of the cell's streams at rising lengths, why there are no more where that matters).
+
+    lengths  of the cells to be estimated, rising: none is longer than the last
+    """
+    samples = settings.batch * evaluation.rules.questions_per_context
+    cell = replace(evaluation.cell, samples=min(evaluation.cell.samples, samples))
+    doubling = takewhile(lambda length: length < lengths[-1], (FIRST << i for i in count()))
+    readings: list[Row] = []
+    for length in sorted({*doubling, *lengths}):
+        short = replace(evaluation, cell=replace(cell, length=length))
+        if readings and length < 2 * readings[-1]["length"]:
+            continue
+        try:
+            plan.check([short.cell], {cell.model: short.model})
+        except UserError:
+            continue  # some tasks have a shortest length, some but a few
+        reading = _measure(short, settings)
+        if not readings and reading["seconds"] < NEXT:
+            reading = _measure(short, settings)  # the very first one warms up what is lazy
+        if reading["status"] not in ("ok", "timeout"):
+            return readings, f"at {format_length(length)} it ended as {reading['status']}, {reading['reason']}"
+        readings.append(reading)
+        if reading["status"] == "timeout":
+            return readings, "stopped there; a state that grows may take longer than this"
+        if len(readings) > 1 and reading["seconds"] ** 2 / readings[-2]["seconds"] > NEXT:
+            break
+    return readings, ""
+
+
+def _measure(evaluation: Evaluation, settings: Settings) -> Row:
+    """What the cell took, really run, for LIMIT seconds at most."""
+    rules = evaluation.rules
+    with tempfile.TemporaryDirectory(prefix="atlas-bench-estimate-") as scratch:
+        limited = replace(settings, timeout=LIMIT)
+        record = runner.run_cell(evaluation, Path(scratch), limited, Progress(quiet=True))
+    state = record.state_bytes  # a stream is weighed where it is asked
+    if record.status == "ok" and not rules.scorers and not rules.restart:
+        state = _weigh(evaluation, settings)
+    measured = {name: getattr(record, name) for name in ("length", "status", "reason", "tokens_read", "peak_rss_bytes")}
+    return measured | {
+        "seconds": max(record.seconds or 0.0, 1e-3),  # a record has whole milliseconds
+        "state_bytes": state,
+        "contexts": evaluation.contexts,
+        "questions": len(record.answers),
+    }
+
+
+def _weigh(evaluation: Evaluation, settings: Settings) -> int:
+    """Bytes of one stream's state at its end."""
+    model = evaluation.model
+    context, state = next(evaluation.samples()).context, model.start(1)
+    for tokens in streams.blocks([context], 0, context.length, settings.tokens(1, model)):
+        state = model.feed(state, tokens)
+    return model.state_bytes(state)
+
+
+def fit(readings: Sequence[Row], grows: bool) -> dict[str, float]:
+    """Seconds per question, per token, and per token and token of its context: least squares, none negative.
+
+    The longer a reading, the more often other work interrupts it: its variance is taken to grow with its time. One
+    reading gives a rate alone, and two of a growing state nothing for the questions.
+    """
+    from scipy.optimize import nnls
+
+    parts = np.array([[r["questions"], r["tokens_read"], r["tokens_read"] ** 2 / r["contexts"]] for r in readings])
+    used = slice(int(len(readings) < 2 + grows), 2 + grows)
+    seconds = np.array([reading["seconds"] for reading in readings])
+    weights, scale = 1 / np.sqrt(seconds), parts[:, used].max(0)
+    costs = np.zeros(3)
+    costs[used] = nnls(parts[:, used] / scale * weights[:, None], seconds * weights)[0] / scale
+    return dict(zip(("question", "token", "token_and_context_token"), costs.tolist(), strict=True))
+
+
+def _expected(row: Row, readings: Sequence[Row], costs: Mapping[str, float], grows: bool, side_by_side: int) -> Row:
+    """Time of what is left of a cell, peak memory of the process, bytes of one stream's state at its end."""
+    context = row["tokens"] / row["contexts"]
+    parts = row["samples"], row["tokens"], row["tokens"] * context
+    seconds = sum(cost * part for cost, part in zip(costs.values(), parts, strict=True))
+    memory = [(reading["tokens_read"], reading["peak_rss_bytes"]) for reading in readings]  # of streams side by side
+    states = [(r["tokens_read"] / r["contexts"], r["state_bytes"]) for r in readings if r["state_bytes"] is not None]
+    return {
+        "seconds": seconds * row["tokens_left"] / max(row["tokens"], 1),
+        "memory_bytes": _beyond(memory, side_by_side * context) if grows else max(peak for _, peak in memory),
+        "state_bytes": _beyond(states, context) if states else None,
+    }
+
+
+def _beyond(points: Sequence[tuple[float, float]], at: float) -> int:
+    """Between rising points on straight lines, behind them on the one through the last two; flat where that falls."""
+    xs, ys = zip(*points, strict=True)
+    slope = (ys[-1] - ys[-2]) / (xs[-1] - xs[-2]) if len(points) > 1 else 0.0
+    return round(float(np.interp(at, xs, ys)) + max(0.0, slope) * max(0.0, at - xs[-1]))

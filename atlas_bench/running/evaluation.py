@@ -1,0 +1,96 @@
+"""A cell, and with its task and model what is asked: its rules, and its samples in the model's tokens.
+
+    cell = Cell("babilong", "qa1", 16_000, "atlas-nano", samples=20)
+    evaluation = Evaluation(cell, registry.task("babilong"), loading.load("atlas-nano"))
+    next(evaluation.samples())            # the first question, on its context
+    evaluation.unsupported()              # None, or why the model cannot be asked
+
+Nothing is run here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from atlas_bench.running import streams
+from atlas_bench.running.progress import title_of
+from atlas_bench.running.stopping import Stop
+from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One grid point: what is asked of whom, by name."""
+
+    task: str
+    subset: str
+    length: int
+    model: str
+    seed: int = 0
+    samples: int = 100
+    options: TaskOptions = field(default_factory=TaskOptions)
+    stop: Stop | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.task}:{self.subset}" if self.subset else self.task
+
+
+def rules_of(cell: Cell, task: Task) -> Rules:
+    """How the cell's questions are answered and judged."""
+    if hasattr(task, "rules_for"):
+        rules: Rules = task.rules_for(cell.subset, cell.options)
+        return rules
+    return task.rules(cell.subset)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A cell with the task and the model that it names: all that running it needs to know of both."""
+
+    cell: Cell
+    task: Task
+    model: Model
+
+    @property
+    def title(self) -> str:
+        """'babilong:qa1 10M atlas-nano'."""
+        return title_of(self.cell.title, self.cell.length, self.cell.model)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """How the questions are answered and judged."""
+        return rules_of(self.cell, self.task)
+
+    @cached_property
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids that the model puts before a context and behind a question; before a text alone: its opening."""
+        if not self.rules.scorers:
+            return tuple(self.model.opening), ()
+        before, after = self.model.wrap
+        return tuple(before), tuple(after)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of a prompt as the model reads it."""
+        reserved = self.rules.max_answer_tokens * self.rules.counts_answer
+        return self.cell.length - reserved + sum(map(len, self.around))
+
+    @property
+    def contexts(self) -> int:
+        """Contexts of the cell, each of which is read once."""
+        return -(-self.cell.samples // self.rules.questions_per_context)
+
+    def samples(self) -> Iterator[Sample]:
+        """The cell's samples, made anew; what the model puts around a prompt comes on top of the length."""
+        cell, (before, after) = self.cell, self.around
+        made = self.task.samples(cell.subset, cell.length, cell.samples, cell.seed, self.model.tokenizer, cell.options)
+        return streams.wrapped(made, before, after) if before or after else iter(made)
+
+    def unsupported(self) -> str | None:
+        """Why the model cannot be asked this cell, by its length alone; None where it can."""
+        if not self.rules.scorers and not self.model.has_logprobs:
+            return f"{self.task.name} measures losses, and this model gives no probabilities of tokens"
+        return self.model.supports(self.prompt_tokens + self.rules.max_answer_tokens)

@@ -1,0 +1,43 @@
+"""How cells are read: side by side, in blocks, with checkpoints and a time limit. None of it changes a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atlas_bench.types import Model
+
+BATCH = 8  # contexts fed side by side
+TOGETHER = 16_000_000  # tokens of contexts read side by side on a CPU: an answer comes at least that often
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a cell is read; none of it changes a result.
+
+    batch               contexts fed side by side, at most; None: BATCH, on a CPU no more than TOGETHER tokens
+    block               tokens of each that are fed at once; None: as many over all of them as suit the model
+    checkpoint_tokens   tokens of a stream between two checkpoints
+    timeout             seconds a cell may take over all attempts, None for any
+    debug               print the traceback of a model's failure
+    command             that records name as theirs; None: what was typed
+    """
+
+    batch: int | None = None
+    block: int | None = None
+    checkpoint_tokens: int = 1_000_000
+    timeout: float | None = None
+    debug: bool = False
+    command: str | None = None
+
+    def streams(self, contexts: int, length: int, model: Model) -> int:
+        """Contexts of that length for the model to read side by side, of so many that there are."""
+        on_gpu = model.facts().get("device") == "cuda"  # there a stream more costs little time
+        usual = BATCH if on_gpu else min(BATCH, max(1, TOGETHER // max(1, length)))
+        return min(self.batch or usual, contexts)
+
+    def tokens(self, streams: int, model: Model) -> int:
+        """Tokens to feed each of the streams at once: `model.block` over all of them.
+
+        Fewer tokens leave the second core idle, more leave the cache.
+        """
+        return self.block or max(256, model.block // streams)
