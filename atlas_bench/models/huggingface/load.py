@@ -33,7 +33,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import cached_file
 
-from atlas_bench.errors import UserError, unknown
+from atlas_bench.errors import UserError, reason, unknown
 from atlas_bench.files import hub, text_files
 from atlas_bench.models import causal_lm  # noqa: F401 - transformers then knows models that `export` has written
 from atlas_bench.models.huggingface.model import DTYPES, HuggingFaceModel
@@ -130,6 +130,13 @@ def load(
     except ValueError as error:
         raise UserError(
             f"model '{name}' cannot be streamed: {error}. A newer transformers than {transformers.__version__} may."
+        ) from None
+    except RuntimeError as error:
+        if device != "cpu" or "import" not in options:
+            raise
+        raise UserError(
+            f"model '{name}' does not run on a CPU ({reason(error)[:200]}): the kernels of {options['import']} are for "
+            "GPUs. Run it on a machine with one."
         ) from None
 
 
