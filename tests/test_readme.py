@@ -1,9 +1,13 @@
 """What the README and the documents show is there and runs: Python examples, files and headings that links name."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from atlas_bench.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,3 +49,22 @@ def test_every_page_is_linked():
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
     }
     assert {page.name for page in PAGES if page.parent.name == "docs"} <= linked
+
+
+def commands() -> list[str]:
+    """Every `atlas-bench run` of the README, without its comment."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    return [line.partition(" #")[0].strip() for line in re.findall(r"^    atlas-bench (run .*)$", text, re.MULTILINE)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands())
+def test_what_the_readme_runs_is_accepted(command, tmp_path):
+    """With a control in the model's place: nothing about the command is refused."""
+    words = shlex.split(command)
+    if "--model" in words:
+        words[words.index("--model") + 1] = "oracle"
+    options = [*({"--dry-run"} - set(words)), "--out", str(tmp_path / "runs")]
+    options += [] if "--samples" in words else ["--samples", "1"]
+    done = CliRunner().invoke(app, [*words, *options])
+    assert done.exit_code == 0, done.stderr
