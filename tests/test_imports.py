@@ -46,6 +46,7 @@ BY_STRING = {  # file that imports modules by a string -> the library that it ke
     "kernels/dispatch.py": "triton",
     "kernels/aot.py": "triton",
     "kernels/selftest.py": "triton",
+    "models/huggingface/packages.py": "packages that the user names",
     "models/loading.py": "transformers and aiohttp",
     "results/report.py": "matplotlib",
 }
