@@ -246,6 +246,7 @@ def compare(
     encoding: str | None = None,
     out: PathLike = "compare",
     jobs: int = 2,
+    device: str | None = None,
     code: PathLike | Iterable[PathLike] = (),
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -273,7 +274,7 @@ def compare(
     compared, _ = comparison.main(
         contenders, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
         samples=samples, sequential=sequential, seed=seed, train=train, seeds=seeds, rates=rates, data=str(data),
-        background=str(background), encoding=encoding, jobs=jobs, code=_several(code),
+        background=str(background), encoding=encoding, jobs=jobs, device=device, code=_several(code),
         progress=Progress(quiet=quiet), command=_written(compare, given),
     )  # fmt: skip
     return compared
@@ -300,6 +301,7 @@ def train(
     rate: float = 1.0,
     validate: bool = False,
     threads: int | None = None,
+    device: str | None = None,
     examine: bool = True,
     quiet: bool = True,
 ) -> Path:
@@ -331,7 +333,7 @@ def train(
         memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
         background=_several(background), encoding=encoding, hold_out=_several(hold_out),
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
-        segment=segment, fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads,
+        segment=segment, fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads, device=device,
         examine=examine, say=say,
     )  # fmt: skip
 

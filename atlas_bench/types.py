@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np  # 0.1 s, of which `import atlas_bench` and --help need nothing
 
 Status = Literal["ok", "oom", "timeout", "unsupported", "failed"]
+PromptName = Literal["bare", "official"]  # of tasks/prompts.py, which has their words
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ Every part runs in a process of its own with a time limit, so that a kernel that
     op:NAME         a Triton kernel against its definition, forward and backward; its times beside the torch form
     rule            our gated delta rule on 65,536 tokens, beside flash-linear-attention's where that is installed
     read:MODEL      an embedded model, then 170M parameters, reading at batch 1 and 8
-    train           optimiser steps of the recipe
+    train           the product's own training, each memory for a quarter of a minute
     hf              a small random Llama, read block by block
 
 It writes OUT/DATE-DEVICE.json and prints a table of at most 60 lines. The exit code is the number of parts that failed.
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -248,40 +249,33 @@ def read(device: str, name: str) -> list[Row]:
 
 
 def train(device: str) -> list[Row]:
-    """Steps of the recipe on BABILong's training data for a minute, each memory in turn."""
-    from itertools import islice
-
-    import torch
+    """Each memory in turn trained by the recipe on BABILong's training data, for a quarter of a minute."""
+    from dataclasses import replace
 
     from atlas_bench import registry
     from atlas_bench.models.config import Config
-    from atlas_bench.models.decoder import Decoder
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
+    from atlas_bench.training import loop
     from atlas_bench.training.recipe import Recipe
-    from atlas_bench.training.step import make_optimizers, step
 
-    tokenizer = embedded()
-    corpus = corpora.open_corpus("generated", tokenizer)
-    lessons = registry.task("babilong").lessons(["qa1"], tokenizer, 0, [corpus])
+    tokenizer, large = embedded(), device == "cuda"
+    lessons = registry.task("babilong").lessons(["qa1"], tokenizer, 0, [corpora.open_corpus("generated", tokenizer)])
+    recipe = replace(Recipe(), first_length=512) if large else Recipe().within(5_000)
     rows = []
-    for memory in ("gated-deltanet", "omeganet", "titans", "atlas") if device == "cuda" else ("gated-deltanet",):
-        recipe, length, batch = Recipe(), 512 if device == "cuda" else 64, 16 if device == "cuda" else 2
-        model = Decoder(Config(memory=memory, n_layers=2)).to(device)
-        optimizers, rates, losses = make_optimizers(model, recipe), [], []
-        ends = time.monotonic() + 15
-        for turn in range(200 if device == "cuda" else 2):
-            streams = zip(*(lessons.seeded(turn).stream(length, length) for _ in range(batch)), strict=True)
-            began = time.perf_counter()
-            figures, _ = step(model, optimizers, list(islice(streams, 1)), None, recipe)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            rates.append(batch * length / (time.perf_counter() - began))
-            losses.append(figures["loss"])
-            if time.monotonic() > ends:
-                break
-        row = {"what": f"{memory}, {batch} contexts of {length}", "tokens/s": median(rates), "steps": len(losses)}
-        rows.append(row | {"loss before": losses[0], "after": losses[-1]})
+    for memory in ("gated-deltanet", "omeganet", "titans", "atlas") if large else ("gated-deltanet",):
+        rounds: list[tuple[int, float, float]] = []  # tokens and seconds so far, loss
+
+        def note(progress, rounds=rounds):
+            rounds.append((progress.tokens, progress.seconds, progress.last["loss"]))
+
+        with tempfile.TemporaryDirectory() as folder:
+            until = time.time() + 15
+            loop.train(Config(memory=memory, n_layers=2), recipe, lessons.seeded, Path(folder), report=note,
+                       until=until, device=device)  # fmt: skip
+        rates = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(rounds)]
+        row = {"what": f"{memory}, contexts of {recipe.first_length}", "tokens/s": median(rates), "rounds": len(rounds)}
+        rows.append(row | {"loss before": rounds[0][2], "after": rounds[-1][2]})
     return rows
 
 

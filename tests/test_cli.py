@@ -90,7 +90,7 @@ def test_a_torn_last_line_is_told_and_appended_after(here):
         ([*QUICK, "--len", "2K"], ["--len stands twice", "--len L[,L..]"]),
         ([*QUICK, "--block", "0"], ['--block "0" is no whole number', "Write 512 or 4Ki."]),
         ([*QUICK, "--checkpoint-every", "often"], ['--checkpoint-every "often"', "16K"]),
-        ([*QUICK, "--prompt", "oficial"], ['--prompt "oficial"', "'bare', 'official'"]),
+        ([*QUICK, "--prompt", "oficial"], ['--prompt "oficial"', "'bare'", "'official'"]),
         ([*QUICK, "--threads", "99999"], ['--threads "99999" is too many', "or fewer."]),
         ([*QUICK, "--num-fewshot", "3"], ["--num-fewshot is for lm-eval's tasks", "'babilong:qa1'"]),
         (["run", "lm-eval:piqa", "--prompt", "bare"], ["--prompt does nothing for lm-eval's tasks"]),

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from atlas_bench import registry
@@ -108,13 +109,16 @@ def test_embedded_models_are_compared_without_training(here):
         (["atlas", "titans", "--init", "titans-nano"], ["--init titans-nano", "Add --train"]),
         (["atlas", "titans", "--train", "1K", "--init", "titans-nan"], ["'titans-nan'", "Did you mean 'titans-nano'"]),
         (["atlas-nano", "titans-nano", "--train", "1K"], ["--train would do nothing"]),
+        (["atlas", "titans", "--train", "1K", "--device", "cuda"], ["device 'cuda' is not there"]),
+        (["atlas", "titans", "--device", "cuda"], ["device 'cuda' is not there"]),
         (["atlas", "titans", "--task", "mqarr"], ["unknown task 'mqarr'", "Did you mean 'mqar'"]),
         (["atlas", "titans", "--len", "10"], ["10"]),
         (["atlas", "titans", "--task", "mqar:8", "--background", "pg19"], ["pg19"]),
         (["atlas", "titans", "--out", "my_memory.py"], ["'my_memory.py'", "Choose another"]),
     ],
 )
-def test_bad_input_is_one_message_and_writes_nothing(here, words, said):
+def test_bad_input_is_one_message_and_writes_nothing(here, monkeypatch, words, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     before = sorted(here.rglob("*"))
     usual = {"--task": "babilong:qa1", "--len": "1K"}
     given = [word for flag in usual if flag not in words for word in (flag, usual[flag])]

@@ -28,7 +28,7 @@ def copy(tmp_path_factory) -> Path:
             shutil.copy(ROOT / name, tree / name)
     for page, folder, table in (("memory", "models/memory", "MEMORIES"), ("task", "tasks", "TASKS")):
         text = (ROOT / "docs" / f"add-a-{page}.md").read_text()
-        (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
         (row,) = re.findall(rf"`{table}` in `atlas_bench/registry.py` gets a\s+row,\s+`(.*?)`", text)
         file = row.split(":")[1].strip(' "').rpartition(".")[2]  # the module that the row names
         last = "".join(f"\n\n{line}\n" for line in re.findall(r"`(PASSKEY = PassKey\(\))`", text))
@@ -68,6 +68,16 @@ def test_the_page_on_python_has_every_column():
 def test_both_are_there_by_name(copy):
     done = call(copy, "-m", "atlas_bench", "list")
     assert done.returncode == 0 and "\nmy-memory\t" in done.stdout and "\npasskey\t" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", ["", ":printed=true"])
+def test_the_rule_that_is_linear_in_a_matrix_keeps_every_contract(tmp_path, options):
+    page = (ROOT / "docs" / "add-a-memory.md").read_text()
+    _, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "linear.py").write_text(code)
+    done = call(ROOT, "-m", "atlas_bench", "verify", f"{tmp_path / 'linear.py'}{options}")
+    assert done.returncode == 0 and "closed form     ok" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,13 @@ def test_every_seed_and_rate_is_a_training_and_the_usual_rate_is_the_one_that_wa
     assert alone[0].title == "swa mqar" and not {"--rate", "--validate"} & set(alone[0].words)
 
 
+def test_a_device_is_passed_on_and_is_no_other_training(tmp_path):
+    usual, given = (planned(tmp_path, "swa", "transformer", device=device) for device in (None, "cpu"))
+    assert [each.folder for each in usual] == [each.folder for each in given]
+    assert [each.words[-2:] for each in given] == [("--device", "cpu")] * 2
+    assert not any("--device" in each.words for each in usual)
+
+
 def card(training, loss):
     training.folder.mkdir(parents=True)
     final = {"validation": {"loss": loss, "accuracy": 0.5, "n": 9}}

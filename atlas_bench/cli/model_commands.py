@@ -38,6 +38,7 @@ def train(
     rate: opt.Rate = _train.rate,
     validate: opt.Validate = _train.validate,
     threads: opt.Threads = _train.threads,
+    device: opt.Device = _train.device,
     no_examine: opt.NoExamine = not _train.examine,
     as_json: opt.Json = False,
 ) -> None:
@@ -53,7 +54,8 @@ def train(
         memory=memory, out=out, init=init, tokens=tokens, task=task or [_train.task], seed=seed,
         background=background or [], encoding=encoding, hold_out=hold_out or [], attention_window=attention_window,
         layers=layers, placement=placement, persistent=persistent, screen=screen, segment=segment,
-        fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads, examine=not no_examine,
+        fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads, device=device,
+        examine=not no_examine,
         say=partial(typer.echo, err=as_json),
     )  # fmt: skip
     if as_json:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, BadParameter, Exit, Option, echo
 
 from atlas_bench.errors import UserError, clip
+from atlas_bench.types import PromptName
 from atlas_bench.units import SEEDS
 
 
@@ -215,7 +216,7 @@ Background = Annotated[str, _asked(metavar="TEXTS", help=_TEXTS)]
 Encoding = Annotated[
     str | None, _asked(metavar="NAME", help="Of the files in those folders [utf-8].", callback=_encoding)
 ]
-Prompt = Annotated[Literal["bare", "official"], _asked(help="official: BABILong's instruction and examples.")]
+Prompt = Annotated[PromptName, _asked(help="official: BABILong's instruction and examples.")]
 NumFewshot = Annotated[int | None, _asked(metavar="N", min=0, help="Of lm-eval's tasks [the task's own].")]
 
 # How models are run
@@ -228,7 +229,7 @@ CheckpointEvery = Annotated[
 ]
 Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
 Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
-Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where models run [a GPU where there is one].")]
+Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where to compute [a GPU where there is one].")]
 MatmulPrecision = Annotated[
     Literal["fp32", "tf32", "bf16"] | None, _run(help="Precision of matrix products [fastest available].")
 ]

@@ -96,6 +96,7 @@ def compare(
     out: opt.CompareFolder = Path(_compare.out),
     page: opt.Page = None,
     jobs: opt.Jobs = _compare.jobs,
+    device: opt.Device = _compare.device,
     code: opt.Code = [*_compare.code],  # noqa: B006
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -118,7 +119,7 @@ def compare(
     compared, well = comparison.main(
         contenders, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
         train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
-        code=code, progress=Progress(quiet=quiet),
+        device=device, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
     output.show(compared, as_json, compare_lines)
     if page:

@@ -34,7 +34,8 @@ RATES = 9  # most learning rates to choose from
 def main(
     words: Sequence[str | Model], *, task: str, lengths: Any, out: Path, train: str | int | None, seeds: int,
     rates: int, init: str | None, samples: plan.Samples, sequential: bool, seed: int, data: str, background: str,
-    encoding: str | None, jobs: int, code: Iterable[str | Path], progress: Progress, command: str | None = None,
+    encoding: str | None, jobs: int, device: str | None, code: Iterable[str | Path], progress: Progress,
+    command: str | None = None,
 ) -> tuple[Comparison, bool]:  # fmt: skip
     """(the comparison, whether nothing failed); records go to out/*.jsonl, models to out/models.
 
@@ -45,6 +46,7 @@ def main(
     sequential  ask no more in a cell once its verdict against the baseline, which is asked everything, is decided
     background  of the questions, and of training where it is not the generated one
     encoding    of the files of data and background, None for UTF-8
+    device      "cpu" or "cuda", that models are trained and asked on; None: a GPU where torch sees one
     command     that records name as theirs; None: what was typed
 
     Raises UserError for every mistake before anything is trained or written, KeyboardInterrupt on Ctrl-C.
@@ -75,11 +77,12 @@ def main(
         planned = _trainings(
             entrants, wanted, tokens, out / "models", seeds=all_seeds, rates=trainings.factors(rates), init=init,
             backgrounds=[] if background == "generated" else [background],
-            encoding=None if background in plan.NO_FILES else encoding,
+            encoding=None if background in plan.NO_FILES else encoding, device=device,
         )  # fmt: skip
+        loading.checked(device, None)
     store.check_writable(out)
     ready = {
-        each.label: loading.named(each.label, each.model) if isinstance(each.model, str) else each.model
+        each.label: loading.named(each.label, each.model, device=device) if isinstance(each.model, str) else each.model
         for each in entrants
         if each.model
     }
@@ -89,6 +92,7 @@ def main(
     failed = workers.train_all(planned, jobs=jobs, say=progress.note)
     rated = trainings.choose(planned, failed)
     chosen = {(each["contender"], each["task"]): each["chosen"] for each in rated}
+    load = partial(loading.load, device=device)
     ask = partial(runner.run, folder=out, settings=Settings(command=command), progress=progress)
     comparisons = sum(map(len, cells.values())) * (len(entrants) - 1) // len(entrants) if sequential else 0
     records = []
@@ -100,7 +104,7 @@ def main(
                 if (each.task, each.seed, each.rate) == (name, one, chosen[each.contender.label, name])
             }
             mine = [cell for cell in cells[name] if cell.seed == one]
-            records += _asked(mine, ready, folders, failed, ask, entrants[0].label, comparisons)
+            records += _asked(mine, ready, folders, failed, load, ask, entrants[0].label, comparisons)
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None if tokens is None else _said(tokens, all_seeds, rates, wanted, init, list(ready))
     comparison["rates"] = rated if rates > 1 else []
@@ -137,7 +141,7 @@ def _trainings(
 
 def _asked(
     cells: Sequence[Cell], ready: Mapping[str, Model], folders: Mapping[str, Path], failed: Mapping[Path, str],
-    ask: Callable[..., list[Record]], baseline: str, comparisons: int,
+    load: Callable[[str], Model], ask: Callable[..., list[Record]], baseline: str, comparisons: int,
 ) -> list[Record]:  # fmt: skip
     """Records of the cells of one task and seed.
 
@@ -146,7 +150,8 @@ def _asked(
     comparisons     with --sequential, how many verdicts there are to be in all; 0: every cell is asked everything
     """
     lost = {label: failed[folder] for label, folder in folders.items() if folder in failed}
-    models = {**ready, **{label: loading.load(str(path)) for label, path in folders.items() if label not in lost}}
+    trained = {label: load(str(path)) for label, path in folders.items() if label not in lost}
+    models = {**ready, **trained}
     runnable = [cell for cell in cells if cell.model in models]
     first = [cell for cell in runnable if comparisons and cell.model == baseline]
     records = ask(first, models)

@@ -54,7 +54,7 @@ def factors(rates: int) -> list[float]:
 def trainings(
     contenders: Sequence[Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path, *,
     seeds: Sequence[int] = (0,), rates: Sequence[float] = (USUAL,), init: str | None = None,
-    backgrounds: Sequence[str] = (), encoding: str | None = None,
+    backgrounds: Sequence[str] = (), encoding: str | None = None, device: str | None = None,
 ) -> list[Training]:  # fmt: skip
     """One training for every contender without a model, every task, seed and rate.
 
@@ -63,6 +63,7 @@ def trainings(
     rates   factors on the recipe's learning rates
     init    model whose weights begin the trainings on tasks that it was taught itself; others begin from nothing
     folder  gets one model folder per training, named after all that decides it
+    device  that trainings run on, which `train` chooses where it is None; a folder is the same on each
     """
     known = loading.taught(loading.card(init)) if init else set()
     program = [__version__, asdict(replace(Recipe(), paced=True))]
@@ -90,6 +91,7 @@ def trainings(
                 words += ["--init", begun] if begun else []
                 words += [word for text in texts for word in ("--background", text)]
                 words += ["--encoding", encoding] if texts and encoding else []
+                words += ["--device", device] if device else []
                 title = f"{contender.label} {task}" + f" seed {seed}" * (len(seeds) > 1)
                 title += f" rate x{rate:.3g}" * (len(rates) > 1)
                 planned.append(Training(contender, task, seed, rate, out, title, tuple(words), len(rates) > 1))

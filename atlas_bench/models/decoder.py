@@ -35,6 +35,11 @@ class Decoder(nn.Module):
                 f"{self.blocks[0].memory.chunk_size}. Give chunk_size 1, or screen 0."
             )
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and where tokens are wanted."""
+        return self.embedding.weight.device
+
     def start(self, batch: int) -> State:
         """State at the beginning of `batch` streams."""
         state = [block.start(batch) for block in self.blocks]
@@ -75,7 +80,7 @@ class Decoder(nn.Module):
     def written(self) -> Tensor:
         """Write gate of every token of the last call [B, T], mean over layers and heads; 0 without memories."""
         gates = [block.memory.written for block in self.blocks if block.memory is not None]
-        return torch.stack(gates).mean(0) if gates else torch.zeros(1, 1)
+        return torch.stack(gates).mean(0) if gates else self.embedding.weight.new_zeros(1, 1)
 
     def write_rate(self) -> Tensor:
         """Mean write gate of the last call, over layers; 0 without memories."""

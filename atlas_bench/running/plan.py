@@ -10,18 +10,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from atlas_bench import registry, units
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.files import user_file
 from atlas_bench.running.evaluation import Cell, Evaluation, rules_of
 from atlas_bench.running.stopping import Stop
-from atlas_bench.types import Model, TaskOptions
+from atlas_bench.types import Model, PromptName, TaskOptions
 
 Samples = str | int | Mapping[Any, int] | None  # by length; None of a mapping is every other length
 
-PROMPTS = ("bare", "official")
+PROMPTS: tuple[str, ...] = get_args(PromptName)
 NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --background is a folder
 LM_EVAL = "lm-eval:"  # what a task of lm-eval's begins with
 ALL = "all"  # behind a task's colon: every subset, where the bare name stands for the usual ones

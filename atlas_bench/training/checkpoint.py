@@ -37,7 +37,7 @@ def save(
         for j, entry in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{j}.{name}": torch.as_tensor(x) for name, x in entry.items()}
     values = {"config": config.to_dict(), "recipe": asdict(recipe), "progress": asdict(progress)}
-    checkpoint_file.save(out / FILE, {name: x.detach().numpy() for name, x in tensors.items()}, values)
+    checkpoint_file.save(out / FILE, {name: x.detach().cpu().numpy() for name, x in tensors.items()}, values)
 
 
 def restore(

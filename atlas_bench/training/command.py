@@ -17,6 +17,7 @@ import torch
 from atlas_bench import __version__, registry, units
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.files import locks, text_files
+from atlas_bench.kernels.cpu import matmul_precision
 from atlas_bench.models import lm, loading
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
@@ -28,7 +29,7 @@ from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.lessons import Lessons, Mixture
 from atlas_bench.training.loop import open_shares, train
 from atlas_bench.training.recipe import Progress, Recipe
-from atlas_bench.training.step import ask_all, tag_all
+from atlas_bench.training.step import ask_all, tag_all, token_rows
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model,
 WARM_RATE = 1.0  # and its share of the rates there: a memory put in anew learns to bind half as fast at the recipe's
@@ -38,6 +39,7 @@ EXAMINED = (4096, 16_384)  # lengths of the final check
 VALIDATED = (1024, 4096)  # lengths of the contexts that rates are chosen by,
 VALIDATION_CONTEXTS, VALIDATION_SEGMENT = 8, 512  # so many of each, so many tokens at a time
 LARGEST_RATE = 1000
+PRECISION = {"cpu": "fp32", "cuda": "tf32"}  # of matrix products in training; the Triton kernels make them in tf32
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
 
@@ -45,7 +47,7 @@ def main(
     *, memory: str, out: Path, init: str | None, tokens: str | int | None, task: Sequence[str], seed: int,
     background: Sequence[str], encoding: str | None, hold_out: Sequence[str], attention_window: int, layers: int,
     placement: str, persistent: int, segment: int, screen: int, fixed_schedule: bool, rate: float, validate: bool,
-    threads: int | None, examine: bool, say: Callable[[str], Any],
+    threads: int | None, device: str | None, examine: bool, say: Callable[[str], Any],
 ) -> Path:  # fmt: skip
     """Trains a model into the folder `out` and returns it; a folder with a checkpoint is gone on with.
 
@@ -66,11 +68,13 @@ def main(
     fixed_schedule    the same lessons whatever is learnt from them, recipe.py
     rate              factor on the recipe's learning rates
     validate          put the loss on held-out lessons into the card, by which rates can be chosen
+    device            "cpu" or "cuda"; None: a GPU where torch sees one. A training goes on on either
     examine           ask the trained model about fresh contexts, and put its accuracy into the card
     """
     name, options = registry.typed_memory(memory)
     tokens = None if tokens is None else units.parse_length(tokens)
     encoding = encoding and text_files.known(encoding)
+    device = loading.checked(device, None)
     store.check_writable(out)
     wanted = plan.subsets(",".join(task))
     backgrounds = _backgrounds(wanted, background, hold_out, encoding)
@@ -89,10 +93,11 @@ def main(
     data = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
     with locks.held(out / ".lock", f"training into '{out}'", wait=True, say=lambda text: say(f"warning: {text}")):
         texts = [opened[spec] for spec in backgrounds]
-        model, progress, figures = _trained(
-            config, recipe, wanted, texts, out, warm, say, examine=examine, validate=validate
-        )
-        loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures))
+        with matmul_precision(PRECISION[device]):
+            model, progress, figures = _trained(
+                config, recipe, wanted, texts, out, warm, say, device=device, examine=examine, validate=validate
+            )
+        loading.save(out, model, describe_run(recipe, progress, data, list(hold_out), origin, figures, device))
     say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
 
@@ -119,14 +124,14 @@ def _backgrounds(
 
 def _trained(
     config: Config, recipe: Recipe, wanted: Mapping[str, Sequence[str]], texts: Sequence[corpora.Corpus], out: Path,
-    warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, examine: bool, validate: bool,
+    warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, device: str, examine: bool, validate: bool,
 ) -> tuple[Decoder, Progress, dict[str, Any]]:  # fmt: skip
     """The model trained on lessons of all tasks, and how it does on fresh contexts."""
     kinds = {
         name: registry.task(name).lessons(subsets, embedded(), recipe.seed, texts) for name, subsets in wanted.items()
     }
     model, progress = train(
-        config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, warm_start=warm,
+        config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, device=device, warm_start=warm,
         report=Reporter(recipe, say), warn=lambda message: say(f"warning: {message}"),
         background=clean(texts, CLEAN_TOKENS) if texts else None,
     )  # fmt: skip
@@ -205,6 +210,7 @@ def describe_run(
     hold_out: list[str],
     origin: dict[str, Any] | None,
     figures: dict,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The card of a finished run, without the architecture."""
     return {
@@ -216,7 +222,13 @@ def describe_run(
         "data": {"corpora": data, "held_out": hold_out},
         "history": progress.history,
         "final": {**progress.last, **figures},
-        "hardware": {"machine": platform.machine(), "threads": torch.get_num_threads(), "device": "cpu"},
+        "hardware": {
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "device": device,
+            "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+            "matmul_precision": PRECISION[device],
+        },
         "versions": {
             "atlas_bench": __version__,
             "torch": torch.__version__,
@@ -246,7 +258,7 @@ def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> di
         state = None
         with torch.inference_mode():
             for segments in zip(*(lessons.stream(length, block) for _ in range(16)), strict=True):
-                tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments])).long()
+                tokens = token_rows(model, [segment.tokens for segment in segments])
                 tags = [segment.tags for segment in segments]
                 hidden, state = model(tokens, state, output=any(tags))
             asks = [(row, ask) for row, segment in enumerate(segments) for ask in segment.asks if not ask.auxiliary]
@@ -274,8 +286,7 @@ def validation(model: Decoder, examinations: Iterable[Lessons]) -> dict[str, Any
             state = None
             contexts = [lessons.stream(length, VALIDATION_SEGMENT) for _ in range(VALIDATION_CONTEXTS)]
             for segments in zip(*contexts, strict=True):
-                tokens = torch.from_numpy(np.stack([segment.tokens for segment in segments])).long()
-                _, state = model(tokens, state, output=False)
+                _, state = model(token_rows(model, [each.tokens for each in segments]), state, output=False)
                 asks = [(row, ask) for row, each in enumerate(segments) for ask in each.asks if not ask.auxiliary]
                 if asks:
                     mean, correct = ask_all(model, state, asks)

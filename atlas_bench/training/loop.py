@@ -25,7 +25,7 @@ from atlas_bench.tasks.lessons import Lessons, weigh
 from atlas_bench.training import checkpoint
 from atlas_bench.training.recipe import Progress, Recipe
 from atlas_bench.training.schedule import advance, plan_round, set_cost, set_rates, summed
-from atlas_bench.training.step import count_skipped, follow, make_optimizers, step
+from atlas_bench.training.step import count_skipped, follow, make_optimizers, step, token_rows
 
 COUNT_SECONDS = 300  # between two counts of open gates on background
 
@@ -59,6 +59,7 @@ def train(
     background: np.ndarray | None = None,
     checkpoint_seconds: float = 60.0,
     until: float | None = None,
+    device: str = "cpu",
 ) -> tuple[Decoder, Progress]:
     """Trains (or goes on training) the model whose checkpoint lies in `out`; returns it with its history.
 
@@ -67,11 +68,13 @@ def train(
     warn          is given a message where a checkpoint cannot be used, or cannot be written: neither ends the training
     background    [B, T] tokens that state nothing; the share of them that is written is taken every few minutes
     until         time.time() at which to checkpoint and stop
+    device        of torch, where the model trains. A checkpoint of one device goes on on another; weights begin alike
+                  on all, but noise is drawn on the device, so that only one device's trainings equal each other
 
     Raises UserError for a checkpoint of another run, and where training diverges.
     """
     keep_freed_memory()
-    run = _begun(config, recipe, out, warm_start, warn)
+    run = _begun(config, recipe, out, device, warm_start, warn)
     progress, failure = run.progress, ""
     saved, counted = time.monotonic(), -math.inf
     while progress.stage != "done":
@@ -89,15 +92,17 @@ def train(
 
 
 def _begun(
-    config: Config, recipe: Recipe, out: Path, warm_start: dict[str, Tensor] | None, warn: Callable[[str], Any]
-) -> _Training:
+    config: Config, recipe: Recipe, out: Path, device: str, warm_start: dict[str, Tensor] | None,
+    warn: Callable[[str], Any],
+) -> _Training:  # fmt: skip
     """The training whose checkpoint lies in `out`, or a new one."""
     torch.manual_seed(recipe.seed)
-    model = Decoder(config)
+    model = Decoder(config)  # drawn on the CPU, so that every device begins from the same weights
     if warm_start is not None:
         transplant(model, warm_start)
     average = Decoder(config).requires_grad_(False)
     average.load_state_dict(model.state_dict())
+    model, average = model.to(device), average.to(device)
     optimizers = make_optimizers(model, recipe)
     progress = Progress(length=recipe.first_length)
     out.mkdir(parents=True, exist_ok=True)
@@ -166,8 +171,7 @@ def open_shares(model: Decoder, background: np.ndarray, block: int = 4096) -> li
     """
     state, shares = None, []
     for start in range(0, background.shape[1], block):
-        tokens = torch.from_numpy(background[:, start : start + block]).long()
-        _, state = model(tokens, state)
+        _, state = model(token_rows(model, background[:, start : start + block]), state)
         screen = 1.0 if model.screen is None else float((model.screen.gates > 0).float().mean())
         shares.append([screen] + [float(b.memory.open_rate) for b in model.blocks if b.memory is not None])
     return np.mean(shares, 0).tolist()

@@ -39,12 +39,13 @@ def step(
     losses, questions, along, tags = [], 0, [], 0
     written, opened, paid, read = 0.0, 0.0, 0.0, 0
     for rows in segments:
-        tokens = torch.from_numpy(np.stack([segment.tokens for segment in rows])).long()
+        tokens = token_rows(model, [segment.tokens for segment in rows])
         tagged = any(segment.tags is not None for segment in rows)
         hidden, state = model(tokens, state, output=tagged)
         free = [np.zeros(len(segment.tokens), bool) if segment.free is None else segment.free for segment in rows]
-        costly = torch.from_numpy(~np.stack(free))
-        gates, screen = model.written(), model.screen.gates if screened else torch.zeros(1, 1)
+        costly = torch.from_numpy(~np.stack(free)).to(model.device)
+        gates = model.written()
+        screen = model.screen.gates if screened else torch.zeros_like(gates)
         written, opened = written + float(gates.detach().sum()), opened + float(screen.detach().sum())
         if gates.requires_grad:  # a rule that writes every token has nothing to save
             paid = paid + (recipe.write_cost * gates * costly).sum() / len(rows)
@@ -126,6 +127,7 @@ def ask_all(model: Decoder, state: State, asks: Sequence[tuple[int, Ask]]) -> tu
         both = ask.question + ask.answer
         tokens[i, : len(both) - 1] = torch.tensor(both[:-1])
         targets[i, len(ask.question) - 1 : len(both) - 1] = torch.tensor(ask.answer)
+    rows, tokens, targets = (x.to(model.device) for x in (rows, tokens, targets))  # made whole, moved once
     forks = [{k: {n: x[rows] for n, x in part.items()} for k, part in layer.items()} for layer in state]
     hidden, _ = model(tokens, forks)
     asked = targets != -100
@@ -139,18 +141,23 @@ def tag_all(model: Decoder, hidden: Tensor, rows: Sequence[Tags | None]) -> tupl
     """Answers along a segment, hidden [B, T, D]: their summed loss, their number, and of each that is scored (kind,
     whether it is right)."""
     untagged = np.full(hidden.shape[1], -1)
-    targets = torch.from_numpy(np.stack([untagged if tags is None else tags.tokens for tags in rows])).long()
+    targets = token_rows(model, [untagged if tags is None else tags.tokens for tags in rows])
     asked = targets >= 0
     logits = model.logits(hidden[asked])
     right = torch.zeros_like(asked)
     right[asked] = logits.detach().argmax(-1) == targets[asked]
     scored = [
         (tags.kind, is_right)
-        for tags, row in zip(rows, right.numpy(), strict=True)
+        for tags, row in zip(rows, right.cpu().numpy(), strict=True)
         if tags is not None
         for is_right in row[tags.scored].tolist()
     ]
     return F.cross_entropy(logits, targets[asked], reduction="sum"), len(logits), scored
+
+
+def token_rows(model: Decoder, rows: Sequence[np.ndarray]) -> Tensor:
+    """Token ids of as many rows as one tensor [B, T] where the model is."""
+    return torch.from_numpy(np.stack(rows)).to(model.device, torch.long)
 
 
 def make_optimizers(model: Decoder, recipe: Recipe) -> list[torch.optim.Optimizer]:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from atlas_bench.cli.app import app
 from atlas_bench.errors import UserError
 from atlas_bench.models import card, loading, specs
-from atlas_bench.models.decoder import RANGES, Config, Decoder
+from atlas_bench.models.config import RANGES, Config
+from atlas_bench.models.decoder import Decoder
 
 FIELDS = [*RANGES, "memory", "memory_options", "placement"]
 WRONG = [None, True, -1, 0, 10**400, 1.5, float("nan"), "", "2", "\ud800", [], {}, [1], {"a": 1}]

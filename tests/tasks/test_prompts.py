@@ -10,11 +10,13 @@ import sys
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from atlas_bench.errors import UserError
 from atlas_bench.tasks import prompts
+from atlas_bench.types import PromptName
 
 SUBSETS = [f"qa{i}" for i in range(1, 21)]
 CORRECTIONS = json.loads(prompts.CORRECTIONS.read_text(encoding="utf-8"))
@@ -24,6 +26,10 @@ needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval
 def test_bare_adds_nothing_but_a_space() -> None:
     prompt = prompts.load("bare", "qa1")
     assert (prompt.before, prompt.after("Where is {Mary}?")) == ("", " Where is {Mary}?")
+
+
+def test_every_name_has_its_words() -> None:
+    assert set(prompts.PROMPTS) == set(get_args(PromptName))
 
 
 def test_unknown_prompt() -> None:

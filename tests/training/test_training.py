@@ -323,6 +323,7 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
     lines = []
     out = trained(
         memory="omeganet",
+        device="cpu",
         out=tmp_path / "model",
         background=[str(tmp_path / "books")],
         hold_out=["kept"],
@@ -336,6 +337,8 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
     screen, first, second = card["final"]["background_open"]
     assert screen == 1 and 0 <= first <= 1 and 0 <= second <= 1
     assert card["recipe"]["tasks"] == ["babilong:qa1"]
+    hardware = card["hardware"]
+    assert (hardware["device"], hardware["gpu"], hardware["matmul_precision"]) == ("cpu", None, "fp32")
     model = loading.load(str(out))
     assert model.facts()["training_tokens"] == card["training_tokens"]
 
@@ -382,11 +385,14 @@ def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatc
         ),
         ({"out": "books/seen.txt"}, r"'books/seen\.txt': .* is a file\. Choose another"),
         ({"out": "/proc/nowhere"}, r"'/proc/nowhere' is not writable"),
+        ({"device": "cuda"}, "device 'cuda' is not there"),
+        ({"device": "gpu"}, "device 'gpu'"),
         ({"tokens": 3}, r"budget of 3 tokens leaves .* without a token\. Give 10 or more"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, monkeypatch, wrong, said):
     monkeypatch.setitem(registry.TASKS, "untaught", f"{__name__}:UNTAUGHT")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "books" / "below").mkdir(parents=True)
     for file in ("seen.txt", "below/other.txt"):
