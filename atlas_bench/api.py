@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from atlas_bench.results.record import Record
     from atlas_bench.results.store import Source
+    from atlas_bench.types import Sample, Scorer
 
 PathLike = str | Path
 Samples = int | str | Mapping[str | int, int]
@@ -185,6 +186,47 @@ def show(
         store.given(records, _warn), index, task=task, length=length, model=model, seed=seed, data=_path(data),
         background=_path(background), prompt=prompt, samples=samples, weights=weights, tokenizer=tokenizer,
     )  # fmt: skip
+
+
+def score(
+    records: Source,
+    scorer: str | Path | Scorer | Callable[[str, Sample], bool | float],
+    *,
+    out: PathLike | None = None,
+    task: str | Sequence[str] = (),
+    model: str | Sequence[str] = (),
+    data: PathLike | None = None,
+    background: PathLike | None = None,
+    tokenizer: str | None = None,
+) -> list[Record]:
+    """Judge recorded answers by another scorer: `atlas-bench score`. No model runs.
+
+    records  a file, a folder, several of them, or what run() returned
+    scorer   'babilong/word', a scorer of our tasks; './my_scorer.py' (is executed), which defines
+             score(answer, sample); such a function itself, or a types.Scorer
+    out      new .jsonl file to write the new records into, too
+    task     only these, 'babilong' or 'babilong:qa1'
+    model    only these, as the records name them
+
+    data, background and tokenizer are as in show(), where a scorer reads of a sample what the record does not have.
+    Returns the new records, in the order of the old ones, less those without answers: each is the old one with the
+    scorer's verdicts beside the old ones, its score as the headline, and its source in `rescored`. Raises UserError
+    where the scorer fails, where no record has answers, and where `out` is there already.
+    """
+    given = locals()
+    from atlas_bench.results import store
+    from atlas_bench.running import rescore
+
+    file = None if out is None else rescore.new_file(Path(out))
+    new = rescore.records(
+        store.given(records, _warn), rescore.load(scorer), models=_several(model),
+        tasks=[each for one in _several(task) for each in one.split(",")], data=_path(data),
+        background=_path(background), tokenizer=tokenizer, command=_written(score, given), warn=_warn,
+    )  # fmt: skip
+    made = list(new)
+    if file is not None:
+        rescore.write(made, file)
+    return made
 
 
 def compare(

@@ -6,13 +6,14 @@ import ast
 import inspect
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from atlas_bench.errors import UserError, clip, did_you_mean, unknown
 from atlas_bench.files import user_file
-from atlas_bench.types import Rules
+from atlas_bench.types import Rules, Scorer
 
 TASKS = {
     "babilong": "atlas_bench.tasks.babilong:BABILONG",
@@ -97,6 +98,13 @@ def reads_text(name: str) -> bool:
 def teaches(name: str) -> bool:
     """Whether models can be trained on the task: see tasks/lessons.py."""
     return hasattr(task(name), "lessons")
+
+
+@cache
+def scorers() -> dict[str, Scorer]:
+    """Name -> scorer, of all our tasks."""
+    rules = [task(name).rules(subset) for name in TASKS for subset in task(name).subsets]
+    return {name: scorer for each in rules for name, scorer in each.scorers.items()}
 
 
 def name_task(path: str | Path) -> str:

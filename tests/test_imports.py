@@ -46,6 +46,7 @@ BY_STRING = {  # file that imports modules by a string -> the library that it ke
     "kernels/dispatch.py": "triton",
     "kernels/aot.py": "triton",
     "kernels/selftest.py": "triton",
+    "models/huggingface/packages.py": "packages that the user names",
     "models/loading.py": "transformers and aiohttp",
     "results/report.py": "matplotlib",
 }
@@ -318,6 +319,7 @@ def completed(shell: str, **variables: str) -> tuple[list[str], str]:
         (["compare", "tit", "titans"], ["titans", "titans-nano"]),
         (["report", "--no-p"], ["--no-published"]),
         (["list", "me"], ["memories"]),
+        (["score", "runs", "--scorer", "babilong/w"], ["babilong/word"]),
     ],
 )
 def test_bash_completes_names_without_torch(words, said):

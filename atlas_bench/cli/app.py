@@ -40,6 +40,10 @@ COMMANDS = {  # in the order of use -> examples of their help
         "show runs 3 --task babilong:qa2 --len 16K --model atlas-nano",
         "show runs/babilong.jsonl 0 --len 10M --json",
     ),
+    report_commands.score: (
+        "score runs --scorer ./my_scorer.py -o new.jsonl",
+        "score runs --scorer babilong/word --task babilong -o new.jsonl",
+    ),
     run_commands.compare: (
         "compare atlas-nano omeganet-nano --task babilong:qa1 --len 1K,4K",
         "compare titans ./my_memory.py --task mqar:8 --len 1K --train 2M",

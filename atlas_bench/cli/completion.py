@@ -1,4 +1,4 @@
-"""What a shell completes: names of tasks with their subsets, models, memories and sizes.
+"""What a shell completes: names of tasks with their subsets, models, memories, sizes and scorers.
 
 complete("niah,babilong:", "tasks")     # ['niah,babilong:qa1', 'niah,babilong:qa2', ..]
 """
@@ -29,6 +29,7 @@ def complete(incomplete: str, *kinds: str) -> list[str]:
         "models": listing.models,
         "memories": lambda: registry.MEMORIES,
         "sizes": listing.sizes,
+        "scorers": registry.scorers,
     }
     return [name for kind in kinds for name in names[kind]()]
 

@@ -304,6 +304,15 @@ Threshold = Annotated[
 ]
 NoPublished = Annotated[bool, _written("--no-published", help="Leave others' numbers out.")]
 To = Annotated[Literal["dataset", "babilong-evals"], _written(help="What it is to be: docs/push.md.")]
+Scorer = Annotated[
+    str,
+    _asked(
+        metavar="SCORER",
+        help="A scorer of our tasks, or a .py file, which is run.",
+        autocompletion=_completing("scorers"),
+    ),
+]
+NewRecords = Annotated[Path, _written("-o", "--out", metavar="FILE.jsonl", help="New file of the records.")]
 Repository = Annotated[str | None, _written("--name", metavar="ORG/MODEL", help="What it is to be called.")]
 Json = Annotated[bool, _written("--json", help="Print plain data and nothing else.")]
 Quiet = Annotated[bool, _written("--quiet", "-q", help="No progress.")]

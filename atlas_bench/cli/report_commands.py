@@ -1,4 +1,4 @@
-"""`report`, `show`, `changes` and `push`: what records say."""
+"""`report`, `show`, `score`, `changes` and `push`: what records say."""
 
 from __future__ import annotations
 
@@ -78,6 +78,34 @@ def show(
         background=background, prompt=prompt, samples=samples, weights=weights, tokenizer=tokenizer,
     )  # fmt: skip
     output.show(question, as_json, shown.lines)
+
+
+def score(
+    paths: opt.Records,
+    scorer: opt.Scorer,
+    out: opt.NewRecords,
+    task: opt.Tasks = None,
+    model: opt.Models = None,
+    data: opt.ShownData = None,
+    background: opt.ShownBackground = None,
+    tokenizer: opt.ShownTokenizer = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Judge recorded answers by another scorer.
+
+    Writes new records: the old ones with the new verdicts beside the old, and the record and scorer that they are of.
+    No model runs. A file defines score(answer, sample), which gives True, False or a number from 0 to 1.
+    """
+    from atlas_bench.results import store
+    from atlas_bench.running import rescore
+
+    file, by = rescore.new_file(out), rescore.load(scorer)
+    new = rescore.records(
+        store.scan(paths, output.warn), by, tasks=[name for typed in task or [] for name in typed.split(",")],
+        models=model or [], data=data, background=background, tokenizer=tokenizer, command=config.typed(),
+        warn=output.warn,
+    )  # fmt: skip
+    output.show(rescore.write(new, file), as_json, rescore.lines)
 
 
 def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json = False) -> None:

@@ -97,7 +97,7 @@ def check(spec: str) -> None:
 
         endpoint.parse(spec)
     elif spec.startswith("hf:"):
-        path = spec.removeprefix("hf:").partition(":")[0].strip()
+        path = re.split("[:;]", spec.removeprefix("hf:"))[0].strip()
         if path.startswith((".", "/", "~")) and not _is_dir(path) and not _is_dir(spec[3:]):
             raise UserError(
                 f"no folder '{path}' for '{spec}'.{_beside(path)} Give one that save_pretrained() has written."

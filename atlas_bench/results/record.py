@@ -49,7 +49,7 @@ _CIRCUMSTANCE = (  # what may differ between two runs of one command
     "seconds", "tokens_per_second", "block", "batch", "peak_rss_bytes", "resumed", "usage", "endpoint",
     "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended",
 )  # fmt: skip
-_LATER = frozenset(("note", "model_spec", "training"))  # left out where null: older lines read back as they were
+_LATER = frozenset(("note", "model_spec", "training", "rescored"))  # left out where null: older lines stay as they were
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, which JSON has not, become null
 
 # ruff: noqa: E501 - a field is one line
@@ -104,6 +104,19 @@ class Answer(TypedDict):
     losses: NotRequired[Annotated[Any, _is("list", "of `loss`: for each range `[tokens, nats, tokens that were the likeliest]`")]]
 
 
+@with_config(ConfigDict(extra="allow"))
+class Rescoring(TypedDict):
+    """One time that `score` judged a record's answers."""
+
+    source: Annotated[Text, _is("hash", "of the record that held the answers: `record.record_hash` makes it")]
+    scorer: Annotated[Text, _is("text", "name of the scorer: of ours, or the user's file")]
+    version: Annotated[Text, _is("text", "of the scorer; of a file the first 8 digits of its sha256")]
+    cut: Annotated[Count, _is("count", "answers that were judged by their first 2000 characters, as the record has no more")]
+    at: Annotated[Text, _is("UTC, ISO 8601", "when")]
+    command: NotRequired[Annotated[Any, _is("text", "what was typed")]]
+    atlas_bench: NotRequired[Annotated[Any, _is("text", "version that judged")]]
+
+
 CurvePart = TypedDict("CurvePart", {  # "from" is a word of Python
     "from": Annotated[Count, _is("tokens", "first position of the range")],
     "to": NotRequired[Annotated[Any, _is("tokens", "first position behind it")]],
@@ -145,6 +158,7 @@ class Record:
     metrics: Annotated[dict[str, Number | None], _is("object", "what is no share of right answers; null where it was no finite number")] = field(default_factory=dict)
     curve: Annotated[list[CurvePart], _is("list", "of the task `loss`: a part for each range of positions, below")] = field(default_factory=list)
     answers: Annotated[list[Answer], _is("list", "one row per sample, below")] = field(default_factory=list)
+    rescored: Annotated[list[Rescoring] | None, _is("list", "by `score`: each time that recorded answers were judged anew, oldest first, below")] = None
     # What makes the contexts again
     plan_hash: Annotated[Text | None, _is("hash", "of all the cell's plans: facts, positions, background spans")] = None
     corpus_key: Annotated[Text | None, _is("text", "background text and its version")] = None
@@ -266,6 +280,15 @@ def cell_key(record: Record) -> str:
         del cell["protocol"]
     text = json.dumps(_finite(cell), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def record_hash(record: Record) -> str:
+    """First 32 hex digits of a sha256 of what the record says: of its fields in order of name, without empty ones.
+
+    So a line keeps its hash when a later version reads it, which knows more fields.
+    """
+    says = {name: value for name, value in json.loads(record.to_json()).items() if value}
+    return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def timeless(record: Record) -> dict[str, Any]:

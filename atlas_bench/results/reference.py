@@ -29,7 +29,7 @@ class Published:
     length  tokens as the source counts them; None where the number has none
     value   in the unit
     unit    "%" or "ppl" (perplexity)
-    kind    "quoted", or "derived" by arithmetic on quoted numbers
+    kind    "quoted", or "derived" by arithmetic on quoted numbers, or by scoring published answers
     source  key of SOURCES
     note    what to know before reading it
 
@@ -72,7 +72,8 @@ CAVEAT: str = _ABOUT["caveat"]
 SOURCES = {key: Source(**about) for key, about in _ABOUT["sources"].items()}
 TABLES = {key: Table(**about) for key, about in _ABOUT["tables"].items()}
 NOTES: dict[str, str] = _ABOUT["notes"]
-_BESIDE = {"babilong": "babilong", "ruler": "s-niah"}  # our task -> table
+MEAN_OF_13 = "mean of 13"  # a subset of "ruler": the score of its summary
+_BESIDE = {"babilong": ("babilong",), "ruler": ("s-niah", "ruler-mean")}  # our task -> tables
 
 
 def _read() -> tuple[Published, ...]:
@@ -93,11 +94,11 @@ ROWS = _read()
 def of(task: str, subset: str) -> list[Published]:
     """The rows that may stand beside our task and subset, by model, source and length; none for most.
 
-    task, subset  "babilong" with "qa1" to "qa5"; "ruler" with "niah_single_1" to "niah_single_3", the last with the
-                  rows called W, whose note says why they may not belong there
+    task, subset  "babilong" with "qa1" to "qa5"; "ruler" with its needles, "niah_single_3" with the rows called W,
+                  whose note says why they may not belong there; "ruler" with MEAN_OF_13
     """
     names = {subset, "W"} if subset == "niah_single_3" else {subset}
-    rows = [row for row in ROWS if row.table == _BESIDE.get(task) and row.subset in names]
+    rows = [row for row in ROWS if row.table in _BESIDE.get(task, ()) and row.subset in names]
     return sorted(rows, key=lambda row: (row.model, row.source, row.kind, row.length or 0))
 
 

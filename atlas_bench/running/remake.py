@@ -9,7 +9,7 @@ Records are foreign: nothing here executes code or loads a model that only a rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -143,11 +143,10 @@ def remake(
 
     Raises UserError where the sample cannot be made again as it was: another version, other data, no such file.
     """
-    row, ids = _row(record, index), _tokenizer(record, tokenizer)
-    moved = {name: value for name, value in (("data", data), ("background", background)) if value is not None}
-    sample = _sample(record, index, ids, moved)
+    row, ids = _row(record, index), tokenizer_of(record, tokenizer)
+    sample = _sample(record, index, ids, {"data": data, "background": background})
     if row is not None:
-        _check(record, row, sample)
+        check(record, row, sample)
     spans = facts(sample)
     return {
         "task": record.task,
@@ -186,8 +185,13 @@ def _row(record: Record, index: int) -> Mapping[str, Any] | None:
     return next((row for row in record.answers if row["index"] == index), None)
 
 
-def _sample(record: Record, index: int, tokenizer: Tokenizer, moved: Mapping[str, str]) -> Sample:
-    """The sample of that index, in the model's tokens and without what the model puts around a prompt."""
+def first_samples(record: Record, n: int, tokenizer: Tokenizer, moved: Mapping[str, str | None]) -> Iterator[Sample]:
+    """The record's first n samples, in the model's tokens and without what the model puts around a prompt.
+
+    moved  "data" and "background" -> where these are now; None: where the record says
+
+    Raises UserError where they cannot be made again: lm-eval's, another version's, a user's task that is not loaded.
+    """
     if record.task == "lm-eval":
         raise UserError(
             f"'{title(record)}' is lm-eval's, and its documents cannot be made again here. `atlas-bench report RECORDS "
@@ -200,9 +204,14 @@ def _sample(record: Record, index: int, tokenizer: Tokenizer, moved: Mapping[str
             f"{task.version}, which makes other samples. Install atlas-bench {record.versions.get('atlas_bench', '')}, "
             "which wrote the record, to show it."
         )
-    options = replace(_options(record), **moved)
+    options = replace(_options(record), **{name: where for name, where in moved.items() if where is not None})
     task.check(record.subset, record.length, tokenizer, options)
-    made = task.samples(record.subset, record.length, index + 1, record.seed, tokenizer, options)
+    made: Iterator[Sample] = task.samples(record.subset, record.length, n, record.seed, tokenizer, options)
+    return made
+
+
+def _sample(record: Record, index: int, tokenizer: Tokenizer, moved: Mapping[str, str | None]) -> Sample:
+    made = first_samples(record, index + 1, tokenizer, moved)
     found = next((sample for sample in made if sample.index == index), None)
     if found is None:
         raise UserError(f"the data have no sample {index} any more: {title(record)} ends before it.")
@@ -232,7 +241,7 @@ def _options(record: Record) -> TaskOptions:
     return TaskOptions(**given)
 
 
-def _tokenizer(record: Record, name: str | None) -> Tokenizer:
+def tokenizer_of(record: Record, name: str | None) -> Tokenizer:
     """The tokenizer of the record's lengths: the embedded one, or that of the name which the user gave."""
     if record.tokenizer_key in (None, embedded().key):
         return embedded()
@@ -281,7 +290,7 @@ def _from_transformers(name: str) -> Tokenizer:
         ) from None
 
 
-def _check(record: Record, row: Mapping[str, Any], sample: Sample) -> None:
+def check(record: Record, row: Mapping[str, Any], sample: Sample) -> None:
     """Raise UserError where the sample is not the one that was asked: what it is made of, or what it asks, differs."""
     made = answers.sources_of(sample)
     for name, what in SOURCES.items():

@@ -43,7 +43,7 @@ class Nolink(HaystackTask):
 
     name = "nolink"
     subsets = ("shared", "linked", "reversed", "chain")
-    lasting = True
+    persistent_answer = True
 
     def rules(self, subset: str) -> Rules:
         """How the subset's questions are answered and judged."""

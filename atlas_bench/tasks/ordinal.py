@@ -36,7 +36,7 @@ class Ordinal(HaystackTask):
 
     name = "ordinal"
     subsets = tuple(map(str, NEEDLES))
-    lasting = True  # later entries leave the n-th what it is
+    persistent_answer = True  # later entries leave the n-th what it is
 
     def rules(self, subset: str) -> Rules:
         """How the subset's questions are answered and judged."""

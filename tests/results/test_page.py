@@ -246,7 +246,8 @@ def test_published_rows_stand_apart_and_can_be_left_out(make):
 def test_lengths_in_other_units_are_columns_of_their_own(make):
     board = board_of([make(task="ruler", subset="niah_single_1", length=length) for length in (4000, 4096)])
     head = page.leaderboard(board, published=True).split("<thead>")[1].split("<tbody>")[0]
-    assert re.findall(r'<th scope="col">(\w+)', head)[-5:] == ["2Ki", "4K", "4Ki", "8Ki", "16Ki"]
+    lengths = ["1Ki", "2Ki", "4K", "4Ki", "8Ki", "16Ki", "32Ki", "64Ki", "128Ki"]
+    assert re.findall(r'<th scope="col">(\w+)', head)[-9:] == lengths
 
 
 # Harmless

@@ -22,6 +22,7 @@ from atlas_bench.results.formats.latex import latex
 from atlas_bench.results.formats.markdown import markdown
 from atlas_bench.results.formats.text import WIDTH, table, text
 from atlas_bench.results.record import Record, answer_row
+from atlas_bench.results.ruler_summary import TASKS
 from atlas_bench.results.summary import summaries
 from tests.results.conftest import FACTS
 
@@ -224,6 +225,15 @@ def test_csv_has_a_row_for_each_seed_and_scorer(folder):
     theirs = [row for row in told if row["kind"] != "measured"]
     assert {row["kind"] for row in theirs} <= {"quoted", "derived"} and all(row["source"] for row in theirs)
     assert len(theirs) == len(reference.of("babilong", "qa1")) and all(not row["n"] for row in theirs)
+
+
+def test_rulers_means_stand_beside_records_of_all_13_tasks_alone(tmp_path, make):
+    for subset in TASKS:
+        before = report.main([tmp_path], form="md") if subset != TASKS[0] else ""
+        assert "mean of 13" not in before
+        store.append(tmp_path / "ruler.jsonl", make(task="ruler", subset=subset, length=4096))
+    assert "Jamba-1.5-large (94B/398B)" in report.main([tmp_path], form="md")
+    assert "Jamba" not in report.main([tmp_path], form="md", published=False)
 
 
 @settings(max_examples=40, deadline=None)

@@ -24,6 +24,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from atlas_bench.models.huggingface.packages import PACKAGES
+
 ROOM = 256  # tokens that a store has room for beyond a quarter more than is asked of it
 AS_INTEGERS = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32}  # how dtypes travel that numpy lacks, by their bytes
 
@@ -136,10 +138,10 @@ def mapped(
 
 
 def _is_cache(value: Any) -> bool:
-    """Whether an object is part of a cache: of transformers, of a model's own code, or of this file."""
+    """Whether an object is part of a cache: of transformers, of a package or model's own code, or of this file."""
     package = type(value).__module__.partition(".")[0]
     return (
-        package in ("transformers", "transformers_modules", "atlas_bench")
+        package in ("transformers", "transformers_modules", "atlas_bench", *PACKAGES)
         and hasattr(value, "__dict__")
         and not isinstance(value, PretrainedConfig | torch.nn.Module | type)
     )

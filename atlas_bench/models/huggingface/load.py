@@ -1,6 +1,7 @@
 """Models of Hugging Face by name or folder: `hf:NAME_OR_PATH:option=value,...`.
 
     atlas-bench run babilong:qa1 --len 64K --model hf:state-spaces/mamba-130m-hf
+    atlas-bench run babilong:qa1 --len 64K --model hf:fla-hub/delta_net-1.3B-100B:import=fla
     atlas-bench run babilong:qa1 --len 64K --model hf:./my-model:dtype=bfloat16,chat=false
 
 Any causal model of transformers: attention, recurrent, hybrids of both; model.py reads it. Weights are
@@ -14,6 +15,7 @@ safetensors, and no code of a repository is run unless that is written. Options,
     context_limit      tokens the model may read [what its configuration says]
     rope               long: the rotary frequencies of long streams from the first token on (Phi-3 and -4)
     trust_remote_code  true runs the repository's own code: read it first [false]
+    import             fla or mamba_ssm: an installed package that is imported first, for the architectures it brings
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import cached_file
 
-from atlas_bench.errors import UserError, unknown
+from atlas_bench.errors import UserError, reason, unknown
 from atlas_bench.files import hub, text_files
 from atlas_bench.models import causal_lm  # noqa: F401 - transformers then knows models that `export` has written
 from atlas_bench.models.huggingface.model import DTYPES, HuggingFaceModel
+from atlas_bench.models.huggingface.packages import PACKAGES, bring
 from atlas_bench.models.huggingface.tokenizer import Tokenizer
 from atlas_bench.models.loading import checked
 
@@ -47,9 +50,10 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # option -> what its 
     "context_limit": ("a number of tokens", lambda x: isinstance(x, int) and x > 1),
     "rope": ("long", lambda x: x == "long"),
     "trust_remote_code": ("true or false", lambda x: isinstance(x, bool)),
+    "import": (f"{' or '.join(PACKAGES)}, a package that is installed", lambda x: x in PACKAGES),
 }
-SAME_ANSWERS = ("attention", "context_limit", "trust_remote_code")  # options that are no part of a record's name
-SPEC = re.compile(r"hf:(.+?)(?::(\w+(?:\s*=.*)?))?", re.DOTALL)
+SAME_ANSWERS = ("attention", "context_limit", "trust_remote_code", "import")  # options that no record names
+SPEC = re.compile(r"hf:(.+?)(?:[:;](\w+(?:\s*=.*)?))?", re.DOTALL)
 MOST_LAYERS = 1000
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PIECE, PIECES = 1 << 20, 64  # of a weights file, what is hashed: pieces of so many bytes, evenly spread
@@ -66,7 +70,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     if not name.strip():
         raise UserError(f"model '{spec}' names nothing. Write hf:ORGANISATION/NAME or hf:./FOLDER.")
     options: dict[str, Any] = {}
-    for part in filter(None, (written or "").split(",")):
+    for part in filter(None, re.split("[,;]", written or "")):
         option, equals, text = (x.strip() for x in part.partition("="))
         if not equals or not text:
             raise UserError(f"model '{spec}': '{part}' is not option=value. Write hf:{name}:option=value,option=value.")
@@ -102,6 +106,8 @@ def load(
     name = _folder(name)
     if not Path(name).is_dir():
         hub.reach(name)
+    if "import" in options:
+        bring(options["import"])
     where = {"revision": options.get("revision", "main"), "trust_remote_code": options.get("trust_remote_code", False)}
     config = _try(name, "config", lambda: AutoConfig.from_pretrained(name, **where))
     layers = getattr(config.get_text_config(), "num_hidden_layers", None)
@@ -124,6 +130,13 @@ def load(
     except ValueError as error:
         raise UserError(
             f"model '{name}' cannot be streamed: {error}. A newer transformers than {transformers.__version__} may."
+        ) from None
+    except RuntimeError as error:
+        if device != "cpu" or "import" not in options:
+            raise
+        raise UserError(
+            f"model '{name}' does not run on a CPU ({reason(error)[:200]}): the kernels of {options['import']} are for "
+            "GPUs. Run it on a machine with one."
         ) from None
 
 
@@ -150,7 +163,13 @@ def _try(name: str, what: str, get: Callable[[], Any]) -> Any:
         return get()
     except Exception as error:  # a configuration's own checks raise many kinds
         said = " ".join(str(error).split())
-        if "trust_remote_code" in said:
+        if new := re.search(r"model type `(.+?)` but Transformers does not recognize", said):
+            said = f"transformers {transformers.__version__} does not know its architecture '{new[1]}'"
+            advice = (
+                f"Where a package brings it, install that and name it, hf:{name}:import=fla ({', '.join(PACKAGES)}); a "
+                "newer transformers may know it, too."
+            )
+        elif "trust_remote_code" in said:
             advice = "It brings its own code: read it, then add trust_remote_code=true."
         elif isinstance(error, ImportError):
             advice = "Install what it names."

@@ -17,7 +17,7 @@ from atlas_bench.results.summary import Summary
 from atlas_bench.units import format_bytes
 
 GROUPS = {  # heading -> fields of a record, in the words of docs/record.md
-    "Mind": ("note",),
+    "Mind": ("note", "rescored"),
     "Cost": ("seconds", "tokens_per_second", "tokens_read", "state_bytes", "peak_rss_bytes", "usage"),
     "Model": (
         "parameters",
