@@ -23,7 +23,7 @@ MISTAKES = {  # what is typed -> what the message tells to type
     "run babilong --len 1K..100K": "Write 1K..64K,100K.",
     "run babilong --len 4K --len 8K": "--len L[,L..]",
     "run babilong --sampels 5": "--samples",
-    "run babilong --samples many": "Write a whole number, such as 20.",
+    "run babilong --samples many": "Write 100, or 1K=500,10M=20.",
     "run babilong --model Qwen/Qwen2.5-0.5B": "hf:Qwen/Qwen2.5-0.5B",
     "run babilong --model https://huggingface.co/Qwen/Qwen2.5-0.5B": "hf:Qwen/Qwen2.5-0.5B",
     "run babilong --model ./nothere": "there is no such folder. Did you mean 'nowhere'?",

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from atlas_bench import registry
 from atlas_bench.cli.app import app
-from atlas_bench.comparison import candidates
+from atlas_bench.comparison import candidates, trainings
 from atlas_bench.errors import UserError
 from atlas_bench.files import text_files
 from atlas_bench.models import loading
@@ -202,7 +202,7 @@ def test_an_encoding_without_a_file_to_read_is_refused(command: list[str], tmp_p
 def test_the_trainings_of_a_comparison_read_the_encoding_given(tmp_path: Path) -> None:
     entrants = candidates.resolve(["titans", "atlas"], train=True)
     named, plain = (
-        candidates.trainings(entrants, {"babilong": ["qa1"]}, 20_000_000, tmp_path, backgrounds=["books"], encoding=e)
+        trainings.trainings(entrants, {"babilong": ["qa1"]}, 20_000_000, tmp_path, backgrounds=["books"], encoding=e)
         for e in ("cp1252", None)
     )
     for with_it, without in zip(named, plain, strict=True):

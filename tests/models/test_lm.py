@@ -1,5 +1,7 @@
 """A Decoder as a Model: any split into blocks, forks, checkpoints, answers, likelihoods; attention knows its limits."""
 
+from math import prod
+
 import numpy as np
 import pytest
 import torch
@@ -242,7 +244,14 @@ def test_operations_are_counted_as_torch_counts_them():
     def attention(q, k, v, *_, **__):  # torch counts its CUDA attention alone
         return sdpa_flop_count(q, k, v)
 
-    custom = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    def solved(a, b, *_, **__):  # and no linear systems: Gauss, a multiplication and an addition at a time
+        size = a[-1]
+        return 2 * prod(a[:-2]) * (size**3 // 3 + size**2 * b[-1])
+
+    custom = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        torch.ops.aten._linalg_solve_ex: solved,
+    }
     for name, config in CONFIGS.items():
         if not config.attention_window:
             continue

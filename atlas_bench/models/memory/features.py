@@ -77,16 +77,16 @@ class Monomials(nn.Module):
         self.coefficients = nn.Parameter(torch.tensor([math.factorial(i) ** -0.5 for i in range(1, degree + 1)]))
         for i in range(2, degree + 1):
             chosen = list(combinations_with_replacement(range(head_dim), i))
-            weights = [math.factorial(i) / math.prod(map(math.factorial, Counter(c).values())) for c in chosen]
+            counts = [math.factorial(i) // math.prod(map(math.factorial, Counter(c).values())) for c in chosen]
             self.register_buffer(f"index{i}", torch.tensor(chosen), persistent=False)
-            roots = torch.tensor(weights, dtype=torch.float64).sqrt()  # cast where they are used: exact in any type
-            self.register_buffer(f"weight{i}", roots, persistent=False)
+            # whole numbers, which no change of a model's type rounds; roots are taken where they are used
+            self.register_buffer(f"multinomial{i}", torch.tensor(counts), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> [..., P]."""
         blocks = [self.coefficients[0] * x]
         for i in range(2, self.degree + 1):
-            weight = self.coefficients[i - 1] * getattr(self, f"weight{i}").to(x.dtype)
+            weight = self.coefficients[i - 1] * getattr(self, f"multinomial{i}").to(x.dtype).sqrt()
             blocks.append(weight * x[..., getattr(self, f"index{i}")].prod(-1))
         y = torch.cat(blocks, -1)
         return F.normalize(y, dim=-1, eps=1e-6) if self.unit else y
