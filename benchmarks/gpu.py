@@ -273,7 +273,7 @@ def train(device: str) -> list[Row]:
             until = time.time() + 15
             loop.train(Config(memory=memory, n_layers=2), recipe, lessons.seeded, Path(folder), report=note,
                        until=until, device=device)  # fmt: skip
-        rates = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(rounds)]
+        rates = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise([(0, 0.0, 0.0), *rounds])]
         row = {"what": f"{memory}, contexts of {recipe.first_length}", "tokens/s": median(rates), "rounds": len(rounds)}
         rows.append(row | {"loss before": rounds[0][2], "after": rounds[-1][2]})
     return rows
