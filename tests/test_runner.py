@@ -209,6 +209,15 @@ def test_block_and_batch_change_no_result(tmp_path, others):
     assert timeless(record) == timeless(plain)
 
 
+def test_what_a_kill_leaves_behind_a_record_is_cleared_away(tmp_path):
+    (record,) = go(tmp_path)
+    left = [tmp_path / ".checkpoints" / f"{cell_key(record)}{suffix}" for suffix in (".lock", ".safetensors")]
+    left[0].parent.mkdir()
+    for file in left:
+        file.write_text("of a process that was killed")
+    assert go(tmp_path) == [record] and not left[0].parent.exists()
+
+
 def test_the_same_command_runs_only_what_is_missing(tmp_path, capsys):
     go(tmp_path)
     model = Hasher()

@@ -110,11 +110,14 @@ def _settle(
         return record
 
     checkpoint = Checkpoint(kept.folder, key)
+    lock = checkpoint.path.with_suffix(".lock")
     if record := already():
-        if record.status == "ok":
-            checkpoint.remove()  # a kill came between the record and this
+        if record.status == "ok" and checkpoint.path.parent.exists():  # a kill may have come behind the record
+            with locks.held(lock, title, wait=False, say=progress.warn) as mine:  # its lock is left then, too
+                if mine:
+                    checkpoint.remove()
         return record
-    with locks.held(checkpoint.path.with_suffix(".lock"), title, wait=wait, say=progress.warn) as mine:
+    with locks.held(lock, title, wait=wait, say=progress.warn) as mine:
         if not mine:
             progress.note(f"{title}: another process is at work on it; left for later")
             return None
