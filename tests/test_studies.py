@@ -30,3 +30,9 @@ def test_the_ablation_of_atlas_in_the_results_is_the_table_of_its_records():
     shown = (HERE / "docs" / "results.md").read_text("utf-8").splitlines()
     assert [line for line in lines if line not in shown] == []
     assert sum(line.startswith("| `") for line in lines) > 2
+
+
+def test_the_table_of_state_tracking_in_the_results_is_that_of_its_records():
+    shown = (HERE / "docs" / "results.md").read_text("utf-8").splitlines()
+    rows = [line for line in track.table() if line.startswith("|")]
+    assert len(rows) > 4 and [line for line in rows if line not in shown] == []
