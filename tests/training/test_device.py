@@ -95,13 +95,13 @@ def test_a_training_on_another_device_is_the_same_and_goes_on_here(tmp_path):
     assert run(tmp_path) == {}
     weights, figures = torch.load(tmp_path / "whole.pt")
     here, found = trained(tmp_path / "here", "cpu")
-    assert found == pytest.approx(figures)
+    assert found == pytest.approx(figures, rel=1e-5)  # float32, summed in another order
     rounds = []
     resumed, _ = trained(tmp_path / "cut", "cpu", report=lambda progress: rounds.append(progress.round))
     assert rounds[0] == 3  # one that began again would end in the same weights
     for name, x in weights.items():
-        torch.testing.assert_close(here[name], x)
-        torch.testing.assert_close(resumed[name], x)
+        torch.testing.assert_close(here[name], x, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(resumed[name], x, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
