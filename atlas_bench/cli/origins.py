@@ -117,7 +117,7 @@ def _cache() -> tuple[str, str]:
 
 
 def shown(value: Any) -> str:
-    """A value as TOML has it, which JSON's texts, numbers and lists are; nothing in it steers a terminal."""
+    """A value in TOML's syntax, by JSON's, which is the same for text, numbers and lists; control codes are escaped."""
     text = without_secrets(json.dumps(value, ensure_ascii=False, default=str))
     escaped = (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}" for c in text)
     return "".join(c if c.isprintable() else code for c, code in zip(text, escaped, strict=True))

@@ -122,7 +122,7 @@ class Attempt:
             f"The first: {failed[0]}"
         )
 
-    # From the checkpoint on, group after group of streams ------------------------------------------------------
+    # Reading: resume at the checkpoint, then one group of streams after another --------------------------------------
 
     def _read_all(self) -> None:
         if why := self._evaluation.unsupported():

@@ -69,7 +69,7 @@ def scheduled_length(recipe: Recipe, progress: Progress) -> int:
 
 
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, progress: Progress) -> None:
-    """Warm-up; the less, the longer contexts are; falling through `mixed`; low and constant in `stream`."""
+    """Set the rates: warm-up first, lower for longer contexts, falling during `mixed`, low and constant in `stream`."""
     factor = min(1.0, (progress.step + 1) / recipe.warmup_steps)
     if progress.stage == "mixed":
         done = progress.stage_tokens / recipe.mixed_tokens
