@@ -31,7 +31,7 @@ from atlas_bench.units import format_length
 
 BUDGET = 488_000  # bytes that details may fill the page up to
 FIGURES = 150_000  # bytes after which no further figure is drawn
-GRIDS = 40
+GRIDS = 60
 
 Found = tuple[str, Row, int, Cell]  # a cell: id of its detail, row, length
 
