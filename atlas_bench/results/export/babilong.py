@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas_bench.errors import UserError
-from atlas_bench.results.export.dataset import code, files_below, new_folder
+from atlas_bench.results.export.folder import code, files_below, filled, new_folder
 from atlas_bench.results.record import ANSWER_CHARS, EARLIER_OFFICIAL, Record, Warn
 
 TASK = "babilong"
@@ -263,15 +263,11 @@ def _notice(chosen: Mapping[_Model, _Files], folders: Mapping[_Model, str], note
             template = "yes" if _has_template(record) else "no"
             row = [folders[who], "_".join(stem.split("_")[:2]), code(who.model), *asked, template]
             lines.append(f"| {' | '.join([*row, str(record.seed), str(len(_rows(record)))])} |")
-    return (
-        Path(__file__)
-        .with_name("babilong_notice.md")
-        .read_text(encoding="utf-8")
-        .format(
-            comparable=f"{NOT_COMPARABLE}\n\n" if any(who.source for who in chosen) else "",
-            notes="\n".join(f"- {note}" for note in notes) or "- Nothing was left out.",
-            table="\n".join(lines),
-        )
+    return filled(
+        "babilong_notice.md",
+        comparable=f"{NOT_COMPARABLE}\n\n" if any(who.source for who in chosen) else "",
+        notes="\n".join(f"- {note}" for note in notes) or "- Nothing was left out.",
+        table="\n".join(lines),
     )
 
 
