@@ -13,7 +13,7 @@ at which both have a score.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
@@ -40,6 +40,12 @@ class Cell:
 
     counted: tuple[Summary, ...]
     without: tuple[Summary, ...]
+
+    @classmethod
+    def of(cls, found: Sequence[Summary]) -> Cell:
+        """The cell of some seeds."""
+        counted, without = (tuple(s for s in found if (s.record.status == "ok") == ok) for ok in (True, False))
+        return cls(counted, without)
 
     @property
     def all(self) -> tuple[Summary, ...]:
@@ -132,15 +138,23 @@ class Panel:
         return "".join(f", {name} {value}" for name, value in self.options.items() if value not in USUAL)
 
     @property
+    def terms(self) -> tuple[Any, ...]:
+        """What panels of several subsets share, where their numbers compare: task, versions, choice of data."""
+        return self.task, self.task_version, self.scorer, self.scorer_version, _options(self.options)
+
+    def places(self) -> Iterator[tuple[Row, int, Cell]]:
+        return ((row, length, cell) for row in self.rows for length, cell in row.cells.items())
+
+    @property
     def cells(self) -> list[Cell]:
-        return [cell for row in self.rows for cell in row.cells.values()]
+        return [cell for _, _, cell in self.places()]
 
 
 def latest(found: Iterable[Summary]) -> list[Summary]:
     """One summary per cell, in order of first appearance: an `ok` one before others, then what ended last."""
     kept: dict[tuple[Any, ...], Summary] = {}
     for each in found:
-        key = (*_asked(each.record), _options(each.record))
+        key = (*_asked(each.record), _options(each.record.options))
         if key not in kept or _standing(each.record) >= _standing(kept[key].record):
             kept[key] = each
     return list(kept.values())
@@ -161,8 +175,8 @@ def panels(found: Sequence[Summary], threshold: float) -> list[Panel]:
     return [_panel(group, threshold) for _, group in ordered]
 
 
-def _options(record: Record) -> str:
-    return repr(sorted(record.options.items()))
+def _options(options: Mapping[str, Any]) -> str:
+    return repr(sorted(options.items()))
 
 
 def _standing(record: Record) -> tuple[bool, str]:
@@ -171,7 +185,7 @@ def _standing(record: Record) -> tuple[bool, str]:
 
 def _panel_key(record: Record) -> tuple[str, ...]:
     version = record.scorer_version.get(record.headline or "", "")
-    return record.task, record.subset, _options(record), record.task_version, record.headline or "", version
+    return record.task, record.subset, _options(record.options), record.task_version, record.headline or "", version
 
 
 def _panel(group: Sequence[Summary], threshold: float) -> Panel:
@@ -202,11 +216,7 @@ def _cell(group: Sequence[Summary]) -> Cell:
         other = seeds.get(each.record.seed)
         if other is None or _weight(each) >= _weight(other):
             seeds[each.record.seed] = each
-    ordered = [seeds[seed] for seed in sorted(seeds)]
-    return Cell(
-        tuple(each for each in ordered if each.record.status == "ok"),
-        tuple(each for each in ordered if each.record.status != "ok"),
-    )
+    return Cell.of([seeds[seed] for seed in sorted(seeds)])
 
 
 def _weight(each: Summary) -> tuple[bool, int, int]:

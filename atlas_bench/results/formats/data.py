@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
@@ -81,14 +80,14 @@ def nested(
     board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
 ) -> str:
     """The leaderboard as JSON: every field of a record but its answers, of which examples remain."""
-    quoted = [{"task": each.name, **asdict(row)} for each in beside for row in each.rows]
+    quoted = [{"task": each.name, **row._asdict()} for each in beside for row in each.rows]
     told = {
         "version": VERSION, "title": title, "command": command, "threshold": board.threshold,
         "records": len(board.summaries),
         "panels": [_panel(panel) for panel in board.panels],
         "grids": [_grid(grid) for grid in breakdowns.grids(board)],
         "published": quoted,
-        "sources": {row["source"]: asdict(reference.SOURCES[row["source"]]) for row in quoted},
+        "sources": {row["source"]: reference.SOURCES[row["source"]]._asdict() for row in quoted},
         "caveat": reference.CAVEAT if quoted else "",
     }  # fmt: skip
     return _dump(told) + "\n"
