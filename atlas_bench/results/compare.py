@@ -21,16 +21,14 @@ from atlas_bench.results import sequential
 from atlas_bench.results.naming import natural
 from atlas_bench.results.pair_labels import LEVEL
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import is_sequential, scored, spreads, unit
+from atlas_bench.results.score import Score, is_sequential, scores, total, unit
 from atlas_bench.results.stats import (
-    Spread,
     discordant,
     holm,
     mcnemar_exact,
     over_seeds,
     paired_bootstrap,
     sign_flip,
-    together,
 )
 from atlas_bench.units import format_length
 
@@ -83,17 +81,16 @@ def judge(tested: Sequence[dict[str, Any]]) -> None:
 
 
 def score(*records: Record) -> dict[str, Any]:
-    """The headline's score as score.scored() has it, over records of one cell with several seeds; None is not measured.
+    """The headline's score as Score.facts() has it, over records of one cell with several seeds; None is not measured.
 
     The interval is over the seeds' trainings, and no narrower than that of their answers taken together.
     """
-    found = [record.scores.get(record.headline or "") for record in records]
-    if any(record.status != "ok" for record in records) or not all(each and each["n"] for each in found):
-        return dict.fromkeys(scored(0, 0))
-    correct, n = (sum(each[part] for each in found) for part in ("correct", "n"))
-    told = scored(correct, n, together(spreads(record).get(record.headline, Spread()) for record in records))
+    found = [scores(record).get(record.headline or "", Score(0, 0)) for record in records]
+    if any(record.status != "ok" for record in records) or not all(each.n for each in found):
+        return dict.fromkeys(Score(0, 0).facts())
+    told = total(found).facts()
     if trainings(records) > 1:
-        low, high, _ = over_seeds([each["correct"] / each["n"] for each in found])
+        low, high, _ = over_seeds([each.correct / each.n for each in found])
         told |= {"low": max(0.0, min(low, told["low"])), "high": min(1.0, max(high, told["high"]))}
     contexts = sum(len({unit(answer) for answer in record.answers}) for record in records)
     return told | {"contexts": contexts or None}

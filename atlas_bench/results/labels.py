@@ -73,7 +73,7 @@ def sentence(cell: Cell | None, panel: Panel) -> str:
         percent, low, high = numbers(cell)
         text = f"{percent} ({low}-{high}), n={cell.n}"
         text += f" on {cell.contexts} context{'s' * (cell.contexts != 1)}" if shares(cell) else ""
-        text += "" if cell.design_effect is None else f", design effect {cell.design_effect:.1f}"
+        text += "" if cell.score.design_effect is None else f", design effect {cell.score.design_effect:.1f}"
     text += "; never trained for this" * is_noted(cell)
     return text + "".join(f"; seed {each.record.seed} {each.record.status}" for each in cell.without)
 

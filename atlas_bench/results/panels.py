@@ -22,7 +22,7 @@ from typing import Any
 
 from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import Spread, design_effect, interval, together
+from atlas_bench.results.score import Score, total
 from atlas_bench.results.summary import Summary
 
 USUAL = ("generated", "bare")  # choices of data and prompt
@@ -57,39 +57,30 @@ class Cell:
         return "ok" if self.counted else self.without[-1].record.status
 
     @cached_property
-    def correct(self) -> float:
-        """Right answers, or the sum of their shares."""
-        total: float = sum(each.headline()["correct"] for each in self.counted)
-        return total
+    def score(self) -> Score:
+        """Of the seeds taken together."""
+        return total(each.headline for each in self.counted)
 
-    @cached_property
+    @property
+    def correct(self) -> float:
+        return self.score.correct
+
+    @property
     def n(self) -> int:
-        """Questions answered."""
-        return sum(each.headline()["n"] for each in self.counted)
+        return self.score.n
 
     @property
     def accuracy(self) -> float | None:
-        """In 0..1; None without an answer."""
-        return self.correct / self.n if self.n else None
+        return self.score.accuracy
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval, over contexts where questions share them; (0, 1) without an answer."""
-        return interval(self.correct, self.n, self._spread)
-
-    @property
-    def design_effect(self) -> float | None:
-        """How many times the variance of independent answers the score's is; None where questions share no context."""
-        return design_effect(self.correct, self.n, self._spread) if self.contexts < self.n else None
-
-    @cached_property
-    def _spread(self) -> Spread:
-        return together(each.spreads.get(each.record.headline or "", Spread()) for each in self.counted)
+        return self.score.interval
 
     @property
     def contexts(self) -> int:
         """Independent contexts; fewer than n where questions share them, which a record without answers cannot say."""
-        return sum(each.contexts or each.headline()["n"] for each in self.counted)
+        return sum(each.contexts or each.headline.n for each in self.counted)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -220,7 +211,7 @@ def _cell(group: Sequence[Summary]) -> Cell:
 
 
 def _weight(each: Summary) -> tuple[bool, int, int]:
-    return each.record.status == "ok", each.headline()["n"], each.record.samples
+    return each.record.status == "ok", each.headline.n, each.record.samples
 
 
 def _ranked(rows: Iterable[Row], threshold: float) -> list[Row]:

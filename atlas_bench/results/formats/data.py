@@ -106,7 +106,12 @@ def _row(row: Row) -> dict[str, Any]:
 def _cell(length: int, cell: Cell) -> dict[str, Any]:
     """The seeds of a cell taken together, then each; null where there is no score."""
     low, high = cell.interval if cell.n else (None, None)
-    scored = {"correct": cell.correct, "n": cell.n, "contexts": cell.contexts, "design_effect": cell.design_effect}
+    scored = {
+        "correct": cell.correct,
+        "n": cell.n,
+        "contexts": cell.contexts,
+        "design_effect": cell.score.design_effect,
+    }
     return {
         "length": length,
         "status": cell.status,

@@ -12,7 +12,7 @@ from atlas_bench.results.formats.text import grid_lines, table
 from atlas_bench.results.leaderboard import make
 from atlas_bench.results.naming import printable, tag_text, tags, task_name
 from atlas_bench.results.record import Record, clip
-from atlas_bench.results.score import is_shared, score
+from atlas_bench.results.score import columns, is_shared, score
 from atlas_bench.results.store import latest
 from atlas_bench.results.summary import summaries
 from atlas_bench.units import format_bytes, format_count, format_length
@@ -60,16 +60,8 @@ def _rows(record: Record, tag: str) -> list[list[str]]:
     if record.status != "ok" or head not in record.scores:
         return [[*names, "", "", record.status, *costs]]
     others = [name for name in record.scores if name != head and record.scores[name] != record.scores[head]]
-    rows = [["", "", f"  /{name.rsplit('/', 1)[-1]}", *_accuracy(record, name), "", "", ""] for name in others]
-    return [[*names, *_accuracy(record, head), *costs], *rows]
-
-
-def _accuracy(record: Record, scorer: str) -> list[str]:
-    found = score(record, scorer)
-    if not found["n"]:
-        return ["", "0", ""]
-    interval = f"{100 * found['low']:.1f}-{100 * found['high']:.1f}"
-    return [f"{100 * found['accuracy']:.1f}", str(found["n"]), interval]
+    rows = [["", "", f"  /{name.rsplit('/', 1)[-1]}", *columns(score(record, name)), "", "", ""] for name in others]
+    return [[*names, *columns(score(record, head)), *costs], *rows]
 
 
 def _tags(cells: Sequence[Record]) -> list[str]:
