@@ -94,12 +94,13 @@ def summary(record: Record) -> Summary:
 
 def only(found: Iterable[Summary], *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Summary]:
     """Those of some tasks ('babilong', 'babilong:qa1') and models; all where none is named."""
-    return [
-        each
-        for each in found
-        if (not tasks or {each.record.task, f"{each.record.task}:{each.record.subset}"} & set(tasks))
-        and (not models or each.record.model in models)
-    ]
+    return [each for each in found if is_chosen(each.record, tasks, models)]
+
+
+def is_chosen(record: Record, tasks: Sequence[str], models: Sequence[str]) -> bool:
+    """Whether a record is of one of the tasks and models; of any where none is named."""
+    named = {record.task, f"{record.task}:{record.subset}"}
+    return (not tasks or bool(named & set(tasks))) and (not models or record.model in models)
 
 
 def half_decade(tokens: int) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from atlas_bench.results import breakdowns, labels, reference
-from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, value
+from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, headed, value
 from atlas_bench.results.naming import printable
 from atlas_bench.results.panels import Cell, Panel, Row
 from atlas_bench.results.record import FIELDS
@@ -99,8 +99,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    headed = {name: value(row, column) for name, column in COLUMNS.items() if column.heading and name != "row"}
-    return {"model": row.model, **headed, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
+    said = {name: value(row, name) for name in headed() if name != "row"}
+    return {"model": row.model, **said, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
 
 
 def _cell(length: int, cell: Cell) -> dict[str, Any]:

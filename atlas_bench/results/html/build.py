@@ -23,7 +23,7 @@ from atlas_bench.results.html.chart import Figure, chart
 from atlas_bench.results.html.facts import common, facts, scores
 from atlas_bench.results.html.figures import of_panel
 from atlas_bench.results.html.template import render
-from atlas_bench.results.leaderboard import Leaderboard, headed, shown
+from atlas_bench.results.leaderboard import COLUMNS, Leaderboard, headed, shown
 from atlas_bench.results.panels import Cell, Panel, Row, shade
 from atlas_bench.results.record import cell_key
 from atlas_bench.units import format_length
@@ -123,6 +123,7 @@ def leaderboard(
         columns=headed()[3:],  # behind rank, model and effective length, which the template names
         command=command,
         steps=range(STEPS + 1),
+        COLUMNS=COLUMNS,
         labels=labels,
         lines=others.lines,
         **{each.__name__: each for each in (chart, facts, heat, scores, shown, step)},
