@@ -36,10 +36,12 @@ numbers = st.integers(-2, 3) | st.sampled_from([-0.5, 0.0, 1.0, 1.5, float("inf"
 scalars = st.none() | st.booleans() | numbers | st.text(max_size=3)
 values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v, max_size=3))
 ANSWER = {"index": 0, "question": "", "targets": ["a"], "answer": "", "correct": {}}
+RESCORING = {"source": "a", "scorer": "b", "version": "1", "cut": 0, "at": "now"}
 PART = {"from": 1, "streams": 1, "nats": 2.5, "low": None, "high": 3}
 near = st.sampled_from(  # what is almost right
     [
-        *([row] for row in (ANSWER, PART, ANSWER | PART)),
+        *([row] for row in (ANSWER, PART, ANSWER | PART, RESCORING)),
+        *([RESCORING | {name: value}] for name in RESCORING for value in (None, 1, "a")),
         *([ANSWER | {name: value}] for name in ANSWER for value in (None, 1, True, "a", {"s": 0.5}, {"s": 2})),
         *([ANSWER | {name: value}] for name in ("context", "distance", "needle_depth") for value in (None, 1, 1.5)),
         *([PART | {name: value}] for name in PART for value in (None, 1, "a")),
@@ -112,6 +114,12 @@ def is_part(row: dict[str, Any]) -> bool:
     )
 
 
+def is_rescoring(row: dict[str, Any]) -> bool:
+    """The rule of a row of `rescored`."""
+    texts = all(isinstance(row.get(name), str) for name in ("source", "scorer", "version", "at"))
+    return texts and fits(row.get("cut"), int) and amount(row["cut"])
+
+
 def is_record(row: dict[str, Any]) -> bool:
     """The rule of a whole line."""
     if row.get("schema", "1") != "1" or any(name not in row for name in NEEDED):
@@ -123,6 +131,8 @@ def is_record(row: dict[str, Any]) -> bool:
     if not all(amount(row.get(name)) for name in (*names, "tokens_per_second", "peak_rss_bytes")):
         return False
     if not amount(row.get("chance"), 1) or any(abs(value or 0) >= 1e300 for value in row.get("metrics", {}).values()):
+        return False
+    if not all(map(is_rescoring, row.get("rescored") or [])):
         return False
     if not all(map(is_answer, row.get("answers", []))) or not all(map(is_part, row.get("curve", []))):
         return False
