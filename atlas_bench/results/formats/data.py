@@ -46,26 +46,20 @@ def _written(frame: pd.DataFrame) -> pd.DataFrame:
         NUMBER: lambda value: f"{value:.6f}".rstrip("0").rstrip("."),
     }  # fmt: skip
     texts = frame.astype(object)
-    for name, column in COLUMNS.items():
-        texts[name] = texts[name].map(shown.get(column.dtype, str), na_action="ignore")
-    return texts
+    return texts.apply(lambda own: own.map(shown.get(COLUMNS[str(own.name)].dtype, str), na_action="ignore"))
 
 
 def _published(beside: Sequence[reference.Beside]) -> pd.DataFrame:
     """Others' numbers as rows of the frame: what their source does not say stays missing."""
     import pandas as pd
 
-    rows = []
-    for each in beside:
-        task, _, subset = each.name.partition(":")
-        rows += [
-            {
-                "kind": row.kind, "source": row.source, "task": task, "subset": subset, "model": row.model,
-                "length": row.length, "accuracy": row.value / 100, "note": row.note,
-            }
-            for row in each.rows
-        ]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    rows = [(*each.name.partition(":")[::2], row) for each in beside for row in each.rows]
+    named = [
+        {"task": task, "subset": subset, "accuracy": row.value / 100}
+        | {name: getattr(row, name) for name in ("kind", "source", "model", "length", "note")}
+        for task, subset, row in rows
+    ]
+    frame = pd.DataFrame(named, columns=list(COLUMNS))
     return frame.astype({name: column.dtype for name, column in COLUMNS.items()})
 
 
@@ -105,20 +99,15 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _cell(length: int, cell: Cell) -> dict[str, Any]:
     """The seeds of a cell taken together, then each; null where there is no score."""
-    low, high = cell.interval if cell.n else (None, None)
-    scored = {
-        "correct": cell.correct,
-        "n": cell.n,
-        "contexts": cell.contexts,
-        "design_effect": cell.score.design_effect,
-    }
+    score = cell.score.facts()
+    if not cell.counted:
+        score = dict.fromkeys(score)
+    elif not cell.n:
+        score |= {"low": None, "high": None}
     return {
         "length": length,
         "status": cell.status,
-        **(scored if cell.counted else dict.fromkeys(scored)),
-        "accuracy": cell.accuracy,
-        "low": low,
-        "high": high,
+        **score | {"contexts": cell.contexts if cell.counted else None},
         "metrics": cell.metrics,
         "records": [_record(each) for each in cell.all],
     }
@@ -131,8 +120,7 @@ def _record(each: Summary) -> dict[str, Any]:
 
 
 def _rounded(score: dict[str, Any]) -> dict[str, Any]:
-    rounded = {name: round(score[name], 6) for name in ("accuracy", "low", "high") if score.get(name) is not None}
-    return score | rounded
+    return score | {name: round(score[name], 6) for name in ("accuracy", "low", "high") if name in score}
 
 
 def _grid(grid: breakdowns.Grid) -> dict[str, Any]:
