@@ -105,8 +105,8 @@ def choose(planned: Sequence[Training], failed: Iterable[Path]) -> list[dict[str
     planned  trainings of one seed
     failed   folders of trainings that failed: such a rate is not chosen, unless training failed at every rate
 
-    [{"contender", "task", "chosen": factor, "tried": [{"factor", "loss"}, ..]}]; loss is None where training failed, and
-    where there is but one rate.
+    Returns [{"contender", "task", "chosen": factor, "tried": [{"factor", "loss"}, ..]}]; loss is None where training
+    failed, and where there is but one rate.
     """
     lost = set(failed)
     by_task: dict[tuple[str, str], dict[float, float]] = {}
