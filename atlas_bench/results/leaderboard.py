@@ -228,7 +228,7 @@ def shown(row: Row, name: str) -> str:
     """A column's value for a row of a panel, as tables for readers show it."""
     if (found := value(row, name)) is not None:
         return COLUMNS[name].show(found)
-    return COLUMNS[name].missing if row.is_scored else ""
+    return COLUMNS[name].missing if row.scored else ""
 
 
 def value(row: Row, name: str) -> Any:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from pathlib import PurePath
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from atlas_bench.results.html.facts import facts, scores
 from atlas_bench.results.html.template import clean, render
@@ -159,7 +160,7 @@ def _row(answer: Mapping[str, Any], headline: str | None, far: bool) -> str:
 
 
 def _escaped(text: str) -> str:
-    return str(escape(clean(clip(text, TEXT_CHARS))))
+    return escape(clean(clip(text, TEXT_CHARS)), quote=False)
 
 
 def _verdict(answer: Mapping[str, Any], headline: str | None) -> tuple[str, str]:

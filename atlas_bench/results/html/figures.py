@@ -26,16 +26,16 @@ COSTS = {  # field of a record -> its axis, and what a figure shows against it
 
 def of_panel(panel: Panel) -> Iterator[Figure]:
     """The figures that a panel has numbers for, of its first LABELS models."""
-    rows = [row for row in panel.rows if row.is_scored]
+    rows = [row for row in panel.rows if row.scored]
     those = f", the first {LABELS} of {len(rows)} models" if len(rows) > LABELS else ""
     rows = rows[:LABELS]
-    points = {row.model: [_point(length, cell) for length, cell in _scored(row) if length] for row in rows}
+    points = {row.model: [_point(length, cell) for length, cell in row.scored.items() if length] for row in rows}
     if len({point.x for each in points.values() for point in each}) > 1:
         by_length = [Series(model, each) for model, each in points.items() if each]
         yield Figure(f"Accuracy against length{those}.", by_length, LENGTH, panel.chance)
     length = _common_length(rows)
     for field, (axis, what) in COSTS.items():
-        cells = {row.model: cell for row in rows for at, cell in _scored(row) if at == length}
+        cells = {row.model: row.scored[length] for row in rows if length in row.scored}
         costs = {model: [getattr(each.record, field) for each in cell.counted] for model, cell in cells.items()}
         by_cost = [
             Series(model, [_point(fmean(known), cells[model])])
@@ -47,16 +47,12 @@ def of_panel(panel: Panel) -> Iterator[Figure]:
             yield Figure(said, by_cost, axis, panel.chance)
 
 
-def _scored(row: Row) -> list[tuple[int, Cell]]:
-    return [(length, cell) for length, cell in row.cells.items() if cell.n]
-
-
 def _point(x: float, cell: Cell) -> Point:
     return Point(x, cell.correct / cell.n, *cell.interval)
 
 
 def _common_length(rows: Sequence[Row]) -> int | None:
     """The longest length that more than half of the models have a score at; else the one that most have."""
-    counts = Counter(length for row in rows for length, _ in _scored(row))
+    counts = Counter(length for row in rows for length in row.scored)
     most = max(counts.values(), default=0)
     return max((length for length, n in counts.items() if 2 * n > len(rows) or n == most), default=None)
