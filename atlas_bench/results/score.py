@@ -92,8 +92,8 @@ def outcome(record: Record) -> str:
     """'ok, 99.0 % (96.4-99.7), n=100': how a cell ended, with its headline's score, or its metrics, or why not."""
     if record.status != "ok":
         return f"{record.status}, {record.reason}" if record.reason else record.status
-    judged = record.headline in record.scores
-    text = percent(score(record, record.headline)) if judged else metrics_text(record.metrics)
+    first = record.headline or ""
+    text = percent(score(record, first)) if first in record.scores else metrics_text(record.metrics)
     return ", ".join(filter(None, ("ok", text))) + (f"; {record.note}" if record.note else "")
 
 
