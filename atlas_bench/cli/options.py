@@ -152,7 +152,7 @@ RunModels = Annotated[
     _asked(
         "--model",
         metavar="MODEL[,..]",
-        help="Name, folder, hf:NAME, openai:URL#MODEL; SHOWN=hf:NAME; repeatable.",
+        help="Name, folder, hf:NAME, openai:URL#MODEL, py:FILE.py; SHOWN=hf:NAME; repeatable.",
         autocompletion=_models,
     ),
 ]
