@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 from typing import Any
 
 from atlas_bench.errors import UserError
 from atlas_bench.files import user_file
+from atlas_bench.files.home import expanded
 from atlas_bench.models.adapted import as_model
 from atlas_bench.types import Model
 
@@ -24,7 +24,7 @@ def parse(spec: str) -> tuple[str, str | None]:
     found = SPEC.fullmatch(spec)
     if not found:
         raise UserError(f"'{spec}' names no Python file. Write py:FILE.py:FOLDER, or py:FILE.py.")
-    path = Path(found["file"].partition("@")[0]).expanduser()
+    path = expanded(found["file"].partition("@")[0])
     if not path.is_file():
         raise UserError(f"model file '{path}' is not there. Check the path.")
     return found["file"], found["what"]
@@ -68,7 +68,7 @@ def load(spec: str, **machine: Any) -> Model:
 
 def _digest(what: str | None) -> str:
     """A hash of the safetensors files that lie in or at a path; of the words themselves where there are none."""
-    path = Path(what or "").expanduser()
+    path = expanded(what or "")
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) if what else []
     total = hashlib.sha256((what or "").encode() if not files else b"")
     for file in files:
