@@ -80,7 +80,7 @@ def run(
 
 
 def compare(
-    contenders: opt.Contenders,
+    candidates: opt.Candidates,
     task: opt.Task,
     length: opt.Length,
     train: opt.Train = _compare.train,
@@ -103,7 +103,7 @@ def compare(
 ) -> None:
     """Compare memories or models on the same questions, in pairs.
 
-    A contender is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
+    A candidate is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
     alone (transformer, swa), or a trained model (atlas-nano, a folder). Without --train all are trained models.
 
     The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
@@ -117,7 +117,7 @@ def compare(
 
     output_file.check(page)
     compared, well = comparison.main(
-        contenders, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
+        candidates, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
         train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
         device=device, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
