@@ -141,6 +141,7 @@ def probe(
     seed: opt.QuestionSeed = _run.seeds,
     data: opt.Data = _run.data,
     background: opt.Background = _run.background,
+    prompt: opt.Prompt = _run.prompt,
     encoding: opt.Encoding = _run.encoding,
     out: opt.RecordsFolder = Path("probe"),
     threads: opt.Threads = _run.threads,
@@ -166,8 +167,8 @@ def probe(
 
     comparison, well = command.main(
         model, task=task, lengths=length, reset=reset, out=out, samples=samples, seed=seed, data=data,
-        background=background, encoding=encoding, threads=threads, device=device, matmul_precision=matmul_precision,
-        code=code, progress=Progress(quiet=quiet),
+        background=background, prompt=prompt, encoding=encoding, threads=threads, device=device,
+        matmul_precision=matmul_precision, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
     output.show(comparison, as_json, probe_lines)
     if not well:

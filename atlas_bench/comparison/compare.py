@@ -42,7 +42,7 @@ def main(
     words       contenders as candidates.py knows them, the baseline first
     train       budget of each training, one for every contender, task, seed and rate; None trains nobody
     seeds       trainings of each, from `seed` on; each is asked questions of its own
-    rates       learning rates to choose from, by the loss on held-out lessons
+    rates       learning rates to choose from, by the first seed's loss on held-out lessons
     sequential  ask no more in a cell once its verdict against the baseline, which is asked everything, is decided
     background  of the questions, and of training where it is not the generated one
     encoding    of the files of data and background, None for UTF-8
@@ -89,20 +89,19 @@ def main(
     reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
     for name in wanted:
         plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
-    failed = workers.train_all(planned, jobs=jobs, say=progress.note)
-    rated = trainings.choose(planned, failed)
+    first = [each for each in planned if rates == 1 or each.seed == seed]
+    failed = workers.train_all(first, jobs=jobs, say=progress.note)
+    rated = trainings.choose(first, failed)
     chosen = {(each["contender"], each["task"]): each["chosen"] for each in rated}
+    compared = [each for each in planned if each.rate == chosen[each.contender.label, each.task]]
+    failed |= workers.train_all([each for each in compared if each not in first], jobs=jobs, say=progress.note)
     load = partial(loading.load, device=device)
     ask = partial(runner.run, folder=out, settings=Settings(command=command), progress=progress)
     comparisons = sum(map(len, cells.values())) * (len(entrants) - 1) // len(entrants) if sequential else 0
     records = []
     for name in wanted:
         for one in all_seeds:
-            folders = {
-                each.contender.label: each.folder
-                for each in planned
-                if (each.task, each.seed, each.rate) == (name, one, chosen[each.contender.label, name])
-            }
+            folders = {each.contender.label: each.folder for each in compared if (each.task, each.seed) == (name, one)}
             mine = [cell for cell in cells[name] if cell.seed == one]
             records += _asked(mine, ready, folders, failed, load, ask, entrants[0].label, comparisons)
     comparison = compare_records(records, [each.label for each in entrants])
@@ -179,8 +178,8 @@ def _said(
     said += f"seed {seeds[0]}." if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}."
     if rates > 1:
         said += (
-            f" Each of {rates} learning rates was tried with each seed, {rates * len(seeds)} trainings for all alike; "
-            "the one with the least loss on held-out lessons is compared."
+            f" Each of {rates} learning rates was tried with seed {seeds[0]}; the one with the least loss on held-out "
+            f"lessons is compared, {rates + len(seeds) - 1} trainings for all alike."
         )
     if len(seeds) == 1:
         said += " From one seed only: verdicts are about these weights, and another seed may turn them (--seeds 3)."

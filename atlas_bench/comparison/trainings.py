@@ -1,8 +1,9 @@
 """The trainings of a comparison: every memory, task, seed and learning rate by the one recipe; and the rate to compare.
 
 planned = trainings(contenders, {"mqar": ["8"]}, 2_000_000, Path("compare/models"), seeds=[0, 1, 2], rates=factors(3))
-reasons = workers.train_all(planned, jobs=2, say=print)
-rates = choose(planned, reasons)                    # by the loss on held-out lessons, one for each memory and task
+first = [each for each in planned if each.seed == 0]
+rates = choose(first, workers.train_all(first, jobs=2, say=print))   # one for each memory and task
+# then the other seeds, at these rates alone
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from atlas_bench import __version__, registry
@@ -87,36 +87,39 @@ def trainings(
                 words = ["train", *flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
                 words += ["--out", str(out), "--threads", "1", "--fixed-schedule", "--no-examine"]
                 words += ["--rate", repr(rate)] if rate != USUAL else []
-                words += ["--validate"] if len(rates) > 1 else []
+                validated = len(rates) > 1 and seed == seeds[0]
+                words += ["--validate"] if validated else []
                 words += ["--init", begun] if begun else []
                 words += [word for text in texts for word in ("--background", text)]
                 words += ["--encoding", encoding] if texts and encoding else []
                 words += ["--device", device] if device else []
                 title = f"{contender.label} {task}" + f" seed {seed}" * (len(seeds) > 1)
                 title += f" rate x{rate:.3g}" * (len(rates) > 1)
-                planned.append(Training(contender, task, seed, rate, out, title, tuple(words), len(rates) > 1))
+                planned.append(Training(contender, task, seed, rate, out, title, tuple(words), validated))
     return planned
 
 
 def choose(planned: Sequence[Training], failed: Iterable[Path]) -> list[dict[str, Any]]:
-    """For each contender and task, the rate whose mean loss on held-out lessons over the seeds is least.
+    """For each contender and task, the rate whose loss on held-out lessons is least.
 
-    failed  folders of trainings that failed: a rate at which one did is not chosen, unless one failed at every rate
+    planned  trainings of one seed
+    failed   folders of trainings that failed: such a rate is not chosen, unless training failed at every rate
 
-    [{"contender", "task", "chosen": factor, "tried": [{"factor", "loss"}, ..]}]; loss is None where a seed failed, and
-    where there is but one rate.
+    Returns [{"contender", "task", "chosen": factor, "tried": [{"factor", "loss"}, ..]}]; loss is None where training
+    failed, and where there is but one rate.
     """
     lost = set(failed)
-    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    by_task: dict[tuple[str, str], dict[float, float]] = {}
     for each in planned:
-        losses = found.setdefault((each.contender.label, each.task), {}).setdefault(each.rate, [])
-        losses.append(math.nan if each.folder in lost or not each.validated else _loss(each.folder))
+        loss = math.nan if each.folder in lost or not each.validated else _loss(each.folder)
+        by_task.setdefault((each.contender.label, each.task), {})[each.rate] = loss
     chosen = []
-    for (label, task), by_rate in found.items():
-        means = {rate: fmean(losses) for rate, losses in by_rate.items()}
-        order = sorted(means, key=lambda rate: (math.isnan(means[rate]), means[rate], abs(math.log(rate))))
-        usable = [rate for rate in order if math.isfinite(means[rate])] or [min(means, key=lambda r: abs(math.log(r)))]
-        tried = [{"factor": rate, "loss": None if math.isnan(mean) else mean} for rate, mean in means.items()]
+    for (label, task), losses in by_task.items():
+        order = sorted(losses, key=lambda rate: (math.isnan(losses[rate]), losses[rate], abs(math.log(rate))))
+        usable = [rate for rate in order if math.isfinite(losses[rate])] or [
+            min(losses, key=lambda r: abs(math.log(r)))
+        ]
+        tried = [{"factor": rate, "loss": None if math.isnan(loss) else loss} for rate, loss in losses.items()]
         chosen.append({"contender": label, "task": task, "chosen": usable[0], "tried": tried})
     return chosen
 
