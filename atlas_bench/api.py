@@ -232,7 +232,7 @@ def score(
 
 
 def compare(
-    contenders: Sequence[str | Model],
+    candidates: Sequence[str | Model],
     task: str | Sequence[str],
     lengths: Lengths,
     *,
@@ -254,9 +254,9 @@ def compare(
 ) -> dict[str, Any]:
     """Compare memories or models on the same questions, in pairs: `atlas-bench compare`.
 
-    contenders  the baseline first: memories to be trained ('titans', './my_memory.py', which is executed), attention
+    candidates  the baseline first: memories to be trained ('titans', './my_memory.py', which is executed), attention
                 alone ('transformer', 'swa'), trained models ('atlas-nano', a folder), Model objects of your own
-    train       tokens to train each memory with, '20M'; None: all contenders are trained models
+    train       tokens to train each memory with, '20M'; None: all candidates are trained models
     seeds       trainings of each memory; the verdict is then about trainings, and not about single weights
     rates       learning rates to choose from by the loss on held-out lessons, a factor of 3 apart
     init        model that trainings begin from
@@ -266,7 +266,7 @@ def compare(
     jobs        trainings at once
 
     Returns the comparison as plain data, results/compare.py: "rows" with each score and its paired difference to the
-    baseline, "costs", "warnings". A contender that fails is a row with that status. Raises UserError for a mistake
+    baseline, "costs", "warnings". A candidate that fails is a row with that status. Raises UserError for a mistake
     before anything is trained, KeyboardInterrupt on Ctrl-C.
     """
     given = locals()
@@ -274,7 +274,7 @@ def compare(
     from atlas_bench.running.progress import Progress
 
     compared, _ = comparison.main(
-        contenders, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
+        candidates, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
         samples=samples, sequential=sequential, seed=seed, train=train, seeds=seeds, rates=rates, data=str(data),
         background=str(background), encoding=encoding, jobs=jobs, device=device, code=_several(code),
         progress=Progress(quiet=quiet), command=_written(compare, given),

@@ -53,7 +53,7 @@ def _memories(words: Iterable[str]) -> list[str]:
     return [word for word in words if word in registry.MEMORIES]
 
 
-def _contenders(words: Iterable[str]) -> list[str]:
+def _candidates(words: Iterable[str]) -> list[str]:
     return [*_models(words), *registry.MEMORIES, "transformer", "swa"]
 
 
@@ -61,7 +61,7 @@ _NAMES: dict[str, Callable[[Iterable[str]], Iterable[str]]] = {  # option -> tho
     "task": _tasks,
     "model": _models,
     "memory": _memories,
-    "contenders": _contenders,
+    "candidates": _candidates,
     "init": _models,
     "data": lambda words: ("generated", "hub", "hub-1k"),
     "background": lambda words: ("generated", "pg19"),

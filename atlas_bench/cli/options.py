@@ -86,7 +86,7 @@ def _encoding(name: str | None) -> str | None:
 _length, _lengths = _reading("parse_length"), _reading("parse_lengths")
 _few, _per_cent = _reading("few"), _reading("share_of")
 _tasks, _models, _memories = _completing("tasks"), _completing("models"), _completing("memories")
-_contenders, _names = _completing("memories", "models"), _completing("tasks", "models", "memories", "sizes")
+_candidates, _names = _completing("memories", "models"), _completing("tasks", "models", "memories", "sizes")
 
 _TASKS, _LENGTHS, _SAMPLES = "TASK[:SUBSET][,..]", "L[,L..]", "N[,L=N..]"
 _LENGTH_HELP = "16K, 4Ki, 10M, 1K..64K"
@@ -104,8 +104,8 @@ RunTask = Annotated[
     str,
     Argument(metavar=_TASKS, help="babilong:qa1, niah, ./my_task.py (is run), lm-eval:piqa", autocompletion=_tasks),
 ]
-Contenders = Annotated[
-    list[str], Argument(metavar="BASELINE OTHER..", help="titans, ./my_memory.py, ..", autocompletion=_contenders)
+Candidates = Annotated[
+    list[str], Argument(metavar="BASELINE OTHER..", help="titans, ./my_memory.py, ..", autocompletion=_candidates)
 ]
 VerifiedMemory = Annotated[
     str, Argument(metavar="MEMORY", help="./my_memory.py or a name, :option=value,..", autocompletion=_memories)
@@ -152,7 +152,7 @@ RunModels = Annotated[
     _asked(
         "--model",
         metavar="MODEL[,..]",
-        help="Name, folder, hf:NAME, openai:URL#MODEL; SHOWN=hf:NAME; repeatable.",
+        help="Name, folder, hf:NAME, openai:URL#MODEL, py:FILE.py; SHOWN=hf:NAME; repeatable.",
         autocompletion=_models,
     ),
 ]

@@ -82,7 +82,7 @@ def run(
 
 
 def compare(
-    contenders: opt.Contenders,
+    candidates: opt.Candidates,
     task: opt.Task,
     length: opt.Length,
     train: opt.Train = _compare.train,
@@ -105,7 +105,7 @@ def compare(
 ) -> None:
     """Compare memories or models on the same questions, in pairs.
 
-    A contender is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
+    A candidate is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
     alone (transformer, swa), or a trained model (atlas-nano, a folder). Without --train all are trained models.
 
     The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
@@ -119,7 +119,7 @@ def compare(
 
     output_file.check(page)
     compared, well = comparison.main(
-        contenders, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
+        candidates, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
         train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
         device=device, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
@@ -141,6 +141,7 @@ def probe(
     seed: opt.QuestionSeed = _run.seeds,
     data: opt.Data = _run.data,
     background: opt.Background = _run.background,
+    prompt: opt.Prompt = _run.prompt,
     encoding: opt.Encoding = _run.encoding,
     out: opt.RecordsFolder = Path("probe"),
     threads: opt.Threads = _run.threads,
@@ -166,8 +167,8 @@ def probe(
 
     comparison, well = command.main(
         model, task=task, lengths=length, reset=reset, out=out, samples=samples, seed=seed, data=data,
-        background=background, encoding=encoding, threads=threads, device=device, matmul_precision=matmul_precision,
-        code=code, progress=Progress(quiet=quiet),
+        background=background, prompt=prompt, encoding=encoding, threads=threads, device=device,
+        matmul_precision=matmul_precision, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
     output.show(comparison, as_json, probe_lines)
     if not well:

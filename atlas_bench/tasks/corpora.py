@@ -30,6 +30,7 @@ import numpy as np
 
 from atlas_bench.errors import MachineError, UserError, needs, reason
 from atlas_bench.files import hub, text_files
+from atlas_bench.files.home import expanded
 from atlas_bench.tasks import prose
 from atlas_bench.types import TaskOptions, Tokenizer
 
@@ -213,7 +214,7 @@ def folder(
 
     Raises UserError where there is no such file, or one that is not in that encoding.
     """
-    root, skipped = Path(path).expanduser(), set(exclude)
+    root, skipped = expanded(path), set(exclude)
     files = sorted(file for file in root.rglob("*.txt") if file.is_file() and file.stem not in skipped)
     if not files:
         why = "has no .txt file" if root.is_dir() else "is not a folder"
