@@ -55,6 +55,7 @@ def run(
     block: str | int | None = None,
     checkpoint_every: str | int = "1M",
     timeout: float | None = None,
+    readers: int = 1,
     threads: int | None = None,
     device: str | None = None,
     matmul_precision: str | None = None,
@@ -75,6 +76,7 @@ def run(
     shard     '2/4': the second of four parts of every cell; merge() puts the folders of all four together
     out       folder of the records; what it has a final record of is not run again
     timeout   seconds that a cell may take
+    readers   blocks of a stream that are made and searched for writes at once, and processes that make generated text
     quiet     shows no progress; warnings are shown on stderr
 
     `atlas-bench run --help` explains the others. Returns the records of all cells, those of earlier runs too; what
@@ -92,9 +94,9 @@ def run(
     return job.prepare(
         written, lengths=lengths, models=models, samples=samples, until=until, seeds=_each(seeds),
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
-        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads,
-        device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary, debug=debug,
-        shard=shard, progress=Progress(quiet=quiet), command=_written(run, given),
+        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers,
+        threads=threads, device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary,
+        debug=debug, shard=shard, progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 

@@ -58,6 +58,10 @@ class Job:
 
         Raises runner.Interrupted on Ctrl-C, UserError where a record cannot be written.
         """
+        with self.settings.making():
+            return self._run()
+
+    def _run(self) -> list[Record]:
         if not self.progress.quiet:
             waiting = runner.missing(self.cells, self.models, self.out)
             for line in announce.lines(waiting, self.models, self.settings):
@@ -77,7 +81,7 @@ def prepare(
     task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: plan.Samples,
     until: float | None, seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None,
     num_fewshot: int | None, out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int,
-    timeout: float | None, threads: int | None, device: str | None, matmul_precision: str | None,
+    timeout: float | None, readers: int, threads: int | None, device: str | None, matmul_precision: str | None,
     code: Iterable[str | Path], canary: bool, debug: bool, shard: str | None, progress: Progress,
     command: str | None = None,
 ) -> Job:  # fmt: skip
@@ -99,6 +103,7 @@ def prepare(
         block=None if block is None else units.parse_length(block),
         checkpoint_tokens=units.parse_length(checkpoint_every),
         timeout=None if timeout is None else units.amount("timeout", timeout),
+        readers=units.whole("readers", readers, least=1),
         debug=debug,
         command=command,
     )

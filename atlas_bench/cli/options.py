@@ -237,6 +237,9 @@ CheckpointEvery = Annotated[
     str, _run(metavar="TOKENS", help="Tokens of a stream between checkpoints.", callback=_length)
 ]
 Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
+Readers = Annotated[
+    int, _run(metavar="N", min=1, help="Blocks of a stream made and searched at once, and processes that make text.")
+]
 Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
 Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where to compute [a GPU where there is one].")]
 MatmulPrecision = Annotated[

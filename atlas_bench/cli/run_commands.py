@@ -42,6 +42,7 @@ def run(
     block: opt.Block = _run.block,
     checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every,
     timeout: opt.Timeout = _run.timeout,
+    readers: opt.Readers = _run.readers,
     threads: opt.Threads = _run.threads,
     device: opt.Device = _run.device,
     matmul_precision: opt.MatmulPrecision = _run.matmul_precision,
@@ -67,8 +68,9 @@ def run(
     asked = job.prepare(
         task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
         background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
-        block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device,
-        matmul_precision=matmul_precision, code=code, canary=canary, debug=debug, shard=shard,
+        block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers, threads=threads,
+        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug,
+        shard=shard,
         progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache as memoise
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,6 +94,10 @@ class Corpus:
         self._document_identity = document_identity
         self._cache = Path(cache) if cache else cache_folder()
         self._open: OrderedDict[int, Document] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the open maps: another process opens its own."""
+        return self.__dict__ | {"_open": OrderedDict()}
 
     def document(self, i: int) -> Document:
         """Document i, from the open maps, the cache, or made now."""
@@ -183,11 +188,15 @@ def endless(
         tokenizer,
         sentences,
         identity=identity,
-        document_identity=lambda i: [*identity, i],
+        document_identity=partial(_numbered, identity),
         document_tokens=shard_tokens,
         separator=separator,
         cache=cache,
     )
+
+
+def _numbered(identity: Sequence[Any], i: int) -> list[Any]:
+    return [*identity, i]
 
 
 def folder(
