@@ -37,33 +37,15 @@ Models = str | Path | Model | Sequence[str | Path | Model] | Mapping[str, str | 
 
 
 def run(
-    task: str | Sequence[str],
-    lengths: Lengths | None = None,
-    models: Models = "gated-deltanet-nano",
-    samples: Samples | None = None,
-    seeds: int | Iterable[int] = 0,
-    *,
-    until: float | None = None,
-    data: PathLike = "generated",
-    background: PathLike = "generated",
-    prompt: str = "bare",
-    encoding: str | None = None,
-    num_fewshot: int | None = None,
-    shard: str | None = None,
-    out: PathLike = "runs",
-    batch: int | None = None,
-    block: str | int | None = None,
-    checkpoint_every: str | int = "1M",
-    timeout: float | None = None,
-    readers: int = 1,
-    threads: int | None = None,
-    device: str | None = None,
-    matmul_precision: str | None = None,
-    code: PathLike | Iterable[PathLike] = (),
-    canary: bool = False,
-    debug: bool = False,
-    quiet: bool = True,
-) -> list[Record]:
+    task: str | Sequence[str], lengths: Lengths | None = None, models: Models = "gated-deltanet-nano",
+    samples: Samples | None = None, seeds: int | Iterable[int] = 0, *, until: float | None = None,
+    data: PathLike = "generated", background: PathLike = "generated", prompt: str = "bare",
+    encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, out: PathLike = "runs",
+    batch: int | None = None, block: str | int | None = None, checkpoint_every: str | int = "1M",
+    timeout: float | None = None, readers: int = 1, threads: int | None = None, device: str | None = None,
+    matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (), canary: bool = False,
+    debug: bool = False, quiet: bool = True,
+) -> list[Record]:  # fmt: skip
     """Ask models about long contexts: `atlas-bench run`.
 
     task      'babilong:qa1', 'niah,mqar:8', './my_task.py' (is executed), 'lm-eval:piqa'; several in a list
