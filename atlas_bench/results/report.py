@@ -9,7 +9,7 @@ docs/report.md shows each form.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def main(
         raise unknown("form", form, (*FORMS, *NAMES))
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold {threshold:g} is no share. Give a number from 0 to 1; 0.8 is usual.")
-    found = list(summaries(store.given(source, warn or _ignore)))
+    found = list(summaries(_given(source, warn or _ignore)))
     chosen = only(found, tasks=tasks, models=models)
     if not chosen:
         raise _nothing([each.record for each in found], tasks, models)
@@ -106,7 +106,7 @@ def with_answers(
         raise UserError(f"'{file}' would hold the report and the answers. Give the answers a file of their own.")
     from atlas_bench.results.html import answers
 
-    records = list(store.given(source, warn or _ignore))  # they are read twice: a report keeps no answers
+    records = list(_given(source, warn or _ignore))  # they are read twice: a report keeps no answers
     folder = "." if leaderboard is None else _address(file.parent, leaderboard.parent)
     written = answers.pages(
         (record for record in records if is_chosen(record, tasks, models)),
@@ -117,6 +117,19 @@ def with_answers(
     )
     pages = {file.with_name(name): html for name, html in written.files.items()}
     return main(records, answers=written.links if leaderboard else None, **chosen, **options), pages
+
+
+def _given(source: store.Source, warn: Warn) -> Iterator[Record]:
+    """The records, and a warning where some are of parts of cells."""
+    parts = 0
+    for record in store.given(source, warn):
+        parts += record.part is not None
+        yield record
+    if parts:
+        warn(
+            f"{parts} record{'s are' if parts > 1 else ' is'} of some samples of a cell, by `run --shard`. "
+            "`atlas-bench merge` puts the shards together."
+        )
 
 
 def _address(target: Path, folder: Path) -> str:

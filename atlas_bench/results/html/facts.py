@@ -20,10 +20,10 @@ GROUPS = {  # heading -> fields of a record, in the words of docs/record.md
         "parameters", "training_tokens", "training", "memory", "chunk_size", "weights_hash", "model_spec",
         "chat_template",
     ),
-    "Ran": ("device", "products", "kernel", "kernel_why", "block", "batch", "resumed", "endpoint"),
-    "Asked": ("seed", "samples", "options", "protocol", "task_version", "schema"),
+    "Ran": ("device", "products", "kernel", "kernel_why", "block", "batch", "parallel", "resumed", "endpoint"),
+    "Asked": ("seed", "samples", "options", "protocol", "task_version", "schema", "part"),
     "Contexts": ("plan_hash", "data_hash", "prompt_hash", "corpus_key", "tokenizer_key"),
-    "Made": ("started", "ended", "hardware", "versions"),
+    "Made": ("started", "ended", "hardware", "versions", "parts"),
     "Metrics": ("metrics", "curve"),
     "Other": ("extra",),
 }  # fmt: skip
