@@ -126,7 +126,8 @@ class Memory(nn.Module):
         self.out = nn.Linear(inner, d_model, bias=False)
         nn.init.zeros_(self.out.weight)
         self.around: Any = None  # Surroundings, where a block has any: convolutions, norm and gate of the output
-        self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set
+        self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set,
+        self.draw: Callable[[Tensor], Tensor] = torch.randn_like  # and where it comes from
         self.written = torch.zeros(1, 1)  # [B, T], mean write gate of the last call's tokens: what is paid for writing
         self.open_rate = torch.zeros(())  # share of its tokens that any head wrote, where no gradient is wanted
 
@@ -231,7 +232,7 @@ class Memory(nn.Module):
             parts = project(x, *layers).split([linear.out_features for linear in layers], -1)
             logits = dict(zip(self.gate, parts, strict=True))
         if self.gate_noise and "write" in logits:
-            logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
+            logits["write"] = logits["write"] + self.gate_noise * self.draw(logits["write"])
         gates = {}
         for name, gate in self.gates.items():
             logit = logits.get(name)
