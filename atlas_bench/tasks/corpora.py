@@ -195,17 +195,19 @@ def folder(
     encoding: str | None = None,
     *,
     exclude: Iterable[str] = (),
+    only: Iterable[str] = (),
     cache: str | Path | None = None,
 ) -> Corpus:
     """Every .txt file below `path`, sorted by its path, one document each.
 
     encoding  of the files, None for UTF-8; it is part of the corpus's identity
-    exclude   file stems
+    exclude   file stems to leave out;  only: those to take, all where none is given
 
     Raises UserError where there is no such file, or one that is not in that encoding.
     """
-    root, skipped = Path(path).expanduser(), set(exclude)
+    root, skipped, taken = Path(path).expanduser(), set(exclude), set(only)
     files = sorted(file for file in root.rglob("*.txt") if file.is_file() and file.stem not in skipped)
+    files = [file for file in files if file.stem in taken] if taken else files
     if not files:
         why = "has no .txt file" if root.is_dir() else "is not a folder"
         left = f" besides {', '.join(sorted(skipped))}" if skipped and root.is_dir() else ""
