@@ -259,7 +259,9 @@ Rate = Annotated[float, _trained(metavar="FACTOR", help="Factor on the recipe's 
 Validate = Annotated[bool, _trained("--validate", help="Put the loss on held-out lessons into the card.")]
 Jobs = Annotated[int, _trained(metavar="N", min=1, help="Trainings at once, one thread each.")]
 Tokens = Annotated[str | None, _trained(metavar="TOKENS", help="Training budget: 20M.", callback=_length)]
-Backgrounds = Annotated[list[str] | None, _trained(metavar="TEXTS", help=f"{_TEXTS}; repeatable.")]
+Backgrounds = Annotated[
+    list[str] | None, _trained(metavar="TEXTS", help=f"{_TEXTS}; hf:DATASET for loss:text; repeatable.")
+]
 HoldOut = Annotated[
     list[str] | None,
     _trained(metavar="NAME", help="A text of the folders, without .txt, never to be seen; repeatable."),

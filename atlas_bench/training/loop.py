@@ -21,7 +21,7 @@ from atlas_bench.kernels.cpu import keep_freed_memory
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.lm import is_finite
-from atlas_bench.tasks.lessons import Lessons, weigh
+from atlas_bench.tasks.lessons import Lessons, reach, weigh
 from atlas_bench.training import checkpoint, muon
 from atlas_bench.training.processes import ALONE, Processes
 from atlas_bench.training.recipe import Progress, Recipe
@@ -138,6 +138,7 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
     recipe, progress = run.recipe, run.progress
     began, seed = time.monotonic(), recipe.seed * 1_000_003 + progress.round
     lessons = make_lessons(seed)
+    reach(lessons, progress.tokens)
     if not recipe.paced:
         weigh(lessons, progress.kinds)
     torch.manual_seed(seed)

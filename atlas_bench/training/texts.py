@@ -16,6 +16,7 @@ from atlas_bench.results.record import clip
 from atlas_bench.running import plan
 from atlas_bench.tasks import corpora, haystack
 from atlas_bench.tasks.corpora import Corpus
+from atlas_bench.training.recipe import is_language
 
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
 
@@ -43,7 +44,7 @@ def open_texts(
     held_out = [
         corpora.folder(spec, tokenizer, encoding, only=hold_out)
         for spec in opened
-        if spec not in NO_FOLDERS and _stems(spec) & set(hold_out)
+        if _is_folder(spec) and _stems(spec) & set(hold_out)
     ]
     held_out += [corpus for corpus in opened.values() if corpus.n_documents is None]  # without end: training is far on
     keys = {Path(spec).name: corpus.key for spec, corpus in opened.items()}
@@ -62,7 +63,9 @@ def _backgrounds(
             "Leave --background and --hold-out out."
         )
     backgrounds = list(background) or ["generated"] * reading
-    if encoding and set(backgrounds) <= set(NO_FOLDERS):
+    if streamed := [spec for spec in backgrounds if spec.startswith(corpora.DATA_SET) and not is_language(wanted)]:
+        raise UserError(f"--background '{streamed[0]}': a data set is for running text alone, --task loss:text.")
+    if encoding and not any(map(_is_folder, backgrounds)):
         raise UserError(
             f"--encoding '{encoding}' would do nothing: no --background is a folder of texts. Leave it out."
         )
@@ -72,10 +75,10 @@ def _backgrounds(
 
 def _check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:
     """Raise UserError for a text that no background folder has: the card would say that it was held out."""
-    folders = [spec for spec in backgrounds if spec not in NO_FOLDERS]
+    folders = [spec for spec in backgrounds if _is_folder(spec)]
     if names and not folders:
         raise UserError(f"--hold-out '{names[0]}': no --background is a folder of texts. Name one, or leave it out.")
-    texts = sorted({file.stem for spec in folders for file in Path(spec).expanduser().rglob("*.txt")})
+    texts = sorted(set[str]().union(*map(_stems, folders)))
     for name in names if texts else ():  # a folder without a text is refused when it is opened
         if name not in texts:
             where, known = ", ".join(folders), clip(", ".join(texts), 400)
@@ -86,9 +89,15 @@ def _check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:
 
 def _open(spec: str, tokenizer: Any, hold_out: Sequence[str], encoding: str | None = None) -> corpora.Corpus:
     """A corpus as `run --background` knows it; of a folder, without the held-out files."""
-    if spec in NO_FOLDERS or not hold_out:
+    if spec.startswith(corpora.DATA_SET):
+        return corpora.data_set(spec, tokenizer)
+    if not _is_folder(spec) or not hold_out:
         return corpora.open_corpus(spec, tokenizer, encoding)
     return corpora.folder(spec, tokenizer, encoding, exclude=tuple(hold_out))
+
+
+def _is_folder(spec: str) -> bool:
+    return spec not in NO_FOLDERS and not spec.startswith(corpora.DATA_SET)
 
 
 def _stems(folder: str) -> set[str]:
