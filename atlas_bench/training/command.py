@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from atlas_bench.results import store
 from atlas_bench.running import plan
 from atlas_bench.tasks.lessons import Mixture
 from atlas_bench.training.examine import accuracy, by_position, position_lines, validation
+from atlas_bench.training.log import Log
 from atlas_bench.training.loop import open_shares, train
 from atlas_bench.training.processes import Processes, launched
 from atlas_bench.training.recipe import Progress, Recipe, is_language, language
@@ -104,7 +106,7 @@ def _alone_in(out: Path, processes: Processes, say: Callable[[str], Any]) -> Abs
     """The folder's lock, which the first process holds for all."""
     if not processes.first:
         return nullcontext()
-    return locks.held(out / ".lock", f"training into '{out}'", wait=True, say=lambda text: say(f"warning: {text}"))
+    return locks.held(out / ".lock", f"training into '{out}'", wait=True, say=partial(_warn, say))
 
 
 def architecture(memory: str, size: str, window: int | None, layers: int | None, **own: Any) -> Config:
@@ -113,6 +115,10 @@ def architecture(memory: str, size: str, window: int | None, layers: int | None,
     given = {"attention_window": window, "n_layers": layers}
     own |= {field: value for field, value in given.items() if value is not None}
     return sizes.config(size, name, memory_options=options, **own)
+
+
+def _warn(say: Callable[[str], Any], text: str) -> None:
+    say(f"warning: {text}")
 
 
 def _silent(line: str) -> None:
@@ -130,9 +136,11 @@ def _trained(
         for name, subsets in wanted.items()
     }
     reads = texts.training if not recipe.context else []  # what states nothing, where facts are learnt
+    warn = partial(_warn, say)
+    reporters = [Reporter(recipe, say), *([Log(out, warn)] if processes.first else [])]
     model, progress = train(
         config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, device=processes.device or device,
-        warm_start=warm, report=Reporter(recipe, say), warn=lambda message: say(f"warning: {message}"),
+        warm_start=warm, report=lambda progress: [report(progress) for report in reporters], warn=warn,
         background=clean(reads, CLEAN_TOKENS) if reads else None, processes=processes,
     )  # fmt: skip
     processes.end()

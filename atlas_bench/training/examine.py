@@ -89,11 +89,11 @@ def by_position(model: Decoder, held_out: Sequence[Corpus], tokenizer: Tokenizer
     n, length = rows.shape
     machine = {"device": str(model.device), "matmul_precision": "fp32"}
     whole = LanguageModel("whole", model, tokenizer, {}, **machine)
-    sums = [_sums(whole, rows)]
+    sums = [sums_of(whole, rows)]
     found = {"length": length, "streams": n, "positions": _curve(sums[0], length)}
     if closing := [each for each in alterations(model) if each.name == "memory=closed"]:
-        sums.append(_sums(altered(whole, closing[0]), rows))
-        found |= {"closed": _curve(sums[1], length), "gain": _gain(*sums)}
+        sums.append(sums_of(altered(whole, closing[0]), rows))
+        found |= {"closed": _curve(sums[1], length), "gain": gain(*sums)}
     return found
 
 
@@ -109,7 +109,7 @@ def streams(held_out: Sequence[Corpus]) -> np.ndarray | None:
     return None
 
 
-def _sums(model: LanguageModel, rows: np.ndarray) -> np.ndarray:
+def sums_of(model: LanguageModel, rows: np.ndarray) -> np.ndarray:
     """losses.py's sums [n, ranges, 3] of the rows, read in blocks."""
     n, length = rows.shape
     state, sums = model.start(n), losses.empty(n, length)
@@ -123,13 +123,14 @@ def _curve(sums: np.ndarray, length: int) -> list[dict[str, Any]]:
     return losses.curve([{"losses": losses.of_row(row)} for row in sums], length)
 
 
-def _gain(whole: np.ndarray, closed: np.ndarray) -> list[dict[str, Any]]:
+def gain(whole: np.ndarray, closed: np.ndarray) -> list[dict[str, Any]]:
     """In each range, how much more nats/token the closed model loses, with its interval over the streams."""
     gains = (closed[..., 1] - whole[..., 1]) / whole[..., 0]  # [streams, ranges]
-    return [
-        {"nats": round(float(each.mean()), 5), **dict(zip(("low", "high"), losses.interval(each), strict=True))}
-        for each in gains.T
-    ]
+    rows = []
+    for each in gains.T:
+        low, high = losses.interval(each)
+        rows.append({"nats": round(float(each.mean()), 5), "low": low, "high": high})
+    return rows
 
 
 def position_lines(found: dict[str, Any]) -> list[str]:

@@ -119,9 +119,8 @@ def test_a_language_model_is_trained_examined_and_read_by_all(books, tmp_path, m
     found = card["final"]["loss_by_position"]
     assert found["positions"][0]["nats"] < 6 < np.log(4096) and found["gain"][0]["nats"] > 0
     assert any("closed - loss" in line for line in said)
-    (record,) = atlas_bench.run(
-        "loss:text", lengths=256, models=str(folder), samples=2, background=str(books), out=None
-    )
+    given = {"lengths": 256, "samples": 2, "background": str(books), "out": tmp_path / "runs"}
+    (record,) = atlas_bench.run("loss:text", models=str(folder), **given)
     assert record.status == "ok" and record.metrics["nats_per_token"] < 6 and record.note is None
     from atlas_bench.models import causal_lm
 

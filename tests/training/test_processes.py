@@ -17,13 +17,18 @@ import numpy as np
 import pytest
 import torch
 
+from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models.config import Config
+from atlas_bench.models.decoder import Decoder
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
 from atlas_bench.training import muon, processes
+from atlas_bench.training.log import FILE, Log
 from atlas_bench.training.loop import train
 from atlas_bench.training.processes import ALONE, Processes, launched
-from atlas_bench.training.recipe import Recipe
+from atlas_bench.training.recipe import Progress, Recipe
+from atlas_bench.training.step import make_optimizers, step
+from tests.marks import sweep
 
 RECIPE = Recipe(
     first_length=32, longest=64, segment=32, contexts=5, least_tokens=0, most_tokens=160, promote_steps=2,
@@ -116,10 +121,50 @@ def test_only_a_launcher_makes_several_processes(monkeypatch):
     processes.launched.cache_clear()
 
 
+@sweep("memory", ["none", *registry.MEMORIES, "mac"], quick=["titans"])
+def test_every_memory_trains_in_mixed_precision_much_as_without(memory):
+    placement = {"placement": "mac", "segment": 16} if memory == "mac" else {}
+    config = Config("deltanet" if placement else memory, vocab_size=64, d_model=16, n_heads=2, **placement)
+    rows = [Uneven().seeded(seed).stream(64, 32) for seed in range(3)]
+    segments = [list(each) for each in zip(*rows, strict=True)]
+
+    class Mixed(Processes):
+        def autocast(self):
+            return torch.autocast("cpu", torch.bfloat16)
+
+    found = []
+    for together in (ALONE, Mixed()):
+        torch.manual_seed(0)
+        model = Decoder(config)
+        made = make_optimizers(model, RECIPE, torch.float32)
+        found.append([step(model, made, segments, None, RECIPE, processes=together)[0] for _ in range(2)])
+    full, mixed = ([(each["loss"], each["gradient_norm"]) for each in figures] for figures in found)
+    np.testing.assert_allclose(mixed, full, rtol=0.02)
+    assert mixed != full
+
+
 def test_a_share_of_the_rows_is_every_nth():
     share = Processes()
     share.rank, share.size = 1, 3
     assert [list(share.own(range(n))) for n in (1, 2, 5)] == [[], [1], [1, 4]]
+
+
+def test_the_log_has_each_round_once_and_a_full_disk_is_warned_of_once(tmp_path):
+    def rounds(numbers, out, said):
+        log = Log(out, said.append)
+        for number in numbers:
+            log(Progress(round=number, step=3 * number, tokens=64, last={"loss": 1.0 / number, "accuracy": 0.5}))
+
+    said = []
+    rounds((1, 2, 3), tmp_path, said)
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"round": 4, "lo')  # a kill
+    rounds((3, 4), tmp_path, said)
+    lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
+    assert [(line["round"], line["loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+    assert not said
+    rounds((1, 2), tmp_path / "nowhere", said)
+    assert len(said) == 1 and "cannot be written" in said[0]
 
 
 if __name__ == "__main__":
