@@ -67,7 +67,7 @@ def test_no_function_has_the_name_of_a_module_which_would_replace_it_once_import
     assert (Path(atlas_bench.__file__).parent / "py.typed").exists()
 
 
-@pytest.mark.parametrize("name", ["run", "report", "score", "compare", "train"])
+@pytest.mark.parametrize("name", ["run", "report", "score", "merge", "compare", "train"])
 def test_the_command_and_the_function_have_the_same_names_and_defaults(name):
     usual = inspect.signature(getattr(atlas_bench, name)).parameters
     command = typer.main.get_command(app).commands[name]
@@ -295,11 +295,11 @@ def test_report_s_mistakes(tmp_path):
 
 def test_compare_takes_objects(tmp_path):
     compared = atlas_bench.compare(["oracle", Silent()], "mqar:8", 300, samples=80, out=tmp_path)
-    assert compared["baseline"] == "oracle" and compared["contenders"] == ["oracle", "silent"]
+    assert compared["baseline"] == "oracle" and compared["candidates"] == ["oracle", "silent"]
     assert [row["versus"] and row["versus"]["verdict"] for row in compared["rows"]] == [None, "worse"]
     records = store.read(tmp_path / "mqar.jsonl")[0]
     assert records[0].command.startswith("atlas_bench.compare(['oracle', Silent], 'mqar:8', 300, samples=80")
-    with pytest.raises(atlas_bench.UserError, match="contender 'silent' is named twice, as 'Silent' and 'Silent'"):
+    with pytest.raises(atlas_bench.UserError, match="candidate 'silent' is named twice, as 'Silent' and 'Silent'"):
         atlas_bench.compare([Silent(), Silent()], "mqar:8", 300, out=tmp_path)
 
 

@@ -155,8 +155,14 @@ def test_a_part_whose_loss_breaks_the_model_is_told(here):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["hf:gpt2"], ["'hf:gpt2' cannot be probed", "run babilong:qa1 --len 1K,4K,16K --model hf:gpt2"]),
-        (["openai:http://localhost:9/v1#m"], ["cannot be probed", "folder that `atlas-bench train` wrote"]),
+        (
+            ["openai:http://localhost:9/v1#m"],
+            [
+                "cannot be probed",
+                "folder that `atlas-bench train` wrote",
+                "run babilong:qa1 --len 1K,4K,16K --model openai:",
+            ],
+        ),
         (["oracle"], ["'oracle' cannot be probed: it is a control"]),
         (["atlas-nan"], ["unknown model 'atlas-nan'", "Did you mean 'atlas-nano'?"]),
         (["atlas"], ["unknown model 'atlas': that is a memory", "Did you mean 'atlas-nano'?"]),

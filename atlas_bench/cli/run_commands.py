@@ -34,6 +34,7 @@ def run(
     prompt: opt.Prompt = _run.prompt,
     encoding: opt.Encoding = _run.encoding,
     num_fewshot: opt.NumFewshot = _run.num_fewshot,
+    shard: opt.Shard = _run.shard,
     out: opt.RecordsFolder = Path(_run.out),
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
@@ -41,6 +42,7 @@ def run(
     block: opt.Block = _run.block,
     checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every,
     timeout: opt.Timeout = _run.timeout,
+    readers: opt.Readers = _run.readers,
     threads: opt.Threads = _run.threads,
     device: opt.Device = _run.device,
     matmul_precision: opt.MatmulPrecision = _run.matmul_precision,
@@ -66,8 +68,10 @@ def run(
     asked = job.prepare(
         task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
         background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
-        block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device,
-        matmul_precision=matmul_precision, code=code, canary=canary, debug=debug, progress=Progress(quiet=quiet),
+        block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers, threads=threads,
+        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug,
+        shard=shard,
+        progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
         from atlas_bench.running import estimate_table
@@ -80,7 +84,7 @@ def run(
 
 
 def compare(
-    contenders: opt.Contenders,
+    candidates: opt.Candidates,
     task: opt.Task,
     length: opt.Length,
     train: opt.Train = _compare.train,
@@ -103,7 +107,7 @@ def compare(
 ) -> None:
     """Compare memories or models on the same questions, in pairs.
 
-    A contender is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
+    A candidate is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
     alone (transformer, swa), or a trained model (atlas-nano, a folder). Without --train all are trained models.
 
     The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
@@ -117,7 +121,7 @@ def compare(
 
     output_file.check(page)
     compared, well = comparison.main(
-        contenders, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
+        candidates, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
         train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
         device=device, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
@@ -139,6 +143,7 @@ def probe(
     seed: opt.QuestionSeed = _run.seeds,
     data: opt.Data = _run.data,
     background: opt.Background = _run.background,
+    prompt: opt.Prompt = _run.prompt,
     encoding: opt.Encoding = _run.encoding,
     out: opt.RecordsFolder = Path("probe"),
     threads: opt.Threads = _run.threads,
@@ -164,8 +169,8 @@ def probe(
 
     comparison, well = command.main(
         model, task=task, lengths=length, reset=reset, out=out, samples=samples, seed=seed, data=data,
-        background=background, encoding=encoding, threads=threads, device=device, matmul_precision=matmul_precision,
-        code=code, progress=Progress(quiet=quiet),
+        background=background, prompt=prompt, encoding=encoding, threads=threads, device=device,
+        matmul_precision=matmul_precision, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
     output.show(comparison, as_json, probe_lines)
     if not well:

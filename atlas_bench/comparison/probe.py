@@ -26,11 +26,11 @@ QUARTER = 4  # without --reset all but the last quarter of the shortest context 
 
 def main(
     word: str, *, task: str, lengths: Any, reset: Any, out: Path, samples: plan.Samples, seed: int, data: str,
-    background: str, encoding: str | None, code: Iterable[str | Path], progress: Progress, **machine: Any,
+    background: str, prompt: str, encoding: str | None, code: Iterable[str | Path], progress: Progress, **machine: Any,
 ) -> tuple[Comparison, bool]:  # fmt: skip
     """(the altered models compared with the whole one, whether nothing failed); records go to out/*.jsonl.
 
-    word     a trained model: an embedded one or a folder, NAME=FOLDER to show it under another name
+    word     a trained model: an embedded one, a folder, hf:NAME or py:FILE.py; SHOWN=MODEL shows it under another name
     lengths  of the contexts, as units.parse_lengths() takes them
     reset    tokens before a question that are remembered while all older ones are forgotten, a row for each; None: a
              quarter of the shortest context
@@ -48,11 +48,12 @@ def main(
     wanted = plan.parse_tasks(task)
     store.check_writable(out)
     whole = loading.named(shown, spec, **machine)
+    shown = whole.name if shown == spec else shown
     parts = take_apart(whole, distances)
     models = {shown: whole} | {f"{shown};{name}": model for name, (model, _) in parts.items()}
     cells = plan.make(
         wanted, lengths=lengths, models=list(models), seeds=[seed], samples=samples,
-        options=TaskOptions(data, background, encoding=encoding),
+        options=TaskOptions(data, background, prompt, encoding),
     )  # fmt: skip
     store.check_names(out, models)
     plan.check(cells, models)
@@ -65,22 +66,20 @@ def main(
 
 def check(spec: str) -> None:
     """Raise UserError for what is no model, and for one that has no parts which could be taken away here."""
-    can = "An embedded model can be probed, and a folder that `atlas-bench train` wrote; see `atlas-bench list models`."
-    if specs.is_elsewhere(spec):
+    can = "Name an embedded model, a folder that `atlas-bench train` wrote, hf:NAME or py:FILE.py."
+    if spec.startswith("openai:"):
         runs = f"`atlas-bench run babilong:qa1 --len 1K,4K,16K --model {spec}` shows how far it remembers"
-        raise UserError(f"'{spec}' cannot be probed: its layers are not atlas-bench's own. {can} {runs}.")
+        raise UserError(f"'{spec}' cannot be probed: its layers are on a server. {can} {runs}.")
     if spec in registry.MODELS:
         raise UserError(f"'{spec}' cannot be probed: it is a control, without weights or memory. {can}")
     specs.check(spec)
 
 
 def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, str]]:
-    """Name -> (altered model, effect): each alteration that a LanguageModel has, and a reset at each distance."""
-    from atlas_bench.models.alterations import Recent, alterations, altered  # torch, which load() has imported
+    """Name -> (altered model, effect): each alteration that the model has, and a reset at each distance."""
+    from atlas_bench.models.alterations import Recent  # torch, which load() has imported
 
-    parts: dict[str, tuple[Model, str]] = {
-        alteration.name: (altered(whole, alteration), alteration.effect) for alteration in alterations(whole.model)
-    }
+    parts = _parts(whole)
     for tokens in distances:
         effect = f"all that is older than {tokens:,} tokens is forgotten"
         parts[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
@@ -88,6 +87,21 @@ def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, s
         for name, (model, _) in parts.items():
             model.spec = f"{whole.spec};{name}"
     return parts
+
+
+def _parts(whole: Any) -> dict[str, tuple[Model, str]]:
+    """What can be taken away within the model; nothing is known of the layers of a user's own."""
+    from atlas_bench.models.alterations import alterations, altered
+    from atlas_bench.models.lm import LanguageModel
+
+    if isinstance(whole, LanguageModel):
+        return {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
+    if not whole.name.startswith("hf:"):
+        return {}
+    from atlas_bench.models.huggingface.closed import Closed, has_memory
+
+    effect = "recurrent states are empty when a question is asked"
+    return {"memory=closed": (Closed(whole), effect)} if has_memory(whole) else {}
 
 
 def _distances(reset: Sequence[int] | None, lengths: Sequence[int]) -> list[int]:

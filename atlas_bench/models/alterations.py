@@ -192,27 +192,30 @@ def _constant(x: Tensor) -> nn.Parameter:
 class Recent(Model):
     """A model that has forgotten all but the last tokens before a question.
 
-    Its state is those tokens' ids [B, up to `tokens`]; they are read, from the start of a stream, when it is asked.
+    Its state is those tokens' ids [B, up to `tokens`] and the chat template's before them [B, H], which it keeps; they
+    are read, from the start of a stream, when it is asked.
     """
 
-    def __init__(self, model: LanguageModel, tokens: int):
+    def __init__(self, model: Model, tokens: int):
         self.model, self.tokens, self.name = model, tokens, f"{model.name};reset={format_length(tokens)}"
-        self.tokenizer, self.block = model.tokenizer, model.block
+        self.tokenizer, self.block, self.wrap, self.opening = model.tokenizer, model.block, model.wrap, model.opening
 
     def supports(self, length: int) -> str | None:
         return self.model.supports(min(length, self.tokens))
 
     def start(self, batch: int) -> dict[str, np.ndarray]:
-        return {"tokens": np.zeros((batch, 0), np.int32)}
+        return {"head": np.zeros((batch, 0), np.int32), "tokens": np.zeros((batch, 0), np.int32)}
 
     def feed(self, state: dict[str, np.ndarray], tokens: np.ndarray) -> dict[str, np.ndarray]:
-        read = np.concatenate([state["tokens"], tokens.astype(np.int32)], 1)
-        return {"tokens": read[:, -self.tokens :].copy()}
+        lacking = len(self.wrap[0]) - state["head"].shape[1]
+        head = np.concatenate([state["head"], tokens[:, :lacking].astype(np.int32)], 1)
+        read = np.concatenate([state["tokens"], tokens[:, lacking:].astype(np.int32)], 1)
+        return {"head": head, "tokens": read[:, -self.tokens :].copy()}
 
     def answer(
         self, state: dict[str, np.ndarray], question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)
     ) -> str:
-        read, tokens = self.model.start(1), state["tokens"]
+        read, tokens = self.model.start(1), np.concatenate([state["head"], state["tokens"]], 1)
         for start in range(0, tokens.shape[1], self.block):
             read = self.model.feed(read, tokens[:, start : start + self.block])
         return self.model.answer(read, question, max_tokens, stop)

@@ -12,6 +12,7 @@ import numpy as np
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError, did_you_mean
+from atlas_bench.files.home import expanded
 from atlas_bench.results.record import clip
 from atlas_bench.running import plan
 from atlas_bench.tasks import corpora, haystack
@@ -101,7 +102,7 @@ def _is_folder(spec: str) -> bool:
 
 
 def _stems(folder: str) -> set[str]:
-    return {file.stem for file in Path(folder).expanduser().rglob("*.txt")}
+    return {file.stem for file in expanded(folder).rglob("*.txt")}
 
 
 def clean(texts: Sequence[corpora.Corpus], length: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from atlas_bench.models.memory.gated_deltanet import GatedDeltaNet
 from atlas_bench.models.memory.omeganet import OmegaNet
 from atlas_bench.models.memory.titans import Titans
 from atlas_bench.models.tokenizer import embedded
+from atlas_bench.types import Model
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_memory.py"
 CLOSED = ["layer1=closed", "layer2=closed", "memory=closed"]
@@ -195,3 +196,26 @@ def test_a_reset_model_remembers_the_last_tokens_alone():
     assert [recent.answer(recent.row(pieces, i), question, 5) for i in range(2)] == [wanted, wanted]
     assert np.array_equal(recent.unpack(recent.pack(pieces))["tokens"], pieces["tokens"])
     assert recent.state_bytes(pieces) == 4 * 300 and recent.name == "gated-deltanet-nano;reset=300"
+
+
+def test_a_reset_model_keeps_what_a_chat_template_puts_before_the_prompt():
+    class Reader(Model):
+        name, tokenizer, wrap = "reader", embedded(), ((901, 902), (903,))
+
+        def start(self, batch):
+            return {"read": np.zeros((batch, 0), np.int32)}
+
+        def feed(self, state, tokens):
+            return {"read": np.concatenate([state["read"], tokens], 1)}
+
+        def answer(self, state, question, max_tokens, stop=("\n",)):
+            return " ".join(map(str, [*state["read"][0], *question]))
+
+    recent = Recent(Reader(), 3)
+    assert recent.wrap == Reader.wrap
+    stream = np.array([[901, 902, 1, 2, 3, 4, 5]], np.int32)
+    for cuts in ([], [1], [1, 2, 3], [4, 6]):
+        state = recent.start(1)
+        for part in np.split(stream, cuts, 1):
+            state = recent.feed(state, part)
+        assert recent.answer(state, [7, 903], 1) == "901 902 3 4 5 7 903"

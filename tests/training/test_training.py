@@ -253,6 +253,17 @@ def test_the_least_budget_gives_every_stage_a_token():
         Recipe().within(9)
 
 
+def test_a_fixed_schedule_on_a_small_budget_takes_smaller_steps_in_shorter_contexts():
+    whole = Recipe(paced=True)
+    assert whole.within(20_000_000) == whole and Recipe().within(300_000).least_tokens == whole.least_tokens
+    small = whole.within(200_000)  # a hundredth: a tenth of each
+    assert (small.longest, small.stream_length) == (1024, 4096)
+    assert (small.contexts, small.least_tokens, small.most_tokens) == (2, 512, 1638)
+    assert (small.muon_lr, small.first_length) == (whole.muon_lr, whole.first_length)
+    middle = whole.within(5_000_000)
+    assert (middle.longest, middle.stream_length, middle.contexts) == (4096, 32_768, 4)
+
+
 @pytest.fixture
 def diverged():
     """Weights of CONFIG that make every loss and every state NaN."""
