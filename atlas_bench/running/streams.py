@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import Any, TypeVar
@@ -118,7 +118,8 @@ def _made_ahead(make: Callable[[int], T], places: Sequence[int], workers: int) -
     """make() of every place, in order; so many of the next ones are made by as many threads meanwhile."""
     if not places:
         return
-    coming, waiting = deque(), iter(places)
+    coming: deque[Future[T]] = deque()
+    waiting = iter(places)
     with ThreadPoolExecutor(workers) as pool:
         coming.extend(pool.submit(make, place) for place in islice(waiting, workers))
         while coming:
