@@ -35,7 +35,7 @@ test-faults: install
 
 # Every parser on ten million inputs, in an hour or two; what breaks one is kept in tests/fuzz/found and tested from then on.
 fuzz: install
-	$(BIN)/python $(PIP) atheris
+	$(LOCKED) $(BIN)/python $(PIP) -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz --cases 10M
 
 # The same with the newest release of everything, and with the oldest that pyproject.toml allows; torch stays as locked.

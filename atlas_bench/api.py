@@ -37,32 +37,15 @@ Models = str | Path | Model | Sequence[str | Path | Model] | Mapping[str, str | 
 
 
 def run(
-    task: str | Sequence[str],
-    lengths: Lengths | None = None,
-    models: Models = "gated-deltanet-nano",
-    samples: Samples | None = None,
-    seeds: int | Iterable[int] = 0,
-    *,
-    until: float | None = None,
-    data: PathLike = "generated",
-    background: PathLike = "generated",
-    prompt: str = "bare",
-    encoding: str | None = None,
-    num_fewshot: int | None = None,
-    out: PathLike = "runs",
-    batch: int | None = None,
-    block: str | int | None = None,
-    checkpoint_every: str | int = "1M",
-    timeout: float | None = None,
-    readers: int = 1,
-    threads: int | None = None,
-    device: str | None = None,
-    matmul_precision: str | None = None,
-    code: PathLike | Iterable[PathLike] = (),
-    canary: bool = False,
-    debug: bool = False,
-    quiet: bool = True,
-) -> list[Record]:
+    task: str | Sequence[str], lengths: Lengths | None = None, models: Models = "gated-deltanet-nano",
+    samples: Samples | None = None, seeds: int | Iterable[int] = 0, *, until: float | None = None,
+    data: PathLike = "generated", background: PathLike = "generated", prompt: str = "bare",
+    encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, out: PathLike = "runs",
+    batch: int | None = None, block: str | int | None = None, checkpoint_every: str | int = "1M",
+    timeout: float | None = None, readers: int = 1, threads: int | None = None, device: str | None = None,
+    matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (), canary: bool = False,
+    debug: bool = False, quiet: bool = True,
+) -> list[Record]:  # fmt: skip
     """Ask models about long contexts: `atlas-bench run`.
 
     task      'babilong:qa1', 'niah,mqar:8', './my_task.py' (is executed), 'lm-eval:piqa'; several in a list
@@ -72,6 +55,7 @@ def run(
               docs/tasks.md says for the length
     until     points; a cell is asked no more once its 95 % interval is so wide, and `samples` is the most
     seeds     decide every sample
+    shard     '2/4': the second of four parts of every cell; merge() puts the folders of all four together
     out       folder of the records; what it has a final record of is not run again
     timeout   seconds that a cell may take
     readers   blocks of a stream that are made and searched for writes at once, and processes that make generated text
@@ -94,7 +78,7 @@ def run(
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
         out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers,
         threads=threads, device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary,
-        debug=debug, progress=Progress(quiet=quiet), command=_written(run, given),
+        debug=debug, shard=shard, progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 
@@ -231,6 +215,21 @@ def score(
     return made
 
 
+def merge(folders: PathLike | Iterable[PathLike], out: PathLike) -> dict[str, list[str]]:
+    """Put the records of shards together: `atlas-bench merge`.
+
+    folders  that run(.., shard="i/N") wrote; cells that were not split are copied as they are
+    out      folder of the records that one run would have written; what it has already is not written again
+
+    Returns "written" and "already" (one text for each cell) and "missing" (what keeps a cell from being whole). Raises
+    UserError for a folder without records, and where `out` cannot be written.
+    """
+    given = locals()
+    from atlas_bench.running import merge as merging
+
+    return merging.merge(_several(folders), Path(out), warn=_warn, command=_written(merge, given))
+
+
 def compare(
     candidates: Sequence[str | Model],
     task: str | Sequence[str],
@@ -293,12 +292,15 @@ def train(
     background: PathLike | Sequence[PathLike] = (),
     encoding: str | None = None,
     hold_out: str | Sequence[str] = (),
-    attention_window: int = 16,
-    layers: int = 2,
+    size: str = "nano",
+    attention_window: int | None = None,
+    layers: int | None = None,
     placement: str = "behind",
     persistent: int = 0,
     screen: int = 0,
     segment: int = 16,
+    context: str | int = "4Ki",
+    batch: int = 4,
     fixed_schedule: bool = False,
     rate: float = 1.0,
     validate: bool = False,
@@ -312,7 +314,7 @@ def train(
     memory  'titans', 'atlas:degree=1', './my_memory.py' (is executed); 'none' leaves attention alone
     out     folder of the model, which is a model's name from then on: run(.., models=out)
     tokens  budget over all stages, '2M'; None: the recipe's own
-    task    what to learn
+    task    what to learn; "loss:text" is a language model of the background
     quiet   prints no progress; warnings are shown
 
     `atlas-bench train --help` explains the others. Returns the folder. Raises UserError for a mistake before
@@ -322,7 +324,7 @@ def train(
     from atlas_bench.running import unread
     from atlas_bench.training import command
 
-    for why, names in unread.by_train(placement):
+    for why, names in unread.by_train(placement, _several(task)):
         _refuse(train, given, why, names)
 
     def say(line: str) -> None:
@@ -333,10 +335,10 @@ def train(
 
     return command.main(
         memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
-        background=_several(background), encoding=encoding, hold_out=_several(hold_out),
+        background=_several(background), encoding=encoding, hold_out=_several(hold_out), size=size,
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
-        segment=segment, fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads, device=device,
-        examine=examine, say=say,
+        segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
+        threads=threads, device=device, examine=examine, say=say,
     )  # fmt: skip
 
 

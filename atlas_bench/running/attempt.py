@@ -52,12 +52,12 @@ class Attempt:
         self._evaluation, self._cell, self._model, self._rules = evaluation, cell, model, evaluation.rules
         self._settings, self._progress = settings, progress
         self._keeper = Keeper(checkpoint, settings.checkpoint_tokens, model, progress)
-        self.batch = settings.streams(cell.samples, cell.length, model)
+        self.batch = settings.streams(len(cell.asked), cell.length, model)
         self.block = settings.tokens(self.batch, model)
         self.resumed = False
         self._reached = False  # whether the model has said what it can read
         self._total = 0  # tokens to read
-        self.point = Point(started=now())
+        self.point = Point(started=now(), first=cell.asked.start)
         reset_peak()
         model.begin_cell()
 
@@ -95,7 +95,7 @@ class Attempt:
         """Delete the checkpoint of a cell that will not be run again; any other goes on from it."""
         if self._unanswered():
             answered = tuple(row for row in self.point.rows if "failed" not in row)
-            self.point = replace(self.point.without_state(), rows=answered, first=0)
+            self.point = replace(self.point.without_state(), rows=answered, first=self._cell.asked.start)
             self._keeper.save(self.point)
         elif status == "ok":
             self._keeper.checkpoint.remove()
@@ -114,13 +114,7 @@ class Attempt:
 
     def _unanswered(self) -> tuple[Status, str] | None:
         """The status of a finished cell with samples that could not be asked (an endpoint's errors)."""
-        failed = [row["failed"] for row in self.point.rows if "failed" in row]
-        if not failed:
-            return None
-        return "failed", (
-            f"{len(failed)} of {self._cell.samples} samples were not answered; the same command asks them again. "
-            f"The first: {failed[0]}"
-        )
+        return answers.unanswered(self.point.rows, len(self._cell.asked))
 
     # Reading: resume at the checkpoint, then one group of streams after another --------------------------------------
 
@@ -129,7 +123,7 @@ class Attempt:
             raise _Unsupported(why)
         self._reached = True
         self._resume()
-        shared, count = self._rules.questions_per_context, self._cell.samples
+        shared, count = self._rules.questions_per_context, len(self._cell.asked)
         self._total = streams.to_read_in_all(list(islice(self._evaluation.samples(), shared)), count)
         self._progress.start(self._evaluation.title, samples=count, tokens=self._total, read=self.point.read)
         size = self._side_by_side() * shared
@@ -148,7 +142,7 @@ class Attempt:
         """Go on from the checkpoint and the kept answers, where there are any."""
         begin, checkpoint = self.point, self._keeper.checkpoint
         try:
-            point = checkpoint.load(self._model, self._cell.samples) or begin
+            point = checkpoint.load(self._model, self._cell.asked) or begin
         except Exception as error:  # whatever is wrong with the file, the cell can begin again
             point = begin
             self._put_aside(error)
@@ -156,7 +150,7 @@ class Attempt:
         if asked and len(point.reading) > max(asked, self._model.concurrency):
             # a smaller --batch is asked for, perhaps because so many streams do not fit: what they have read is lost
             point = replace(point.without_state(), tokens=point.read)
-        point = checkpoint.with_answers(point, self._cell.samples, self._progress.warn)
+        point = checkpoint.with_answers(point, self._cell.asked, self._progress.warn)
         if point is not begin:
             self.point, self.resumed = point, True
             self._keeper.goes_on(point.position)
@@ -318,8 +312,8 @@ class Attempt:
     def _tick(self) -> None:
         """Show how far it has come; time may be over."""
         rows = self.point.rows
-        waiting = max(0, self.point.asking - len(rows) + self.point.first)
+        waiting = max(0, self.point.asking - len(rows) + self.point.first - self._cell.asked.start)
         self._progress.show(read=self.point.read, answered=len(rows), correct=answers.correct(rows), streams=waiting)
         limit = self._settings.timeout
-        if limit is not None and self.timed().seconds > limit and len(rows) < self._cell.samples:
+        if limit is not None and self.timed().seconds > limit and len(rows) < len(self._cell.asked):
             raise _Timeout

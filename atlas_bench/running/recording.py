@@ -38,6 +38,7 @@ def blank(evaluation: Evaluation) -> Record:
         seed=cell.seed,
         samples=cell.samples,
         options=cell.options.given(),
+        part=cell.part.facts() if cell.part else None,
         protocol=protocol(evaluation),
         scorer_version={name: scorer.version for name, scorer in rules.scorers.items()},
         headline=next(iter(rules.scorers), None),
@@ -76,6 +77,8 @@ def ended(
     command       that the record names; None: the blank one's
     """
     answered: dict[str, Any] = answers.summary(point.rows, evaluation.rules.scorers) | point.sources
+    if blank.part:
+        answered["part"] = blank.part | {"plans": answers.plans(point.rows)}
     ran = status != "unsupported"
     facts = evaluation.model.facts()  # again: on a GPU which kernels ran is known only now
     return replace(
@@ -134,7 +137,7 @@ def protocol(evaluation: Evaluation) -> dict[str, Any]:
 def _sample_hash(evaluation: Evaluation) -> str | None:
     """First 16 hex digits of the sha256 of the cell's first sample; None where it cannot be made, as a run will say."""
     try:
-        first = next(replace(evaluation, cell=replace(evaluation.cell, samples=1)).samples())
+        first = next(replace(evaluation, cell=replace(evaluation.cell, samples=1, part=None)).samples())
     except Exception:
         return None
     made_from = {name: first.meta.get(name) for name in ("plan_hash", "corpus_key", "data_key", "prompt_hash")}
