@@ -112,6 +112,12 @@ def is_part(row: dict[str, Any]) -> bool:
     )
 
 
+def is_rescoring(row: dict[str, Any]) -> bool:
+    """The rule of a row of `rescored`."""
+    texts = all(isinstance(row.get(name), str) for name in ("source", "scorer", "version", "at"))
+    return texts and "cut" in row and fits(row["cut"], int) and amount(row["cut"])
+
+
 def is_record(row: dict[str, Any]) -> bool:
     """The rule of a whole line."""
     if row.get("schema", "1") != "1" or any(name not in row for name in NEEDED):
@@ -125,6 +131,8 @@ def is_record(row: dict[str, Any]) -> bool:
     if not amount(row.get("chance"), 1) or any(abs(value or 0) >= 1e300 for value in row.get("metrics", {}).values()):
         return False
     if not all(map(is_answer, row.get("answers", []))) or not all(map(is_part, row.get("curve", []))):
+        return False
+    if not all(map(is_rescoring, row.get("rescored") or [])):
         return False
     return all(None not in pair and isinstance(pair[1], int) and 0 <= pair[0] <= pair[1] < 10**18 for pair in counts)
 
