@@ -56,7 +56,7 @@ class Job:
     def run(self) -> list[Record]:
         """Run what the folder has no record of yet; records of everything that was asked for.
 
-        Raises runner.Interrupted on Ctrl-C, UserError where a record cannot be written.
+        Raises runner.Interrupted on Ctrl-C, UserError if a record cannot be written.
         """
         if not self.progress.quiet:
             waiting = runner.missing(self.cells, self.models, self.out)

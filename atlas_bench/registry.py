@@ -187,7 +187,7 @@ def source_of(name: str) -> bytes | None:
 
 
 def parted(text: str) -> tuple[str, str | None]:
-    """(name or path of a file, what stands behind its colon) of a written task or memory; None without a colon."""
+    """(name or path of a file, the part after its colon) of a task or memory as typed; None without a colon."""
     parts = re.fullmatch(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(?::(.*))?", text, re.DOTALL)
     assert parts, "the pattern takes any text"
     return parts[1], parts[2]
@@ -266,7 +266,7 @@ def control(name: str) -> Any:
 
 
 def _keywords(variant: type) -> dict[str, Any]:
-    """The variant's keyword-only parameters with their defaults; **options stands for its parent's as well."""
+    """The variant's keyword-only parameters with their defaults; **options includes its parent's."""
     found: dict[str, Any] = {}
     for cls in variant.__mro__:
         if "__init__" not in vars(cls):

@@ -1,4 +1,4 @@
-"""What stands behind a name; torch is needed for sizes, memories' options and models.
+"""What a name means; torch is needed for sizes, memories' options and models.
 
 data = describe("babilong:qa1")         # plain data: description, scorers, chance, one real sample
 print("\\n".join(lines(data)))
@@ -83,7 +83,7 @@ def lines(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _options(name: str) -> dict[str, Any] | None:
-    """A memory's options and their defaults; None where torch is not there."""
+    """A memory's options and their defaults; None without torch."""
     try:
         return registry.memory_options(name)
     except ImportError:
@@ -91,7 +91,7 @@ def _options(name: str) -> dict[str, Any] | None:
 
 
 def _measured(card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Parameters of a card's model and bytes of one stream's state, None where it grows; None without torch."""
+    """Parameters of a card's model and bytes of one stream's state (None if it grows); None without torch."""
     with suppress(Exception):  # a card in a folder states what it likes, a user's memory among that
         from atlas_bench.models import sizes
         from atlas_bench.models.config import Config
@@ -106,7 +106,7 @@ def _measured(card: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _card_lines(data: dict[str, Any]) -> Iterator[str]:
-    """A card in words; one that is not as `train` writes them, as it is."""
+    """A card in words; a card that `train` did not write is shown unchanged."""
     try:
         rows = _card_rows(data["card"], data["measured"])
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -16,7 +16,7 @@ COMMAND = "atlas-bench "
 
 
 def folded(text: str) -> Iterator[str]:
-    """Paragraphs, labelled columns and equations folded to the terminal's width; commands stay as they are."""
+    """Wrap paragraphs, labelled columns and equations to the terminal's width; leave commands unchanged."""
     for line in _joined([plain(line) for line in text.splitlines()]):
         start, command = _LABEL.match(line)[0], line.lstrip().startswith(COMMAND)
         left, gap, right = re.fullmatch(r"(?:(.*\S)( {2,}))?(\S.*)?", line[len(start) :].rstrip()).groups()

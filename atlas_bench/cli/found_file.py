@@ -4,7 +4,7 @@
     is_harmless("out", "../.bashrc")        # False: no path, no address, no name of code
     is_harmless("model", "hf:a/b")          # False: of names, those of atlas-bench's own alone
 
-It is a list of what is allowed: an option that is not in it may be typed, or set by a file that the user names.
+This is an allow-list: any other option can be typed, or set by a file that the user names.
 """
 
 from __future__ import annotations

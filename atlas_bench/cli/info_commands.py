@@ -1,4 +1,4 @@
-"""`list`, `describe` and `doctor`: what there is, what it is, what runs here."""
+"""`list`, `describe` and `doctor`: what exists, what it means, what runs on this machine."""
 
 from __future__ import annotations
 

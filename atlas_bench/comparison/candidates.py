@@ -42,7 +42,8 @@ class Candidate:
 
 
 def resolve(words: Sequence[str | Model], *, train: bool) -> list[Candidate]:
-    """The candidates of the command line, in order; files that it names are executed. A model object is one as it is.
+    """The candidates of the command line, in order; files that it names are executed. A model object is a candidate as
+    it is.
 
     Raises UserError for fewer than two, one named twice, an unknown one, or a memory that nobody has trained.
     """

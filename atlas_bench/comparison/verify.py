@@ -4,9 +4,9 @@
     causal(build)                            # None
     for contract, sentence in verify(Titans): ...
 
-Each builds its own memory, small and in float64, whose write gates let half of random tokens in, a tenth of them
-on average. What depends on which tokens are open is checked on a sparse stream as well, some of its blocks wholly
-closed, as a trained memory meets it.
+Each builds its own memory, small and in float64, whose write gates let half of random tokens in, a tenth of them on
+average. What depends on which tokens are open is also checked on a sparse stream with wholly closed blocks, like those
+that a trained memory reads.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def is_broken(sentence: str | None) -> bool:
 
 
 def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str | None]]:
-    """(contract, None, a Remark or what is broken) of every contract; after a memory that does not run no more."""
+    """(contract, None, a Remark or what is broken) of every contract; nothing more after a memory that does not run."""
     build = builder(variant, options)
     for name, contract in CONTRACTS.items():
         try:
@@ -155,7 +155,7 @@ def constant_state(build: Build) -> str | None:
 
 @torch.no_grad()
 def closed_gate(build: Build) -> str | None:
-    """Closed tokens change nothing of the memory, bit for bit; beside an open one they count in its window alone."""
+    """Closed tokens do not change the memory by a bit; near an open token they count only in its window."""
     memory, x = build(), tokens()
     if not memory.closes:
         return ALL_WRITTEN

@@ -47,7 +47,7 @@ RAN: dict[str, tuple[str, str | None]] = {}
 
 
 def why_not(op: str, device: str, **sizes: Any) -> str | None:
-    """Why the Triton form of `op` does not run on "cpu" or "cuda"; None where it does."""
+    """Why the Triton form of `op` does not run on "cpu" or "cuda"; None if it does."""
     why = why_torch(device)
     if why:
         return why
@@ -82,7 +82,7 @@ def _why_inexact(x: Tensor) -> str | None:
 
 @cache
 def why_torch(device: str) -> str | None:
-    """Why no Triton kernel runs on "cpu" or "cuda"; None where they may."""
+    """Why no Triton kernel runs on "cpu" or "cuda"; None if they can."""
     if device != "cuda":
         return "Triton kernels need a GPU"
     try:

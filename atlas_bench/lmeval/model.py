@@ -132,7 +132,7 @@ class AtlasLM(LM):
         return self.model.tokenizer.key
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The chat in the model's own template; UserError where it has none."""
+        """The chat in the model's own template; UserError if it has none."""
         return self.strings.rendered(chat_history, add_generation_prompt)
 
     def chat_template(self, chat_template: bool | str = False) -> str:
@@ -249,14 +249,14 @@ class AtlasLM(LM):
 
 
 def opened(name: str) -> Model:
-    """The model of that name, AtlasLM's where it has one: our tasks count in its tokens."""
+    """The model of that name, or AtlasLM's own: our tasks count in its tokens."""
     if name not in _opened:
         _opened[name] = loading.load(name)
     return _opened[name]
 
 
 def _open(arguments: dict[str, Any], config: Mapping[str, Any]) -> Model:
-    """The model of lm-eval's --model_args and options; a UserError names what is not among them."""
+    """The model of lm-eval's --model_args and options; a UserError names an unknown one."""
     arguments.pop("trust_remote_code", None)  # lm-eval adds it for data sets
     if "products" in arguments:  # its name in version 0.1
         arguments["matmul_precision"] = arguments.pop("products")

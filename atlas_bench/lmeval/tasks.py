@@ -172,7 +172,7 @@ def _whole(metadata: Mapping[str, Any], key: str, default: int) -> int:
 
 
 def _reader(name: str, metadata: Mapping[str, Any]) -> Any:
-    """Our model, or whatever else has a tokenizer: what decides the tokens of the samples."""
+    """Our model, or anything else with a tokenizer, which determines the tokens of the samples."""
     if "name" in metadata:
         return opened(str(metadata["name"]))
     source = next((metadata[key] for key in ("tokenizer", "pretrained", "model") if metadata.get(key)), None)

@@ -53,7 +53,7 @@ class Ingredient(NamedTuple):
 
 
 def altered(model: LanguageModel, alteration: Alteration) -> LanguageModel:
-    """The model with one alteration; `model` stays as it is, and all tensors that do not change are shared."""
+    """The model with one alteration; `model` does not change, and unchanged tensors are shared."""
     decoder = model.model
     decoder = copy.deepcopy(decoder, {id(x): x for x in (*decoder.parameters(), *decoder.buffers())})
     alteration.apply(decoder)

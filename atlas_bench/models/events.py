@@ -5,7 +5,7 @@ state only if attention can carry it to a token that is written: at layer l of n
 up to (n - l + 1) (w - 1) tokens before an open one, or before the block's end, which the next block's windows see.
 Such tokens are fed to the layers side by side, as if nothing had stood between them. The first ones after a gap then
 attend to wrong neighbours. That is harmless: at each layer what is wrong reaches w - 1 tokens further, and so never an
-open token. The state is that of dense reading, but for the rounding of sums.
+open token. The state equals that of dense reading, except for the rounding of sums.
 """
 
 from __future__ import annotations

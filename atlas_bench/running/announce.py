@@ -102,7 +102,7 @@ def _how_long(waiting: Sequence[Evaluation], settings: Settings) -> str:
 def _pace(evaluation: Evaluation, settings: Settings) -> Pace | None:
     """The model's pace on the cell's first context; None for controls, endpoints, and what cannot be known so soon.
 
-    A state that grows with what is read slows reading down, so a few blocks say nothing of it.
+    A growing state slows reading down, so a few blocks do not show the speed.
     """
     model, rules = evaluation.model, evaluation.rules
     if model.is_control or _is_remote(model) or not rules.scorers:

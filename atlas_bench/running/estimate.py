@@ -70,7 +70,7 @@ def estimate(
 
 
 def _row(evaluation: Evaluation, folder: Path, done: Mapping[str, Record]) -> Row:
-    """All that is known of a cell without running anything; of one that is done, what was measured."""
+    """What is known about a cell without running anything; for a finished cell, what was measured."""
     cell, model, blank = evaluation.cell, evaluation.model, recording.blank(evaluation)
     row: Row = {name: getattr(cell, name) for name in ("task", "subset", "length", "model", "seed", "samples")}
     row["contexts"] = evaluation.contexts
@@ -153,7 +153,7 @@ def _sent(rows: Sequence[Row], models: Mapping[str, Model]) -> Iterator[str]:
 
 
 def _total(rows: Sequence[Row]) -> Row:
-    """Of the cells to run, but for their counts."""
+    """Of the cells to run, except their counts."""
     waiting = [row for row in rows if row["action"] in TO_RUN]
     actions, seconds = [row["action"] for row in rows], sum(row["seconds"] or 0.0 for row in waiting)
     return {

@@ -1,4 +1,4 @@
-"""A cell, and with its task and model what is asked: its rules, and its samples in the model's tokens.
+"""A cell with its task and model: its rules, and its samples in the model's tokens.
 
     cell = Cell("babilong", "qa1", 16_000, "atlas-nano", samples=20)
     evaluation = Evaluation(cell, registry.task("babilong"), loading.load("atlas-nano"))
@@ -22,7 +22,7 @@ from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 
 @dataclass(frozen=True)
 class Cell:
-    """One grid point: what is asked of whom, by name."""
+    """One grid point: what is asked and which model is asked, by name."""
 
     task: str
     subset: str
@@ -84,13 +84,13 @@ class Evaluation:
         return -(-self.cell.samples // self.rules.questions_per_context)
 
     def samples(self) -> Iterator[Sample]:
-        """The cell's samples, made anew; what the model puts around a prompt comes on top of the length."""
+        """The cell's samples, made again; what the model puts around a prompt is added to the length."""
         cell, (before, after) = self.cell, self.around
         made = self.task.samples(cell.subset, cell.length, cell.samples, cell.seed, self.model.tokenizer, cell.options)
         return streams.wrapped(made, before, after) if before or after else iter(made)
 
     def unsupported(self) -> str | None:
-        """Why the model cannot be asked this cell, by its length alone; None where it can."""
+        """Why the model cannot be asked this cell, by its length alone; None if it can."""
         if not self.rules.scorers and not self.model.has_logprobs:
             return f"{self.task.name} measures losses, and this model gives no probabilities of tokens"
         return self.model.supports(self.prompt_tokens + self.rules.max_answer_tokens)

@@ -1,4 +1,4 @@
-"""What survives a kill: a checkpoint every so many tokens, and at once every answer that cost money."""
+"""What survives a kill: a checkpoint every that many tokens, and at once every answer that cost money."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def make(
     stop     when a cell needs no more answers; None: when all are there
 
     Raises UserError for fewer than one sample, samples of a length that is not among `lengths`, an unknown prompt, an
-    encoding of no files, or a rule for stopping where there is no score.
+    encoding without files, or a stopping rule for a task without a score.
     """
     if not lengths or not seeds:
         raise UserError(f"no {'seed' if lengths else 'length'} is given: there would be nothing to run.")
@@ -146,7 +146,7 @@ def make(
 
 
 def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
-    """Raise UserError where a cell's samples cannot be made: too short, no data, no background, too few."""
+    """Raise UserError if a cell's samples cannot be made: too short, no data, no background, too few."""
     seen = set()
     for cell in cells:
         tokenizer, task = models[cell.model].tokenizer, registry.task(cell.task)

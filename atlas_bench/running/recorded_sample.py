@@ -23,7 +23,7 @@ _NO_META = ("index", "targets", "answer", "correct")  # of a row
 
 
 def uncut(text: str) -> tuple[str, bool]:
-    """(the recorded text without the mark behind it, whether it had one: the record does not have the rest)."""
+    """(the recorded text without its mark, whether it had one: then the record lacks the rest)."""
     cut = _MARK.fullmatch(text, ANSWER_CHARS) is not None
     return (text[:ANSWER_CHARS], True) if cut else (text, False)
 
@@ -46,7 +46,7 @@ class Remade:
         return {sample.index: sample for sample in remake.first_samples(self._record, n, tokenizer, self._moved)}
 
     def sample(self, row: Mapping[str, Any]) -> Sample:
-        """The row's sample. Raises UserError where it cannot be made as it was."""
+        """The row's sample. Raises UserError if it cannot be made again exactly."""
         if (sample := self._samples.get(row["index"])) is None:
             raise UserError(f"the data have no sample {row['index']} any more.")
         remake.check(self._record, row, sample)

@@ -76,7 +76,7 @@ def peak() -> int:
 def summed(
     earlier: Mapping[str, Any] | None, current: Mapping[str, Any] | None, before: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Counts of earlier attempts, and what was added to `before` by now; a count that nobody keeps stays None."""
+    """Counts of earlier attempts plus those since `before`; a count that nobody keeps stays None."""
     if current is None:
         return None
     return {

@@ -18,7 +18,7 @@ import numpy as np
 
 from atlas_bench.types import Context, Sample
 
-NEAR = 256  # questions within so many tokens are asked from one fork, which reads the rest alone
+NEAR = 256  # questions within that many tokens are asked from one fork, which reads the rest alone
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def of(group: Sequence[Sample]) -> list[list[Sample]]:
 def stops(streams: Sequence[Sequence[Sample]]) -> list[int]:
     """Rising positions at which streams read side by side are forked: the last is where the first of them ends.
 
-    A question is asked from the last stop before it; one less than NEAR tokens behind a stop makes none of its own.
+    A question is asked from the last stop before it; a question fewer than NEAR tokens after a stop does not add one.
     """
     common = min(max(sample.reads for sample in stream) for stream in streams)
     positions: list[int] = []

@@ -58,7 +58,7 @@ class Sampler:
         return len(self.before) + len(after) + sum(len(self.encode(f" {fact}")) for fact in case.facts)
 
     def sample(self, index: int, case: Case, rng: random.Random, data_key: str) -> Sample:
-        """The case hidden in as much background as fills the cell's length; none where that is 0."""
+        """The case hidden in background that fills the cell's length; no background if the length is 0."""
         facts = [self.encode(f" {fact}") for fact in case.facts]
         spans = background(self.corpus, max(0, self.length - self._hidden(case)), rng)
         strip = None if self.prompt.separator else self.encode.tokenizer

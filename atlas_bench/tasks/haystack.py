@@ -252,7 +252,8 @@ def _first_word(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[int, list[int
 
 
 def _shortened(spans: Sequence[Span], corpus: Corpus, tokens: int) -> list[Span]:
-    """The spans with so many tokens fewer at their end; a negative number adds what the document has of them."""
+    """The spans with that many tokens fewer at their end; a negative number adds tokens, as far as the document has
+    them."""
     spans = list(spans)
     while spans and (size := spans[-1].stop - spans[-1].start) <= tokens:
         tokens -= size

@@ -40,7 +40,7 @@ DRAWS = 1000
 
 
 class HaystackTask:
-    """Base of such tasks; implements types.Task but for rules, hide and describe.
+    """Base of such tasks; implements types.Task except rules, hide and describe.
 
     takes              which of TaskOptions the task understands; any other that is given is refused
     persistent_answer  whether an answer stays right whatever facts follow: training then asks on the way, not only
@@ -92,11 +92,11 @@ class HaystackTask:
         return self._corpora.open(options, tokenizer)
 
     def background(self, subset: str, corpus: corpora.Corpus, tokens: int, rng: random.Random) -> list[Span]:
-        """The text around the facts, as spans of the corpus that are exactly so many tokens."""
+        """The text around the facts, as spans of the corpus that are exactly that many tokens."""
         return background(corpus, tokens, rng)
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where no sample of that length can be made, saying what length would do."""
+        """Raise UserError if no sample of that length can be made, saying what length would do."""
         if subset not in self.subsets:
             raise UserError(
                 f"{self.name} has no subset '{subset}'.{did_you_mean(subset, self.subsets)}"
@@ -124,7 +124,7 @@ class HaystackTask:
 
 
 def contains(answer: str, sample: Sample) -> bool:
-    """True where the first target stands in the answer as whole words, whatever the case."""
+    """True if the first target stands in the answer as whole words, whatever the case."""
     words = re.escape(" ".join(sample.targets[0].split()))
     return re.search(rf"(?<!\w){words}(?!\w)", " ".join(answer.split()), re.IGNORECASE) is not None
 
@@ -269,7 +269,7 @@ class _Sampler:
 
 @dataclass(frozen=True)
 class _Laid:
-    """A context, and of each fact its position, the position behind it and its depth."""
+    """A context with each fact's position, the position after it and its depth."""
 
     context: Pieces
     positions: Sequence[int]

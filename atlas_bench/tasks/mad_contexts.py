@@ -1,4 +1,4 @@
-"""The lazy contexts of the MAD suite: what is stated where, and what can be asked of it.
+"""The lazy contexts of the MAD suite: what each token is, and what can be asked.
 
     context = Recall(words, 10_000_000, "a label", noise=0.2)
     context.read(9_000_000, 9_004_096)               # int32, O(range) memory
@@ -178,9 +178,9 @@ class Recall(Blocks):
 
 
 class Copying(Blocks):
-    """COPIED of 14 words in random places among blanks, to be said again in order.
+    """COPIED of 14 words in random places among blanks, to be repeated in order.
 
-    As in MAD each blank stands before any one of the words, all equally likely, and none behind the last.
+    As in MAD each blank precedes a random one of the words, and none follows the last.
     """
 
     def __init__(self, words: Vocabulary, length: int, label: str) -> None:

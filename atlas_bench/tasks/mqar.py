@@ -31,7 +31,7 @@ from atlas_bench.types import Rules, Sample, Scorer, TaskOptions, Tokenizer
 
 
 def exact(answer: str, sample: Sample) -> bool:
-    """True where the answer is the target but for case and spaces around it."""
+    """True if the answer is the target, ignoring case and surrounding spaces."""
     return answer.strip().lower() == sample.targets[0].strip().lower()
 
 

@@ -56,7 +56,8 @@ class Niah(HaystackTask):
         return codewords.rules("niah", len(DEPTHS) if subset == "multi" else 1)
 
     def draw(self, subset: str, seed: str, number: int, length: int) -> tuple[Hidden, str]:
-        """A context of its own for "multi"; else one needle and haystack with the needle at every depth in turn."""
+        """A separate context for each sample of "multi"; else one needle and haystack with the needle at every depth in
+        turn."""
         if subset == "multi":
             return super().draw(subset, seed, number, length)
         row, column = divmod(number, len(DEPTHS))

@@ -72,7 +72,7 @@ def ending(n: int) -> str:
 
 
 DESCRIPTION = """\
-Ordinal recall: entries of one log stand in a long text, alike but for the word, and the n-th is asked for (the form
+Ordinal recall: entries of one log stand in a long text, alike except for the word, and the n-th is asked for (the form
 of MRCR, Vodrahalli et al. 2024).
 
 subsets   {subsets}

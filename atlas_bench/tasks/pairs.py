@@ -46,7 +46,7 @@ def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """The tokenizer's words in three pools; the same tokenizer, the same pools.
 
     A word is one token of a space and at least two ASCII letters; of words that differ in case only, the
-    first counts.  UserError where there are fewer than three pools of them.
+    first counts.  UserError if there are fewer than three pools of them.
     """
     found: dict[str, tuple[int, str]] = {}
     for token in range(tokenizer.vocab_size):

@@ -77,7 +77,7 @@ class Retention(HaystackTask):
 
 
 def _asked(subset: str) -> list[tuple[int, int]]:
-    """(age, back) of every question as steps of the scale: asked after so many tokens, about so many back."""
+    """(age, back) of every question as steps of the scale: asked after `age` tokens, about a fact `back` tokens ago."""
     points = POINTS[subset]
     ages = range(points) if subset == "along" else [points - 1]
     return [(age, back) for age in ages for back in range(age + 1)]

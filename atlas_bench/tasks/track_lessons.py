@@ -34,7 +34,7 @@ class TrackLessons:
         self.seeded(seed)
 
     def seeded(self, seed: int) -> TrackLessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         self.rng = random.Random(f"track {self.purpose} {seed}")
         return self
 

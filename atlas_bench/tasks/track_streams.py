@@ -1,4 +1,4 @@
-"""The lazy streams of `track`: which symbol stands in a place, and what is to be answered there.
+"""The lazy streams of `track`: the symbol at each place, and the answer there.
 
     stream = GroupWord(words, 10_000_000, "a label", group="s5")
     stream.read(9_000_000, 9_004_096)            # int32 tokens, O(range) memory
@@ -217,7 +217,7 @@ class Strings(TaggedStream):
         return np.where((sizes <= offsets) & (offsets < 2 * sizes), self.symbols(start + 1, stop + 1), NONE)
 
     def first_scored(self, size: np.ndarray) -> np.ndarray:
-        """The first offset in a string of that size that is scored; all behind it are too, as far as 2 n."""
+        """The first offset in a string of that size that is scored; all later ones up to 2 n are too."""
         raise NotImplementedError
 
     def scored(self, start: int, stop: int) -> np.ndarray:
@@ -289,7 +289,7 @@ class Palindromes(Strings):
         return out
 
     def first_scored(self, size: np.ndarray) -> np.ndarray:
-        """The mark: all symbols behind it are scored."""
+        """The mark: all symbols after it are scored."""
         return size
 
     def needs(self, place: int) -> int:
@@ -299,7 +299,7 @@ class Palindromes(Strings):
 
 
 def _last_rise(heights: np.ndarray) -> np.ndarray:
-    """Of each step of a walk, the last step so far that rose to its height; NONE for height 0, and where none did.
+    """For each step of a walk, the last step so far that rose to its height; NONE for height 0, or if none did.
 
     heights  before the first step, and after each [n + 1]
     """

@@ -1,12 +1,12 @@
-"""MQAR in zoology's own form and published configurations: pairs in front, each key asked where it comes back.
+"""MQAR in zoology's own form and published configurations: pairs first, each key asked where it occurs again.
 
     stone river  apple cloud  [... noise ... apple ... noise ... stone ...]
                                          ^ -> cloud         ^ -> river
 
-The protocol (Arora et al. 2023; zoology, data/multiquery_ar.py): P pairs k1 v1 .. kP vP without replacement, then
-(L - 2P) / 2 slots of two tokens. Key j stands in slot g_j, drawn without replacement from p(g) ~ a (g + 1)^(a - 1),
-a = 0.01, in the order of the pairs; at each key the model is judged on its value, which is not shown. All other
-tokens are random (random_non_queries), or one and the same. A subset is a published pair of L and P:
+The protocol (Arora et al. 2023; zoology, data/multiquery_ar.py): P pairs k1 v1 .. kP vP without replacement, then (L -
+2P) / 2 slots of two tokens. Key j is in slot g_j, drawn without replacement from p(g) ~ a (g + 1)^(a - 1), a = 0.01, in
+the order of the pairs. At each key the model is judged on its value, which is not shown. All other tokens are random
+(random_non_queries), or one and the same. A subset is a published pair of L and P:
 
 iclr24-P   (64, 4) (128, 8) (256, 16) (512, 64), blanks      Zoology, ICLR 2024, figure 2
 based-P    (64, 4) (64, 8) (64, 16) (128, 32) (256, 64)

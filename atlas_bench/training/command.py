@@ -37,7 +37,7 @@ CLEAN_TOKENS = 16_384  # of each corpus, on which open gates are counted in trai
 EXAMINED_BACKGROUND = 131_072  # and at its end
 EXAMINED = (4096, 16_384)  # lengths of the final check
 VALIDATED = (1024, 4096)  # lengths of the contexts that rates are chosen by,
-VALIDATION_CONTEXTS, VALIDATION_SEGMENT = 8, 512  # so many of each, so many tokens at a time
+VALIDATION_CONTEXTS, VALIDATION_SEGMENT = 8, 512  # so many of each, that many tokens at a time
 LARGEST_RATE = 1000
 PRECISION = {"cpu": "fp32", "cuda": "tf32"}  # of matrix products in training; the Triton kernels make them in tf32
 NO_FOLDERS = ("generated", "pg19")  # backgrounds by name
@@ -248,7 +248,7 @@ def clean(texts: Sequence[corpora.Corpus], length: int) -> np.ndarray:
 
 
 def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, Any]:
-    """{"correct", "n", "kinds": {kind: [correct, n]}} of what is asked at the end of 16 contexts of each examination.
+    """{"correct", "n", "kinds": {kind: [correct, n]}} of the questions at the end of 16 contexts of each examination.
 
     Of answers along a context, the scored ones of its last block. Auxiliary questions are left out.
     """

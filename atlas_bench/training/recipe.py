@@ -5,7 +5,7 @@
     mixed       contexts of random length up to `longest`, while the learning rates fall
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
-A context is read in segments. Everything known so far is asked after each, or is to be said at each token. Loss:
+A context is read in segments. After each, everything known so far is asked, or each token has a target. Loss:
 cross-entropy of the answers, the mean of those to questions and the mean of those along the segments; plus
 `write_cost` for every token written, which closes the gates on background, and from contexts of `cost_length` on
 `screen_cost` for every token that a screen lets through. From there both costs grow while the answers stay right.
@@ -39,7 +39,7 @@ class Recipe:
     longest: int = 8192
     segment: int = 512
     contexts: int = 8  # at least so many in a step,
-    least_tokens: int = 2048  # at least so many tokens
+    least_tokens: int = 2048  # at least that many tokens
     most_tokens: int = 16_384  # and at most so many
     promote_at: float = 0.9
     promote_steps: int = 40
@@ -66,7 +66,7 @@ class Recipe:
     gate_noise: float = 1.0  # on write gates' logits from `mixed` on: a gate must open and close with a margin
 
     def within(self, tokens: int) -> Recipe:
-        """The same recipe on a budget: each stage keeps its share; UserError where one is left without a token.
+        """The same recipe on a budget: each stage keeps its share; UserError if one is left without a token.
 
         A fixed schedule on less than the whole budget also shortens its contexts and makes its steps smaller, both by
         the root of the share. Else a hundredth of the budget would be a hundred steps, which teach nothing: parity is

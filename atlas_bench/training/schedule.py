@@ -84,7 +84,7 @@ def set_rates(optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, progr
 
 
 def costs_grow(progress: Progress, recipe: Recipe) -> bool:
-    """Whether contexts are long enough for background to matter more than what is learnt of facts."""
+    """Whether contexts are long enough for background to matter more than facts."""
     return progress.stage != "curriculum" or progress.length >= recipe.cost_length
 
 

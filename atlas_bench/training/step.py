@@ -1,4 +1,4 @@
-"""One optimiser step: segments are read, what is asked of them is answered, and the weights follow."""
+"""One optimiser step: read segments, answer their questions, update the weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def step(
 ) -> tuple[dict[str, Any], State]:
     """One optimiser step on consecutive segments of every row; returns figures and the detached state.
 
-    Figures are numbers but for "kinds", {kind: [right, asked]}. The step is left out where a figure, the loss or the
+    Figures are numbers, except "kinds", {kind: [right, asked]}. The step is left out where a figure, the loss or the
     gradient's norm among them, is not finite.
     """
     screened = model.screen is not None
@@ -118,7 +118,7 @@ def count_skipped(progress: Progress, figures: dict[str, float]) -> None:
 
 
 def ask_all(model: Decoder, state: State, asks: Sequence[tuple[int, Ask]]) -> tuple[Tensor, Tensor]:
-    """Loss of the answers and which were right, each question put to a fork of its row's state."""
+    """Loss of the answers and which were right; each question goes to a fork of its row's state."""
     rows = torch.tensor([row for row, _ in asks])
     width = max(len(ask.question) + len(ask.answer) for _, ask in asks) - 1
     tokens = torch.zeros(len(asks), width, dtype=torch.long)

@@ -32,7 +32,7 @@ class Rule:
     chunk_size     tokens between two anchors
     orthogonalise  None, or what makes O of U, [.., I, O] -> [.., I, O]: a newton_schulz.step.Step (online.py calls its
                    pullback), elsewhere any function
-    every          orthogonalise every so many tokens r: O_t = NS(U_t) for r = 1, else NS(S) as of the last
+    every          orthogonalise every that many tokens r: O_t = NS(U_t) for r = 1, else NS(S) as of the last
                    multiple of r, which needs momentum; divides chunk_size
     bounded        divide each gradient by the squared norm of dM(k)/dW, so that a step of size l corrects the
                    fraction l of an error, and scale the steps from one anchor back to one step where their

@@ -48,7 +48,7 @@ def sums(
 
 
 def fits(size: int) -> str | None:
-    """None if chunks of so many tokens fit, else why not."""
+    """None if chunks of that many tokens fit, else why not."""
     return f"chunks of {size} tokens, 64 at most" if size > 64 else None
 
 

@@ -51,7 +51,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 async def _answered(answer: Callable[[str], Awaitable[str]], prompt: str) -> str:
-    """The answer, or why there is none: that, too, should be the same each time."""
+    """The answer, or why there is none; both should be the same each time."""
     try:
         return await answer(prompt)
     except UserError:  # about the server

@@ -103,10 +103,10 @@ class Endpoint(Model):
         return _Read(None, np.array(arrays["tokens"], dtype=np.int32))
 
     def supports(self, length: int) -> str | None:
-        """Why the server cannot read a prompt of that length; None where it can, or does not say.
+        """Why the server cannot read a prompt of that length; None if it can, or does not say.
 
-        Raises UserError where no server is there, or it names its models and not this one, ApiError where it falls
-        silent or does not take the key.
+        Raises UserError if there is no server, or if it lists models without this one; ApiError if it stops answering
+        or rejects the key.
         """
         length += self.options.thinking
         if self._context is None or length <= self._context:
@@ -117,7 +117,7 @@ class Endpoint(Model):
         )
 
     def answer(self, state: _Read, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
-        """Greedy text after the question; ApiError where there is none, UserError where no server is there."""
+        """Greedy text after the question; ApiError if there is none, UserError if there is no server."""
         (said,) = self.answer_all([(state, question)], max_tokens, stop)
         if isinstance(said, Exception):
             raise said
@@ -134,7 +134,7 @@ class Endpoint(Model):
 
         keep  is given (i, answer) as soon as it is there: an interrupt loses what is under way, no more
 
-        Raises UserError where no server is there: nothing was asked.
+        Raises UserError if no server is there: nothing was asked.
         """
         return wait_for(self._answer_all(asked, max_tokens, stop, keep))
 
@@ -144,7 +144,7 @@ class Endpoint(Model):
         usage     counts since the model was loaded: requests (all tries), retries (of them, repetitions), the server's
                   prompt_tokens and completion_tokens, unmetered (replies that stated none); usd at list price, or None
         endpoint  tokenizer that lengths are in, models that the server says answered, parameters it refused, and what
-                  the canary was answered (None where it was not asked)
+                  the canary was answered (None if it was not asked)
         """
         return {
             "device": "server",

@@ -5,8 +5,8 @@
     parameters.learn(error, sent_without=frozenset())             # "Unsupported parameter: 'max_tokens'": ask again
     parameters.of({"max_tokens": 16, "seed": 0})                  # {"max_completion_tokens": 16, "seed": 0}
 
-Reasoning models take no temperature or stop texts, newer ones call max_tokens something else. What is refused is left
-out or renamed, and that is taken back where it did not help.
+Reasoning models take no temperature or stop texts, newer ones call max_tokens something else. A refused parameter is
+omitted or renamed; the change is undone if it did not help.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Parameters:
 
         sent_without  the names that were left out or renamed in the request which the error answers
 
-        Raises the error where it refuses nothing of ours; where a change did not help, takes it back and raises the
-        error that led to it.
+        Raises the error if it refuses no parameter of ours. If a change did not help, undoes it and raises the error
+        that led to it.
         """
         for name in refused_names(error):
             if name in sent_without:

@@ -184,7 +184,7 @@ def scratch(cache: Any) -> Iterator[Any]:
 
 
 def row(cache: Any, index: int, batch: int) -> Any:
-    """The cache of one of `batch` streams; its tensors begin with the batch, what is of another shape is for all."""
+    """The cache of one of `batch` streams; tensors whose first dimension is not the batch belong to all streams."""
 
     def cut(_: str, x: Any) -> Any:
         if not isinstance(x, Tensor):

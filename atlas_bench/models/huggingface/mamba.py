@@ -45,7 +45,7 @@ def forward(
     cache_params: Any = None,
     **_: Any,
 ) -> Tensor:
-    """What the mixer makes of [B, T, D]; its state is kept in the cache's layer.
+    """The mixer's output for [B, T, D]; the cache's layer keeps its state.
 
     cache           by this name from transformers 5.24 on, as cache_params before
     attention_mask  None: streams have no padding

@@ -129,9 +129,9 @@ class HuggingFaceModel(Model):
     def answer(self, state: State, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
         """Greedy text after the question, up to a stop text, an end-of-text token or max_tokens; see answers.py.
 
-        Thoughts are no part of it: where the model is given room for them, max_tokens count from their end.
+        It excludes thoughts: if the model has room for them, max_tokens count from their end.
 
-        Raises NoAnswer where thoughts do not end, FloatingPointError for logits that are not finite.
+        Raises NoAnswer if thoughts do not end, FloatingPointError for logits that are not finite.
         """
         how = {"stop": stop, "opened": self.thoughts_opened, "special": self.special}
         ids: list[int] = []
@@ -245,7 +245,7 @@ class HuggingFaceModel(Model):
 
 
 def limit_of(model: PreTrainedModel, tokenizer: hf_tokenizer.Tokenizer) -> int | None:
-    """Tokens that the model was made to read: its configuration's word, else its tokenizer's; None for no limit."""
+    """The model's context length by its configuration, else by its tokenizer; None for no limit."""
     config = model.config.get_text_config(decoder=True)
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         if isinstance(getattr(config, name, None), int):

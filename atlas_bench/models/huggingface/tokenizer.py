@@ -103,7 +103,7 @@ def wrap(tokenizer: Tokenizer, *, chat: bool, thinking: bool = False) -> tuple[t
 
 
 def _rendered(tokenizer: Tokenizer, thinking: bool) -> tuple[str, str]:
-    """The texts that the chat template puts before and behind one user message."""
+    """The texts that the chat template puts before and after one user message."""
     template = tokenizer.inner.get_chat_template()
     options = {  # templates take what they know and leave the rest
         "enable_thinking": thinking,  # Qwen 3, GLM

@@ -186,7 +186,7 @@ class Memory(nn.Module):
         return state
 
     def __call__(self, x: Tensor, state: State | None = None, **options: Any) -> tuple[Tensor, State]:
-        """forward(), but for an empty segment, T = 0: no outputs, and the state as it was. No forward() sees one."""
+        """forward(), except for an empty segment, T = 0: no outputs, and the state unchanged. No forward() sees one."""
         if x.shape[1]:
             return super().__call__(x, state, **options)
         return x, self.start(x.shape[0]) if state is None else dict(state)
@@ -221,7 +221,7 @@ class Memory(nn.Module):
         return self.written.mean()
 
     def retrieve(self, x: Tensor, state: State) -> Tensor:
-        """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]. Not with short convolutions."""
+        """Reads a state and writes nothing: [B, T, D] -> [B, T, D]. Not with short convolutions."""
         return self._output(self._read(state, self._queries(x)), x)
 
     def _gates(self, x: Tensor, screen: Tensor | None = None) -> dict[str, Tensor]:

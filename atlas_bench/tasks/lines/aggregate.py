@@ -1,4 +1,4 @@
-"""Aggregation: lines of a user and a label fill the whole context, and what is asked is about all of them.
+"""Aggregation: lines of a user and a label fill the whole context, and the questions are about all of them.
 
     stone: cloud
     river: window

@@ -49,7 +49,7 @@ def f1(answer: str, sample: Sample) -> float:
 
 
 def exact(answer: str, sample: Sample) -> bool:
-    """True where the answer names all nodes of the target and no other."""
+    """True if the answer names all nodes of the target and no other."""
     return f1(answer, sample) == 1
 
 

@@ -12,7 +12,7 @@ DBpedia, BANKING77 and CLINC150. A class is never stated: it has to be learnt fr
 kept while others are learnt. What differs from those:
 
 data      Words instead of sentences of public sets: a class is 12 words of 512, an example any four of them in any
-          order. Classes share words. Labels are words drawn anew for each context, so that nothing known before
+          order. Classes share words. Labels are words drawn again for each context, so that nothing known before
           helps; HELMET replaces labels by numbers for the same reason.
 sessions  The context is divided in equal parts, and each part has the examples of its own classes alone: 2, 11 or 15
           of them. With the length grow both the examples of a class and the time since its last one.
@@ -139,7 +139,7 @@ class Icl(LineTask):
 
 
 def _query(source: Examples, which: int, seen: np.ndarray, rng: random.Random) -> np.ndarray | None:
-    """Words of an example whose class has shown more of them than any other; None where none of TRIES is such."""
+    """Words of an example whose class has shown more of them than any other; None if none of TRIES is such."""
     for _ in range(TRIES):
         words = source.features[which, orders()[int(rng.random() * len(orders()))]]
         common = seen[:, words].sum(axis=1)
