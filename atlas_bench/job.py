@@ -45,7 +45,7 @@ class Job:
     progress: Progress
 
     def estimate(self) -> dict[str, Any]:
-        """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
+        """The estimate of estimate.py as plain data; nothing is run or written."""
         estimated = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
         if any(cell.stop for cell in self.cells):
             note = "--until: a cell may end before its samples do; this is what all of them would take."

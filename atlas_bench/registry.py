@@ -228,9 +228,9 @@ def typed_memory(spec: str, *, feed: bool = True) -> tuple[str, dict[str, Any]]:
 def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Every option of a memory, those given over the class's defaults, and those given of the block around it.
 
-    A model's card says them all, so that a later default changes no model; a default may depend on whether the rule is
-    `printed` (memory/inner_optimizer.py). Raises UserError for an option that the memory does not have, and for a value
-    of another type than its default.
+    A model's card has all of them, so that a later default changes no model. A default may depend on whether the rule
+    is `printed` (memory/inner_optimizer.py). Raises UserError for an option that the memory does not have, and for a
+    value of another type than its default.
     """
     variant = memory(name)
     own = {} if variant is None else _keywords(variant)

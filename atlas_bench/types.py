@@ -79,7 +79,7 @@ class Sample:
 
     @property
     def asked(self) -> tuple[int, ...]:
-        """What follows the context: the question, and the answer's beginning."""
+        """The text after the context: the question, and the answer's beginning."""
         return (*self.question, *self.prefill)
 
     @property
@@ -266,7 +266,8 @@ class Model(ABC):
         return dict(arrays)
 
     def finite(self, state: Any) -> bool:
-        """False once the state holds numbers that are not finite: the cell then fails, and says after which token."""
+        """False once the state has numbers that are not finite: the cell then fails, with the token at which that
+        happened."""
         return True
 
     def facts(self) -> dict[str, Any]:
@@ -277,7 +278,7 @@ class Model(ABC):
         return {}
 
     def begin_cell(self) -> None:
-        """A cell begins: what facts() says of what ran is from here on."""
+        """A cell begins: from here on facts() describes what this cell ran."""
         return None
 
     def logprobs(self, state: Any, tokens: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 def describe(name: str) -> dict[str, Any]:
     """Plain data on a task, TASK:SUBSET, task file (which is executed), model, memory, size or model folder.
 
-    Raises UserError for a name that nothing has.
+    Raises UserError for an unknown name.
     """
     base, colon = re.match(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(:?)", name, re.DOTALL).groups()
     if base in registry.TASKS or registry.is_file(base) or name.startswith("lm-eval:"):
@@ -64,7 +64,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def lines(data: dict[str, Any]) -> Iterator[str]:
-    """What describe() found, for a terminal."""
+    """The result of describe(), formatted for a terminal."""
     if data["kind"] == "task":
         yield from describe_task.lines(data)
     elif data["kind"] == "size":

@@ -40,7 +40,7 @@ def describe(typed: str, *, one: bool) -> dict[str, Any]:
 
 
 def lines(data: dict[str, Any]) -> Iterator[str]:
-    """What describe() found, for a terminal."""
+    """The result of describe(), formatted for a terminal."""
     yield from folded(data["about"])
     yield ""
     if data["subset"]:

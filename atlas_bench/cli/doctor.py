@@ -57,7 +57,7 @@ def well(report: dict[str, Any]) -> bool:
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
-    """What examine() found, 80 columns wide."""
+    """The result of examine(), 80 columns wide."""
     versions = (f"{name} {number or '(not installed)'}" for name, number in report["versions"].items())
     yield from textwrap.wrap(", ".join(versions), 80, subsequent_indent=" " * 9)
     yield from _processor(report)

@@ -20,7 +20,7 @@ def list_(kind: opt.Kind = None, as_json: opt.Json = False) -> None:
 def describe(name: opt.Name, as_json: opt.Json = False) -> None:
     """Tell what a task asks, a memory computes, a model is made of.
 
-    Of a task one real sample is shown, of a size what it costs with each memory.
+    A task is shown with one real sample, a size with its cost for each memory.
     """
     from atlas_bench.cli import describe as about
 

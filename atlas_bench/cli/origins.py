@@ -77,7 +77,7 @@ def values_of(ctx: typer.Context) -> Iterator[tuple[Any, Any, str]]:
 
 
 def added(ctx: typer.Context) -> list[str]:
-    """What would have to be typed instead of the file and the variables."""
+    """The words to type instead of the file and the variables."""
     words = []
     for param, value, origin in values_of(ctx):
         if origin in ("command line", "default") or value is None:

@@ -1,4 +1,4 @@
-"""What the commands print: standard output as far as it takes it, notes and warnings on stderr.
+"""Output of the commands: results on standard output, notes and warnings on stderr.
 
 with guarded():                                         # round a whole command
     show({"cells": 3}, as_json, lambda found: [f"{found['cells']} cells"])
@@ -26,7 +26,7 @@ def guarded() -> Iterator[None]:
     """Print characters that standard output cannot encode as escapes; end with one message when it is closed, and on
     Ctrl-C.
 
-    A closed pipe (`| head`) ends the command in silence.
+    A closed pipe (`| head`) ends the command without a message.
     """
     out = sys.stdout  # None if it was closed: then nobody listens
     if hasattr(out, "reconfigure"):

@@ -1,4 +1,4 @@
-"""Who is compared: the words of a command as trained models, or as memories to train by the one recipe.
+"""The candidates: words of a command as trained models, or as memories to train by the one recipe.
 
 titans  atlas:degree=1  ./my_memory.py     memories, with --train
 transformer  swa                           attention alone, full or over a window; with --train

@@ -43,7 +43,7 @@ CUTS = (1, 2, 7, 64, 127, 129, 255)
 
 
 class Remark(str):
-    """What a contract says of a memory that keeps it: a property to know, and no fault."""
+    """A property worth knowing of a memory that keeps the contract."""
 
 
 ALL_WRITTEN = Remark("none: no gate of this rule can close, and every token is written")
@@ -171,7 +171,7 @@ def closed_gate(build: Build) -> str | None:
 
 
 def _beside_open(build: Build) -> str | None:
-    """What a closed token does right before an open one, and where the next open one is a window away."""
+    """The effect of a closed token right before an open one, and of one a window away from the next open one."""
     window = build().sees + 1
     for apart in (window + 1, EVENT_BLOCK // 2):  # open tokens in plenty, which a closed form reads, and few
         if trace := _trace(build, window, apart):
@@ -183,7 +183,7 @@ def _beside_open(build: Build) -> str | None:
 
 @torch.no_grad()
 def _trace(build: Build, distance: int, apart: int) -> str | None:
-    """What changes later with a closed token that stands so many before an open one; of these all are `apart`."""
+    """The later effect of a closed token that many tokens before an open one; all of these are `apart`."""
     memory, x = build(), tokens()
     memory.gate["write"].weight.zero_()
     memory.gate["write"].weight[:, 0] = 1.0  # the first number of an input opens the gate
@@ -238,7 +238,7 @@ def gradients(build: Build) -> str | None:
 def closed_form(build: Build) -> str | None:
     """The closed form over a chunk equals the rule token by token, forward and in gradients; or NO_CLOSED_FORM.
 
-    Of a row of the family with chunk_size above 1, what is compared is the closed form of kernels/anchored.
+    For a row of the family with chunk_size above 1, this compares the closed form of kernels/anchored.
     """
     anchored = build.variant.forward is InnerOptimizer.forward and build().chunk_size > 1
     if not (anchored or build().has_closed_form()):

@@ -1,4 +1,4 @@
-"""One process at a time: a lock that the kernel takes back when its holder ends, however it ends.
+"""One process at a time: a lock that the kernel releases when its holder ends, in whatever way.
 
     with locks.held(folder / ".lock", "the folder", wait=True, say=print) as mine:
         ...                                                   # mine is False only where wait is False

@@ -47,7 +47,7 @@ def _stays(file: Path) -> bool:
 
 
 def _target(file: Path) -> Path:
-    """What a link points to, be it there or not; another file itself."""
+    """The target of a link, whether it exists or not; any other file itself."""
     return Path(os.path.realpath(file)) if file.is_symlink() else file
 
 

@@ -45,7 +45,7 @@ _opened: dict[str, Model] = {}
 
 
 class Unsupported(UserError):
-    """What is not run: a prompt longer than the model can read, a task that would run the model's code."""
+    """Not run: a prompt longer than the model can read, or a task that would run the model's code."""
 
 
 class Prompt(str):
@@ -66,7 +66,7 @@ class Prompt(str):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the stream of a text stands.
+    """The place of a text's stream.
 
     state  after all tokens but `last`
     read   tokens so far, `last` among them

@@ -107,7 +107,7 @@ def _row(
 
 
 def _chance(samples: Sequence[Mapping[str, Any]]) -> float:
-    """Of a guess among the choices, or of the choice that is right most often where that is more."""
+    """The accuracy of a random guess among the choices, or of the most frequent right choice, whichever is higher."""
     guess = math.fsum(1 / len(sample["arguments"]) for sample in samples) / len(samples)
     commonest = Counter(str(sample["target"]) for sample in samples).most_common(1)[0][1]
     return round(max(guess, commonest / len(samples)), 4)

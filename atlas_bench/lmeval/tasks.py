@@ -102,7 +102,7 @@ class AtlasTask(ConfigurableTask):
 
 
 def _config(rules: Rules) -> dict[str, Any]:
-    """What lm-eval is to do with our documents."""
+    """How lm-eval handles our documents."""
     return {
         "test_split": "test",
         "output_type": "generate_until",

@@ -61,13 +61,13 @@ class Strings:
             first = False
 
     def opening(self, ids: list[int]) -> list[int]:
-        """What goes before a text's first tokens: `before`, unless it begins with that itself."""
+        """The tokens before a text: `before`, unless the text begins with them."""
         return [] if ids[: len(self.before)] == self.before else self.before
 
     def beyond(self, tail: Tail, continuation: str) -> Iterator[list[int]]:
         """The tokens of tail + continuation that the tail alone does not have.
 
-        Where a continuation melts into the tail's last token, those of the continuation alone: there HFLM stops.
+        If a continuation merges into the tail's last token, the tokens of the continuation alone; HFLM fails there.
         """
         skip, some = tail.tokens, False
         for part, ids in self.parts(tail.text + continuation, first=tail.first):

@@ -1,11 +1,11 @@
-"""What can be taken away from a trained model, one thing at a time and without training it again.
+"""The parts that can be removed from a trained model, one at a time and without training it again.
 
     for alteration in alterations(model.model):
         without = altered(model, alteration)        # a LanguageModel of its own; it shares the weights that stay
     recent = Recent(model, 1000)                    # remembers the last 1000 tokens and nothing older
 
-INGREDIENTS is the table of the parts of an update rule: how a memory shows that it has one, and how it is removed. What
-a gate controls is removed by holding the gate at one value, so a memory of your own takes part by its gates' names.
+INGREDIENTS is the table of the parts of an update rule: how a memory shows that it has one, and how it is removed.
+Holding a gate at one value removes what it controls, so a user's memory takes part by the names of its gates.
 """
 
 from __future__ import annotations

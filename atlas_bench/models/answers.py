@@ -117,7 +117,7 @@ def answer(
 
 
 def more_room(thinking: int) -> str:
-    """What to set where thoughts take the room of the answer."""
+    """The option to set if thoughts leave no room for the answer."""
     return f"A model that thinks needs room for it: set thinking={max(ROOM, 2 * thinking)} behind its name."
 
 

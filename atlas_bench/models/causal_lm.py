@@ -106,7 +106,8 @@ class AtlasBenchForCausalLM(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """What from_pretrained found in no file and left empty: buffers are computed again, weights are refused."""
+        """Tensors that from_pretrained found in no file and left empty: buffers are computed again, missing weights are
+        an error."""
 
         def empty(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
             return [name for name, x in tensors if not getattr(x, "_is_hf_initialized", False)]

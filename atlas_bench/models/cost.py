@@ -17,7 +17,7 @@ def feed_flops(config: Config, length: int) -> int:
     needs (no MLP, no read but what attention's state or the next write is made of), keys and values of closed tokens
     are never formed, and events, being one token in thousands, are left out, as is what runs once a block (keys of
     persistent tokens, the last window's). Norms, softmax and activations are not counted. In placement "mac", segments
-    fed whole. With a screen it is what dense reading executes; by events nearly nothing of it is.
+    fed whole. With a screen it is the cost of dense reading; reading by events costs almost nothing.
     """
     d, window, segment = config.d_model, config.attention_window, config.segment
     project = 2 * d * d

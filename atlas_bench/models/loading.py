@@ -33,7 +33,7 @@ def taught(about: Mapping[str, Any]) -> set[str]:
 
 
 def load_all(models: Any, *, say: Callable[[str], Any] = lambda text: None, **options: Any) -> dict[str, Model]:
-    """What records call the model -> the model, of all that specs.typed() takes; options as load() takes them.
+    """Name in records -> model, for everything that specs.typed() takes; options as for load().
 
     That is the user's own name for it, or the word as it was typed; a Hugging Face model or an endpoint has a name of
     its own, without the options that change no answer. A model object is passed through.

@@ -109,7 +109,7 @@ def check(spec: str) -> None:
 
 
 def folder_of(name: str) -> Path:
-    """Where the embedded model of that name, or the model folder of that path, lies; UserError for neither."""
+    """The folder of the embedded model of that name, or of the model at that path; UserError for neither."""
     if "/" not in name and os.path.exists(PRETRAINED / name / CARD):
         return PRETRAINED / name
     folder = Path(_path(name))

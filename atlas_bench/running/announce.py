@@ -134,7 +134,7 @@ def _measured(sample: Sample, contexts: int, rules: Rules, model: Model, setting
 
 
 def _intervals(waiting: Sequence[Evaluation]) -> Iterator[str]:
-    """What the numbers of questions buy, a sentence for each."""
+    """The interval that each number of questions gives, a sentence for each."""
     scored = {(evaluation.cell.samples, evaluation.contexts) for evaluation in waiting if evaluation.rules.scorers}
     for n, k in sorted(scored, reverse=True):
         worth = worth_of(n, k)

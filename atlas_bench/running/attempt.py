@@ -175,7 +175,7 @@ class Attempt:
         return max(1, min(wanted, self._model.streams(self._evaluation.prompt_tokens + self._rules.max_answer_tokens)))
 
     def _read_group(self, group: Sequence[Sample]) -> None:
-        """Read and ask the samples of a group that are not answered yet; then it is done."""
+        """Read and ask the unanswered samples of a group."""
         if side_by_side := self._begin(group):
             if self._rules.scorers:
                 self._read_and_ask(side_by_side)

@@ -129,7 +129,7 @@ def _would_ask(model: Model) -> bool:
 
 
 def _notes(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
-    """What will stop a cell on its way, and what an interval here does not say."""
+    """Warnings: what will stop a cell, and what an interval does not show."""
     machine = psutil.virtual_memory().total
     for row in rows:
         if row["action"] in TO_RUN and (row["memory_bytes"] or 0) > machine:
@@ -153,7 +153,7 @@ def _sent(rows: Sequence[Row], models: Mapping[str, Model]) -> Iterator[str]:
 
 
 def _total(rows: Sequence[Row]) -> Row:
-    """Of the cells to run, except their counts."""
+    """Facts about the cells to run, except their counts."""
     waiting = [row for row in rows if row["action"] in TO_RUN]
     actions, seconds = [row["action"] for row in rows], sum(row["seconds"] or 0.0 for row in waiting)
     return {

@@ -2,7 +2,7 @@
 
     excerpt(sample, tokenizer)      # 'Mary went to the kitchen. [.. 4012 tokens ..] Where is Mary?'
 
-Only what is shown is read: a prompt of 10M tokens is as quick as one of a thousand.
+This reads only what it shows, so a prompt of 10M tokens is as quick as one of a thousand.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class RecordedSample:
 
 
 class _Meta(Mapping[str, Any]):
-    """What is known, and for every other name the sample's own meta."""
+    """The known fields, and for every other name the sample's own meta."""
 
     def __init__(self, known: Mapping[str, Any], sample: RecordedSample) -> None:
         self._known, self._sample = known, sample

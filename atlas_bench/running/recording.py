@@ -148,7 +148,7 @@ def untrained(title: str, learnt: Sequence[str] | None) -> str | None:
 
 
 def _versions() -> Mapping[str, str | None]:
-    """Of what decides the numbers, without importing it."""
+    """Versions of the packages that affect the numbers, without importing them."""
     versions: dict[str, str | None] = {}
     for name in ("torch", "numpy"):
         try:

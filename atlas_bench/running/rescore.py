@@ -207,7 +207,7 @@ def write(new: Iterable[Record], file: Path) -> list[dict[str, Any]]:
 
 
 def outcome(record: Record) -> dict[str, Any]:
-    """What came of one new record, as plain data."""
+    """The result for one new record, as plain data."""
     *_, rescoring = record.rescored or ()
     name = rescoring["scorer"]
     return {

@@ -1,4 +1,4 @@
-"""What a run takes note of: the command, time of day, the processor, peak memory, usage, an exception as a status."""
+"""What a run notes: the command, time of day, the processor, peak memory, usage, an exception as a status."""
 
 from __future__ import annotations
 

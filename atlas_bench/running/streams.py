@@ -98,7 +98,7 @@ def blocks(contexts: Sequence[Context], start: int, stop: int, size: int, *, ahe
 
 
 def to_read_in_all(first: Sequence[Sample], count: int, size: Callable[[Sequence[Sample]], int] | None = None) -> int:
-    """Tokens that `count` samples take, judged by those on the first context; size() counts one context's."""
+    """Tokens that `count` samples take, estimated from the first context; size() counts those of one context."""
     size = size or to_read
     whole, rest = divmod(count, max(1, len(first)))
     return whole * size(first) + size(first[:rest])

@@ -8,8 +8,8 @@
 The facts keep their order, each in a random gap between two sentences of the background. A sample is a plan:
 `length` tokens, question included, that are made when they are read.
 
-Length 0 is BABILong's "0k": the facts and the question alone, as long as they are. Where the stories come from is
-`babilong_data.py`.
+Length 0 is BABILong's "0k": the facts and the question alone, as long as they are. `babilong_data.py` provides the
+stories.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Hides cases in background: all that the samples of a cell have in common."""
+    """Hides cases in background; has what the samples of a cell share."""
 
     subset: str
     length: int

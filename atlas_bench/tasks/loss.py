@@ -72,7 +72,7 @@ class Loss:
 def _documents(corpus: Corpus, length: int, rng: random.Random) -> list[Span]:
     """Documents from their beginning, drawn without replacement (all again once all are read); the last one is cut.
 
-    Of an endless corpus a run from a random sentence on.
+    For an endless corpus, a run that begins at a random sentence.
     """
     if corpus.n_documents is None:
         return background(corpus, length, rng)

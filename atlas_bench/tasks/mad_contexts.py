@@ -129,7 +129,7 @@ class Recall(Blocks):
         return out
 
     def known(self, stop: int) -> int:
-        """Keys stated, and not as noise."""
+        """Keys stated, excluding noise."""
         return sum(place + int(self._sizes[key]) <= stop for key, place in self._stated.items())
 
     def ask(self, number: int) -> Asked:
@@ -158,7 +158,7 @@ class Recall(Blocks):
         return found
 
     def _pairs(self, number: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the pairs in a block: keys [n], whether they are noise [n], and tokens [n, width], -1 behind their end."""
+        """The pairs in a block: keys [n], whether they are noise [n], and tokens [n, width], -1 after their end."""
         most, width = size // int(self._sizes.min()), self._rows.shape[1]
         drawn = bits(f"{self.label} {number}", most * (3 + width)).reshape(most, 3 + width)
         keys = _pick(drawn, self._groups)
@@ -248,7 +248,7 @@ class Compression(Blocks):
 class Memorization(Blocks):
     """Any of 127 keys, each followed by the mark that stands where its value is asked for; no value is shown.
 
-    What value a key has is the same in every context, and can only be learnt from the lessons.
+    A key has the same value in every context, which can only be learnt from the lessons.
     """
 
     def block(self, number: int, size: int) -> np.ndarray:

@@ -165,7 +165,7 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Token ids of a document and of what is asked."""
+    """Token ids of a document and of its question."""
 
     document: list[int]
     ask: list[int]
@@ -249,7 +249,7 @@ class _Sampler:
         return targets if of_jrt else tuple(target.strip() for target in targets)
 
     def _encode(self, prompt: Prompt) -> _Encoded:
-        """Alone, document and question are encoded as one text, as lm-eval does; hidden, each follows other text."""
+        """A document alone is encoded with its question as one text, as in lm-eval; a hidden one follows other text."""
         if self.corpus:
             return _Encoded(self._ids(f" {prompt.document}"), self._ids(prompt.ask))
         ids = self._ids(prompt.document + prompt.ask)

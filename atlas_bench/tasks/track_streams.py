@@ -123,7 +123,7 @@ class Stack(TaggedStream):
 
     A push and a pop are equally likely, but for an empty stack, which is pushed to, and a full one, which is popped.
     The height is a free random walk folded into 0..depth, so that one sum per block gives it in any place.
-    Symbols are a push of each kind, then a pop of each kind.
+    The symbols are a push for each kind, then a pop for each kind.
 
     shown  whether a pop shows the kind, as a closing bracket does; else all pops are one symbol
     """
@@ -134,7 +134,7 @@ class Stack(TaggedStream):
         self.kind_seed = seed_of(f"{label} kinds")
 
     def symbols(self, start: int, stop: int) -> np.ndarray:
-        """What is pushed; what is popped, or the first kind for all, behind the pushes."""
+        """The kinds pushed; after the pushes the kinds popped, or the first kind for all."""
         heights = self.heights(start, stop)
         if not self.shown:
             popped = np.zeros(stop - start, dtype=np.int64)
@@ -170,7 +170,7 @@ class Stack(TaggedStream):
         return self.depth - np.abs(walk % (2 * self.depth) - self.depth)
 
     def tops(self, start: int, stop: int) -> np.ndarray:
-        """Where what is on top after each place was pushed, NONE for an empty stack."""
+        """The place at which the top of the stack after each place was pushed, NONE for an empty stack."""
         back = 4 * self.depth**2  # the walk seldom takes longer to come back to a height
         while True:
             begin = max(start - back, 0)
@@ -293,7 +293,7 @@ class Palindromes(Strings):
         return size
 
     def needs(self, place: int) -> int:
-        """Where the next symbol was first."""
+        """The first place of the next symbol."""
         string = self.string_of(np.array(place))
         return 2 * int(self.ends[string] + self.sizes[string]) - place - 1
 

@@ -100,8 +100,8 @@ class Example(Pairs):
 def power_law(label: str, count: int, size: int) -> list[int]:
     """`count` different numbers below `size` as drawn one after the other, g with a chance ~ (g + 1)^(POWER - 1).
 
-    Octaves [2^k, 2^(k + 1)) are drawn by an upper bound of their weight, a number in one of them evenly, and it is
-    kept by its share of the bound: exact, and nothing as long as `size` is made.
+    Rejection sampling: draw an octave [2^k, 2^(k + 1)) by an upper bound of its weight, a number in it evenly, and keep
+    it by its share of the bound. This is exact and needs no array of `size`.
     """
     rng = random.Random(label)
     octaves = [(1 << k, min(1 << k, size + 1 - (1 << k))) for k in range(size.bit_length())]  # first, how many

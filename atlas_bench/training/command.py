@@ -250,7 +250,7 @@ def clean(texts: Sequence[corpora.Corpus], length: int) -> np.ndarray:
 def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, Any]:
     """{"correct", "n", "kinds": {kind: [correct, n]}} of the questions at the end of 16 contexts of each examination.
 
-    Of answers along a context, the scored ones of its last block. Auxiliary questions are left out.
+    The scored answers of the last block of a context with answers along it. Auxiliary questions are left out.
     """
     kinds: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     block = 4096

@@ -167,7 +167,7 @@ def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
 def open_shares(model: Decoder, background: np.ndarray, block: int = 4096) -> list[float]:
     """Share of background tokens [B, T] that open the screen (1 without one), then each layer's write gates.
 
-    What is written there displaces facts, so it foretells the length at which a model begins to forget.
+    Writing background displaces facts, so this predicts the length at which a model begins to forget.
     """
     state, shares = None, []
     for start in range(0, background.shape[1], block):

@@ -9,7 +9,7 @@ A context is read in segments. After each, everything known so far is asked, or 
 cross-entropy of the answers, the mean of those to questions and the mean of those along the segments; plus
 `write_cost` for every token written, which closes the gates on background, and from contexts of `cost_length` on
 `screen_cost` for every token that a screen lets through. From there both costs grow while the answers stay right.
-Where the lessons say which tokens state something, writing those is free.
+If the lessons mark the tokens that state something, writing those is free.
 Matrices are trained by Muon, everything else by AdamW; the model is the average of the weights over the last steps.
 The data of a round depends on the seed, the round and the accuracy so far, all in the checkpoint, so a killed run
 resumes at its last checkpoint as if it had never stopped.
@@ -102,7 +102,7 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """Where a run stands; saved with each checkpoint."""
+    """The progress of a run; saved with each checkpoint."""
 
     stage: str = "curriculum"
     round: int = 0

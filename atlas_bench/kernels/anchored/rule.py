@@ -25,7 +25,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rule:
-    """What is computed; part of a model's definition.
+    """The rule to compute; part of a model's definition.
 
     map            a class of maps.MAPS or GELU_MAPS, or a Normed, which only unbounded rules have and online.py has not
     bias           the attentional bias l: "l2", |M(k) - v|^2 / 2, or "dot", -<M(k), v>
@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Gates:
-    """What the tokens say, each in [0, 1].
+    """The tokens' gates, each in [0, 1].
 
     write      w [B, T, H]
     retention  a [B, T, H]

@@ -54,7 +54,7 @@ class Asker:
     ) -> str:
         """The answer to a question; ApiError if there is none.
 
-        A parameter that the server refuses is left out from then on.
+        Parameters that the server refuses are omitted from then on.
         """
         body = self._body(question.text, max_tokens + self.options.thinking, stop)
         answered = await self._post(session, body, partial(self._answer, question, stop))
@@ -115,7 +115,7 @@ class Asker:
         }
 
     def _body(self, text: str, max_tokens: int, stop: Sequence[str]) -> Body:
-        """What is asked of the server; a chat model ends its turn itself, and a stop text may end its thoughts."""
+        """The request to the server. A chat model ends its turn itself, and a stop text might end its thoughts."""
         asks: Body = {"max_tokens": max_tokens, "temperature": 0, "seed": 0}
         if self.options.endpoint == "chat":
             return {"messages": [{"role": "user", "content": text}], **asks}

@@ -46,7 +46,7 @@ async def ask(answer: Callable[[str], Awaitable[str]], prompts: Sequence[str], s
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """What to note of it; nothing where all answers agree."""
+    """The note about it; empty if all answers agree."""
     return [f"canary: {each}." for each in [*found["differs"], ADVICE]] if found["differs"] else []
 
 

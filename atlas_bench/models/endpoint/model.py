@@ -8,11 +8,11 @@ r"""Models behind an OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp, OpenAI
     {"model": "qwen", "messages": [{"role": "user", "content": "Mary moved to .. Where is Mary?"}],
      "max_tokens": 16, "temperature": 0, "seed": 0, "stop": ["\n"]}
 
-An endpoint takes text, so a state is the text read so far, in tokens of a tokenizer that only measures lengths: by its
-nature it grows with the context, and the server's own cache is not weighed. One request holds one whole prompt, as one
-user message or, with endpoint=completions, raw. A sample's prefill comes with its question, and the text ends with it:
-a raw completion goes on from there, a chat model sees it as the end of the message. The server's chat template comes on
-top of the length that a record states; what the server itself counted is in the record's usage.
+An endpoint takes text, so a state is the text read so far, in tokens of a tokenizer that only measures lengths. It
+grows with the context, and the server's own cache is not counted. One request holds one whole prompt, as one user
+message or, with endpoint=completions, raw. A sample's prefill comes with its question, and the text ends with it: a raw
+completion goes on from there, a chat model sees it as the end of the message. The server's chat template comes on top
+of the length that a record states; what the server itself counted is in the record's usage.
 
 Nothing is cut: a prompt longer than the context is `unsupported` or a failed sample, and a reply that says the server
 read far less than was sent (as Ollama's does) is a failure too. What counts as an answer is decided in answers.py.

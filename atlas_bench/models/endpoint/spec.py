@@ -1,4 +1,4 @@
-"""How a model behind an endpoint is written: `openai:URL#MODEL;option=value;...`.
+"""How to write a model behind an endpoint: `openai:URL#MODEL;option=value;...`.
 
     url, model, options = parse("openai:http://localhost:8000/v1#qwen;tokenizer=Qwen/Qwen3-8B;context=128Ki")
     tokenizer(options.tokenizer)              # the types.Tokenizer that measures lengths
@@ -27,7 +27,7 @@ ENDPOINTS = {"chat": "/chat/completions", "completions": "/completions"}
 
 @dataclass(frozen=True)
 class Options:
-    """What may be written behind the model.
+    """The options that may follow the model.
 
     tokenizer            Hugging Face name, folder or tokenizer.json that measures lengths; None: the embedded models'
     endpoint             "chat" or "completions": the prompt as a user message, or raw

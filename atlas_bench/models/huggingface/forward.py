@@ -172,7 +172,7 @@ def in_float32(model: PreTrainedModel) -> Iterator[bool]:
 
 
 def _centred(logits: Tensor) -> Tensor:
-    """What of the logits decides probabilities."""
+    """The part of the logits that determines probabilities."""
     logits = logits.float()
     return logits - logits.mean(-1, keepdim=True)
 

@@ -159,7 +159,7 @@ def _folder(name: str) -> str:
 
 
 def _try(name: str, what: str, get: Callable[[], Any]) -> Any:
-    """What transformers gives; its errors as UserErrors."""
+    """The result of transformers; its errors become UserErrors."""
     try:
         return get()
     except Exception as error:  # a configuration's own checks raise many kinds

@@ -21,7 +21,7 @@ STATES = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of state that are formed a
 
 
 def mixers(model: nn.Module) -> list[nn.Module]:
-    """The Mamba mixers of a model, known by their parts; Mamba 2 and Zamba have others."""
+    """The Mamba mixers of a model, recognised by their parts; Mamba 2 and Zamba have other mixers."""
     return [x for x in model.modules() if all(hasattr(x, part) for part in PARTS) and isinstance(x.x_proj, nn.Linear)]
 
 

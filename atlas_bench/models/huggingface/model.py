@@ -256,7 +256,7 @@ def limit_of(model: PreTrainedModel, tokenizer: hf_tokenizer.Tokenizer) -> int |
 
 
 def _rope_changes(model: PreTrainedModel) -> int | None:
-    """Tokens after which rotary frequencies of kind "longrope" or "dynamic" are others, for all tokens; else None."""
+    """The length above which rotary frequencies of kind "longrope" or "dynamic" change for all tokens; else None."""
     for module in model.modules():
         kinds = getattr(module, "rope_type", None)
         for layer_type, kind in (kinds if isinstance(kinds, dict) else {None: kinds}).items():

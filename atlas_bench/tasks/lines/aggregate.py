@@ -59,7 +59,7 @@ class Votes:
 
     @property
     def key(self) -> str:
-        """Of the vocabulary and all that is random."""
+        """A hash of the vocabulary and of everything random."""
         return f"{self.vocabulary.key} {self.seed} {self.decks.tolist()} {self.counted.tolist()} {self.label}"
 
     @cached_property

@@ -68,7 +68,7 @@ class Examples:
 
     @property
     def key(self) -> str:
-        """Of the vocabulary and all that is random."""
+        """A hash of the vocabulary and of everything random."""
         return f"{self.vocabulary.key} {self.seed} {self.lines} {self.features.tolist()} {self.labels.tolist()}"
 
     def examples(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ class Examples:
         return np.column_stack([self.vocabulary.keys.tokens[shown], tokens])
 
     def known(self, lines: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of the first lines: which words each class has shown, bool [classes, POOL], and its last line, or -1."""
+        """The words that each class has shown in the first lines, bool [classes, POOL], and its last line, or -1."""
         seen = np.zeros((len(self.labels), POOL), dtype=bool)
         latest = np.full(len(self.labels), -1)
         for first, last in chunks(lines):

@@ -76,7 +76,7 @@ class LineTask(WordTask):
         """
 
     def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
-        """What comes before the lines, as few lines as can be, and a question."""
+        """The text before the lines, the fewest lines possible, and a question."""
         lines, need, length = self.least_lines(subset), 1, 0
         while need > length:  # a line of a longer prompt may take more tokens
             length = need
