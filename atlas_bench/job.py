@@ -28,7 +28,7 @@ from atlas_bench.types import Model, TaskOptions
 
 @dataclass(frozen=True)
 class Job:
-    """Cells to run with these models into that folder, and lm-eval's tasks behind them.
+    """Cells to run with these models into that folder, and lm-eval's tasks after them.
 
     theirs       names of lm-eval's tasks
     documents    of each of those, None for all

@@ -16,7 +16,7 @@ from atlas_bench.running import listing
 
 
 def complete(incomplete: str, *kinds: str) -> list[str]:
-    """Names of those kinds, for a shell; of a task its subsets behind its colon, the next one behind a comma."""
+    """Names of those kinds, for a shell; of a task its subsets after its colon, the next one after a comma."""
     if kinds == ("tasks",) and "," in incomplete:
         before, comma, last = incomplete.rpartition(",")
         return [f"{before}{comma}{name}" for name in complete(last, *kinds)]

@@ -24,9 +24,9 @@ from atlas_bench.units import format_bytes
 
 
 def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Listings by kind as lines of 80 columns, with heads where they are several.
+    """Listings by kind as lines of 80 columns, with headings if there are several.
 
-    There are tabs behind a name, so that `cut -f1` gives the names alone.
+    There are tabs after a name, so that `cut -f1` gives the names alone.
     """
     for kind, entries in listings.items():
         if len(listings) > 1:
@@ -135,7 +135,7 @@ def _card_rows(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> d
             state = f"{format_bytes(measured['state_bytes'])} per stream, at any length"
     opened, right = final.get("background_open"), []
     for at, tally in final.items():
-        _, is_accuracy, length = at.rpartition("accuracy at ")  # behind the task's name since recipe 2
+        _, is_accuracy, length = at.rpartition("accuracy at ")  # after the task's name since recipe 2
         if is_accuracy:
             low, high = wilson(tally["correct"], tally["n"])
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"

@@ -22,7 +22,7 @@ from atlas_bench.comparison.trainings import Training
 from atlas_bench.files.atomic import replacing
 from atlas_bench.models import loading
 
-ENDED = "\0ended "  # cli/child.py prints it, with an exit code, behind each command
+ENDED = "\0ended "  # cli/child.py prints it, with an exit code, after each command
 
 
 def train_all(planned: Sequence[Training], *, jobs: int, say: Callable[[str], Any]) -> dict[Path, str]:

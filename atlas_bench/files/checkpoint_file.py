@@ -21,7 +21,7 @@ from atlas_bench.files.atomic import replacing
 
 
 class Damaged(Exception):
-    """The file does not hold what was saved; the message says why."""
+    """The file does not hold what was saved; the message says how."""
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ from atlas_bench.units import format_length
 class Alteration:
     """One change of a trained model.
 
-    name    as it stands behind the model's name in records: 'momentum=off'
+    name    as it stands after the model's name in records: 'momentum=off'
     effect  what is different, for a table
     apply   changes a decoder; it replaces tensors and never writes into them, since copies share them
     """

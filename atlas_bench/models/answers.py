@@ -101,8 +101,8 @@ def answer(
     cut       whether the reply ends because its tokens ran out
     thinking  tokens that the model was given for its thoughts
 
-    Raises NoAnswer if the reply ends within the thoughts, or right behind them. A model that was given room for its
-    thoughts, and ends its turn behind them, has given an empty answer.
+    Raises NoAnswer if the reply ends within the thoughts, or right after them. A model that was given room for its
+    thoughts, and ends its turn after them, has given an empty answer.
     """
     text, ended, in_thoughts, thought = read(reply, stop=stop, opened=opened, special=special)
     if in_thoughts:
@@ -118,7 +118,7 @@ def answer(
 
 def more_room(thinking: int) -> str:
     """The option to set if thoughts leave no room for the answer."""
-    return f"A model that thinks needs room for it: set thinking={max(ROOM, 2 * thinking)} behind its name."
+    return f"A model that thinks needs room for it: set thinking={max(ROOM, 2 * thinking)} after its name."
 
 
 def opens_thoughts(text: str) -> bool:

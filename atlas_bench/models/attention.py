@@ -99,7 +99,7 @@ class SegmentAttention(_Attention):
 
     y_i = softmax over [p || h_1 .. h_i || x_1 .. x_i], Titans eq. (22), (23). A learnt bias per head and distance
     stands for position, one for h and one for x. State: keys and values [B, 2, segment, H, K] of h and x, zeros
-    behind the newest; count [B] of tokens held, the same in all rows.
+    after the newest; count [B] of tokens held, the same in all rows.
     """
 
     def __init__(self, d_model: int, n_heads: int, segment: int):

@@ -47,7 +47,7 @@ def is_elsewhere(name: str) -> bool:
 def typed(models: Any) -> dict[str, Any]:
     """Shown name -> what to load, or the model itself, in order; without a name of its own, the word is the name.
 
-    models  a word as it stands behind --model, a model object, several of both, or a mapping of shown names to them
+    models  a word as it stands after --model, a model object, several of both, or a mapping of shown names to them
 
     Raises UserError for an unknown model, a list that cannot be split, and a name that is given twice.
     """

@@ -149,7 +149,7 @@ def _expected(row: Row, readings: Sequence[Row], costs: Mapping[str, float], gro
 
 
 def _beyond(points: Sequence[tuple[float, float]], at: float) -> int:
-    """Between rising points on straight lines, behind them on the one through the last two; flat where that falls."""
+    """Between rising points on straight lines, after them on the one through the last two; flat where that falls."""
     xs, ys = zip(*points, strict=True)
     slope = (ys[-1] - ys[-2]) / (xs[-1] - xs[-2]) if len(points) > 1 else 0.0
     return round(float(np.interp(at, xs, ys)) + max(0.0, slope) * max(0.0, at - xs[-1]))

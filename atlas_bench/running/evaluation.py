@@ -66,7 +66,7 @@ class Evaluation:
 
     @cached_property
     def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids that the model puts before a context and behind a question; before a text alone: its opening."""
+        """Token ids that the model puts before a context and after a question; before a text alone: its opening."""
         if not self.rules.scorers:
             return tuple(self.model.opening), ()
         before, after = self.model.wrap

@@ -39,7 +39,7 @@ class Keeper:
         self._saved = position
 
     def is_due(self, position: int) -> bool:
-        """Whether a stream would be more than the interval behind the last checkpoint at that position."""
+        """Whether a stream would be more than the interval after the last checkpoint at that position."""
         return position - self._saved > self.interval
 
     def save(self, point: Point, *, quiet: bool = False) -> None:

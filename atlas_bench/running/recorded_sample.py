@@ -18,7 +18,7 @@ from atlas_bench.results.record import ANSWER_CHARS, Record, record_hash
 from atlas_bench.running import remake
 from atlas_bench.types import Sample
 
-_MARK = re.compile(r" \[\.\.\. \d+ characters cut\]")  # what record.clip() puts behind a text
+_MARK = re.compile(r" \[\.\.\. \d+ characters cut\]")  # what record.clip() puts after a text
 _NO_META = ("index", "targets", "answer", "correct")  # of a row
 
 
@@ -57,7 +57,7 @@ class RecordedSample:
     """What a scorer reads of a types.Sample.
 
     index, targets  the row's
-    meta            the row's question, needle_positions, distance, ..; behind them what the task gives its samples
+    meta            the row's question, needle_positions, distance, ..; after them what the task gives its samples
     """
 
     def __init__(self, row: Mapping[str, Any], remade: Remade) -> None:

@@ -112,7 +112,7 @@ def _settle(
     checkpoint = Checkpoint(kept.folder, key)
     lock = checkpoint.path.with_suffix(".lock")
     if record := already():
-        if record.status == "ok" and checkpoint.path.parent.exists():  # a kill may have come behind the record
+        if record.status == "ok" and checkpoint.path.parent.exists():  # a kill may have come after the record
             with locks.held(lock, title, wait=False, say=progress.warn) as mine:  # its lock is left then, too
                 if mine:
                     checkpoint.remove()

@@ -23,7 +23,7 @@ NEAR = 256  # questions within that many tokens are asked from one fork, which r
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A Context behind the tokens that a model's prompts begin with."""
+    """A Context after the tokens that a model's prompts begin with."""
 
     before: tuple[int, ...]
     inner: Context
@@ -40,7 +40,7 @@ class Wrapped:
 
 
 def wrapped(samples: Iterable[Sample], before: Sequence[int], after: Sequence[int]) -> Iterator[Sample]:
-    """The samples with a model's own tokens before the context and behind the question; see types.Model.wrap."""
+    """The samples with a model's own tokens before the context and after the question; see types.Model.wrap."""
     shared: Wrapped | None = None
     for sample in samples:
         if shared is None or shared.inner is not sample.context:
@@ -105,6 +105,7 @@ def to_read_in_all(first: Sequence[Sample], count: int, size: Callable[[Sequence
 
 
 def to_read(sharing: Sequence[Sample]) -> int:
-    """Tokens that questions on one context take: the context as far as any of them reads, once, and each question."""
+    """Tokens that the questions of one context take: the context as far as any question reads it, once, and each
+    question."""
     asked = sum(sample.length - sample.reads for sample in sharing)
     return asked + max((sample.reads for sample in sharing), default=0)

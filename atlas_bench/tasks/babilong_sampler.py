@@ -48,7 +48,7 @@ class Sampler:
         return not self.length or self.needs(case) <= self.length
 
     def needs(self, case: Case) -> int:
-        """Tokens of everything but the background, at most: the first word may stand behind no blank."""
+        """The most tokens of everything except the background: the first word might have no blank before it."""
         first = next(iter(case.facts), "")
         longer = len(self.encode(self.prompt.separator + first)) - len(self.encode(f" {first}"))
         return self._hidden(case) + max(0, longer)

@@ -223,7 +223,7 @@ def _stripped(
 ) -> tuple[list[int], list[Sequence[int]], list[Span]]:
     """Facts and spans without the blank before the one that comes first, as long as before.
 
-    Returns (the background's first word, where the background comes first; facts; spans behind that word).
+    Returns (the background's first word, where the background comes first; facts; spans after that word).
     """
     facts, spans = list(facts), list(spans)
     if fact_first:

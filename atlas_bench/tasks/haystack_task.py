@@ -12,7 +12,7 @@
             return Hidden(facts=(f" The code of Norland is {code}.",), questions=(ask,))
 
 A sample has exactly the cell's length whatever its question takes: the background fills what the rest leaves.
-Questions of one context that differ in tokens are asked a little earlier or later, the longest first, behind a
+Questions of one context that differ in tokens are asked a little earlier or later, the longest first, after a
 few tokens of background that follow everything hidden. Facts go between sentences; the last one alone is cut.
 """
 
@@ -249,7 +249,7 @@ class _Sampler:
             pieces, positions = intersperse(encoded.facts, spans, self.corpus, rng, prefix=encoded.before)
         else:
             pieces, positions = place(encoded.facts, depths, spans, self.corpus, prefix=encoded.before)
-        tail = background(self.corpus, max(after) - min(after), rng)  # behind it only the shorter questions come
+        tail = background(self.corpus, max(after) - min(after), rng)  # after it only the shorter questions come
         context = Pieces(self.corpus, [*pieces.items, *tail]) if tail else pieces
         ends = [position + len(fact) for position, fact in zip(positions, encoded.facts, strict=True)]
         others = accumulate(map(len, encoded.facts), initial=len(encoded.before))  # before fact i, but no background
@@ -280,7 +280,7 @@ class _Laid:
         """What Sample.meta says of a question asked after `read` tokens."""
         supporting = question.supporting
         if read > self.context.length or any(self.ends[fact] > read for fact in supporting):
-            raise ValueError(f"'{question.text}' asked after {read} tokens is before its facts, or behind the context")
+            raise ValueError(f"'{question.text}' asked after {read} tokens is before its facts, or after the context")
         where = tuple(self.positions[fact] for fact in supporting)
         meta = {
             "question": question.text.strip(),

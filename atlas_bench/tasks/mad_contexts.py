@@ -121,7 +121,7 @@ class Recall(Blocks):
         self._rows = np.array([row + (-1,) * (width - len(row)) for row in rows], dtype=np.int32)
 
     def block(self, number: int, size: int) -> np.ndarray:
-        """As many pairs as fit, behind blanks."""
+        """As many pairs as fit, after blanks."""
         _, _, rows = self._pairs(number, size)
         tokens = rows[rows >= 0]
         out = np.full(size, self.blank, dtype=np.int32)
@@ -145,7 +145,7 @@ class Recall(Blocks):
 
     @cached_property
     def _stated(self) -> dict[int, int]:
-        """Key -> where it is first stated, in order; blocks are read until all keys are found."""
+        """Key -> its first place, in order; blocks are read until all keys are found."""
         found: dict[int, int] = {}
         for number in range(-(-self.length // BLOCK)):
             size = min(BLOCK, self.length - number * BLOCK)
@@ -252,7 +252,7 @@ class Memorization(Blocks):
     """
 
     def block(self, number: int, size: int) -> np.ndarray:
-        """Keys and marks, behind a blank where the size is odd."""
+        """Keys and marks, after a blank where the size is odd."""
         out = np.full(size, self.mark, dtype=np.int32)
         out[: size % 2] = self.blank
         drawn = bits(f"{self.label} {number}", size // 2) % np.uint64(127)

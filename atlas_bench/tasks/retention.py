@@ -16,7 +16,7 @@ every age: that curve is one and the same fact, forgotten.
 
 Distances are spaced evenly by their logarithm from 100 tokens to the whole stream, as many at every length, so a
 cell has the same questions whatever its length: 11 for "end", 21 for "along". On the way a question comes exactly
-its distance behind its fact, and its age is off by a few facts and half a sentence; at the end the age is exact,
+its distance after its fact, and its age is off by a few facts and half a sentence; at the end the age is exact,
 the cell's length, and the distance is as near as the gaps between sentences allow. The record has both.
 """
 

@@ -13,7 +13,7 @@ contradict  DOSE times, after the fact, a forged notice that claims another word
             inside what is read, one of three kinds that mislead models (knowledge conflicts, Xu et al. 2024).
 near        DOSE facts about places whose names differ from the one asked for in one of two words, anywhere: the keys of
             an associative memory lie close to each other (RULER's multi-key needles, Hsieh et al. 2024).
-poison      DOSE facts about other places in one block around the true one, half before and half behind: whoever
+poison      DOSE facts about other places in one block around the true one, half before and half after: whoever
             can write into what is read can flood a memory (PoisonedRAG, Zou et al. 2024).
 update      The fact is stated DOSE times before with other words, "is now"; the last statement holds. Retrieval of the
             last of many values falls with the logarithm of their number (Wang and Sun 2025, arXiv 2506.08184).

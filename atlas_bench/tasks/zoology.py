@@ -67,7 +67,7 @@ SCORERS = {"zoology/exact": Scorer(exact)}
 class Example(Pairs):
     """A Context of pairs in front and each key once more in its slot.
 
-    slots   position of each pair's key behind the pairs [P]
+    slots   position of each pair's key after the pairs [P]
     random  whether the tokens between are random words or one and the same
     """
 
@@ -202,7 +202,7 @@ class ZoologyLessons(MqarLessons):
 
 
 DESCRIPTION = """\
-MQAR in zoology's own form (Arora et al. 2023): key-value pairs of words in front, and behind them every key once
+MQAR in zoology's own form (Arora et al. 2023): key-value pairs of words in front, and after them every key once
 more, at distances that follow a power law; at its key the model is asked for the value, on a fork of its state.
 
 subsets   {subsets}

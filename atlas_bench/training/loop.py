@@ -32,7 +32,7 @@ COUNT_SECONDS = 300  # between two counts of open gates on background
 
 @dataclass
 class _Training:
-    """A training under way: what a checkpoint holds, and the tallies of the last steps."""
+    """A training in progress: the contents of a checkpoint, and the tallies of the last steps."""
 
     config: Config
     recipe: Recipe

@@ -5,7 +5,7 @@
     mixed       contexts of random length up to `longest`, while the learning rates fall
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
-A context is read in segments. After each, everything known so far is asked, or each token has a target. Loss:
+A context is read in segments. After each segment, everything known so far is asked, or each token has a target. Loss:
 cross-entropy of the answers, the mean of those to questions and the mean of those along the segments; plus
 `write_cost` for every token written, which closes the gates on background, and from contexts of `cost_length` on
 `screen_cost` for every token that a screen lets through. From there both costs grow while the answers stay right.

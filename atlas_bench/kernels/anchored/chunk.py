@@ -90,7 +90,7 @@ class Sums(NamedTuple):
     mix     [X, J, J]  shares of M_0 (and S_0) in M_C (and S_C)
     write   [X, R, J]  share of token i's gradient in M_C (and S_C)
 
-    The first layers' inputs are q and k themselves, and what they are multiplied with waits for no state: it is made
+    The first layers' inputs are q and k themselves, and their factors do not depend on the state, so they are computed
     for all chunks at once.
     """
 

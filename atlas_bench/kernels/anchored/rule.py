@@ -9,7 +9,7 @@ it stood when the chunk began (ATLAS eq. 15, Titans eq. 16):
     S_t = U_t
     y_t = M_t(q_t)
 
-behind a write gate w_t in [0, 1], by which the new (M, S) is blended with the old one: at 1 this is the rule,
+with a write gate w_t in [0, 1], by which the new (M, S) is blended with the old one: at 1 this is the rule,
 at 0 the token makes no step (it may still stand in the window of an open one). chunk_size = 1 is the online
 rule: every gradient at the current memory.
 """

@@ -238,7 +238,7 @@ def _refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> Fa
     else:
         meaning = "the prompt is longer than the server's context; it is not cut" if too_long else _MEANING.get(status)
     if status == 404 and not re.search(r"/v\d", url):
-        meaning = f"no such model or path; most servers want /v1 behind the address: try {url}/v1"
+        meaning = f"no such model or path; most servers want /v1 after the address: try {url}/v1"
     return Failure(
         f"HTTP {status} ({meaning})" if meaning else f"HTTP {status}",
         again=(status in (408, 425, 429) or status >= 500) and not (too_long or _HOPELESS.search(text)),

@@ -96,5 +96,5 @@ def _distances(sentence: str) -> Iterable[tuple[int, str]]:
 
 
 def _known(names: Iterable[Any]) -> list[str]:
-    """The names of INSTEAD that stand behind the given ones, each once."""
+    """The names of INSTEAD that stand after the given ones, each once."""
     return list(dict.fromkeys(_ORIGINAL[name] for name in names if isinstance(name, str) and name in _ORIGINAL))

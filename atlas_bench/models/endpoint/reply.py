@@ -95,7 +95,7 @@ def _check_named(model: str, names: Iterable[str]) -> None:
     shown = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
     raise UserError(
         f"the server has no model '{model}'.{did_you_mean(model, known)} It names: {shown}. If that list is not "
-        "complete, add ;context=N behind the model's name: the list is then not read."
+        "complete, add ;context=N after the model's name: the list is then not read."
     )
 
 

@@ -144,7 +144,7 @@ _READS: dict[str, tuple[Callable[[str], Any], str]] = {
     "usd_per_million_out": (_number(float), "dollars from 0 to a billion"),
 }
 
-# As tasks join them: words behind spaces and newlines, figures, marks, letters of several bytes, a long text
+# As tasks join them: words after spaces and newlines, figures, marks, letters of several bytes, a long text
 _PIECES = ("Mary went to the kitchen.", " John", "\n", "\n\nQ: 7 x", "  12,345", " 'tis", "ß漢字🙂", " hall" * 5000)
 
 

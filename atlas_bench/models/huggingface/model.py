@@ -82,7 +82,7 @@ class HuggingFaceModel(Model):
         """Why a prompt of that length is not read: the context limit, or a cache that memory does not hold."""
         length += self.thinking
         if self.limit is not None and length > self.limit:
-            beyond = "" if self.positions else ", or write context_limit=N behind the name to try it beyond"
+            beyond = "" if self.positions else ", or write context_limit=N after the name to try it beyond"
             return (
                 f"the context limit of '{self.name}' is {self.limit:,} tokens, and nothing is truncated; ask for --len "
                 f"{format_length(self.limit)} or less{beyond}"
@@ -91,7 +91,7 @@ class HuggingFaceModel(Model):
             return (
                 f"the rotary frequencies of '{self.name}' change for all tokens once a stream passes {ends:,}, so its "
                 f"keys cannot be kept from block to block; ask for --len {format_length(ends)} or less, or write "
-                "rope=long behind the name for the frequencies of long streams from the first token on"
+                "rope=long after the name for the frequencies of long streams from the first token on"
             )
         cache, memory = self._cache_bytes(length), free_memory(self.device)
         if cache > memory:
@@ -236,7 +236,7 @@ class HuggingFaceModel(Model):
         return torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(self.device)
 
     def _parts(self, ids: torch.Tensor, read: int, *, every: bool = False) -> Iterator[torch.Tensor]:
-        """The tokens [B, T] as the model may read them, behind `read` others."""
+        """The tokens [B, T] in the form that the model reads, after `read` earlier ones."""
         at = 0
         while at < ids.shape[1]:
             size = self.reads.part(len(ids), read + at, every=every)

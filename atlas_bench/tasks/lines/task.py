@@ -61,7 +61,7 @@ class LineTask(WordTask):
 
     @abstractmethod
     def least_lines(self, subset: str) -> int:
-        """Lines without which the subset has nothing to ask."""
+        """The number of lines that the subset needs to have a question."""
 
     @abstractmethod
     def source(self, subset: str, tokenizer: Tokenizer, line: Template, lines: int, label: str) -> Any:
