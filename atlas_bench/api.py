@@ -208,7 +208,7 @@ def score(
     task     only these, 'babilong' or 'babilong:qa1'
     model    only these, as the records name them
 
-    data, background and tokenizer are as in show(), where a scorer reads of a sample what the record does not have.
+    data, background and tokenizer are as in show(); they matter if a scorer reads fields that the record does not have.
     Returns the new records, in the order of the old ones, less those without answers: each is the old one with the
     scorer's verdicts beside the old ones, its score as the headline, and its source in `rescored`. Raises UserError
     where the scorer fails, where no record has answers, and where `out` is there already.

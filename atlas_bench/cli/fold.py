@@ -54,7 +54,7 @@ def _joined(lines: Sequence[str]) -> Iterator[str]:
 
 
 def wrapped(line: str, hang: int) -> list[str]:
-    """A line as lines of the terminal's width, those after the first under its column `hang`."""
+    """Wrap a line to the terminal's width, with the continuation lines under its column `hang`."""
     if len(line) <= _width():
         return [line]
     if hang > 0.6 * _width():  # too little is left beside the label

@@ -125,7 +125,7 @@ def choose(planned: Sequence[Training], failed: Iterable[Path]) -> list[dict[str
 
 
 def beginning(init: str | None, wanted: Iterable[str]) -> str:
-    """In words, where training on each task begins."""
+    """A sentence on where training on each task begins."""
     known = loading.taught(loading.card(init)) if init else set()
     warm = [task for task in wanted if task in known]
     cold = [task for task in wanted if task not in known]

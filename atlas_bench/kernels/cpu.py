@@ -38,7 +38,8 @@ def best_matmul_precision(device: str = "cpu") -> tuple[str, str]:
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Matrix products of float32 tensors in that precision, a name of PRECISIONS, for the whole process meanwhile."""
+    """A context in which the whole process computes matrix products of float32 tensors in that precision, a name of
+    PRECISIONS."""
     before, now = torch.get_float32_matmul_precision(), PRECISIONS[precision]
     if now == before:
         yield

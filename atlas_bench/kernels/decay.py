@@ -16,7 +16,7 @@ def decay(x: Tensor) -> Tensor:
 
 
 def flush(x: Tensor) -> Tensor:
-    """Products x >= 0 too small to matter as 0: denormal numbers make a matrix product a hundred times slower.
+    """Set negligible products x >= 0 to 0: denormal numbers make a matrix product a hundred times slower.
 
     Entries that are 0 already keep their gradient.
     """

@@ -6,8 +6,8 @@ is composed of them, omega/chunk.py and anchored/chunk.py, is written once: only
     recurrence = form("recurrence", x).recurrence
 
 A Triton form runs on CUDA tensors that it fits, once it has agreed with the definition on this very chip (selftest.py):
-Triton has miscompiled kernels silently before, and none of these has been on every chip. It multiplies float32 as tf32,
-so where that is not allowed (cpu.matmul_precision("fp32"), torch's default) the torch form runs.
+Triton has miscompiled kernels silently before, and none of these was tested on every chip. It multiplies float32 as
+tf32, so where that is not allowed (cpu.matmul_precision("fp32"), torch's default) the torch form runs.
 """
 
 from __future__ import annotations

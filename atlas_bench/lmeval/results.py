@@ -4,8 +4,8 @@
     -> scores {"acc": {"correct": 1121, "n": 1838}, "acc_norm": ..}, a row of answers for each document
 
 A metric is a score if it is the mean over documents of numbers in 0..1, higher being better. Every other metric
-(perplexity, bits per byte, ..) goes to `metrics` with lm-eval's standard error. A metric of another filter than "none"
-is named "metric,filter", one that is several numbers "metric,part".
+(perplexity, bits per byte, ..) goes to `metrics` with lm-eval's standard error. A metric of a filter other than "none"
+is named "metric,filter"; a metric with several numbers "metric,part".
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def run(
 
 
 def _loaded(manager: Any, name: str) -> dict[str, Any]:
-    """The tasks of that name; what they print meanwhile goes to stderr, for stdout is for records."""
+    """The tasks of that name; their prints go to stderr, since stdout is for records."""
     with redirect_stdout(sys.stderr):
         return manager.load([name])["tasks"]
 

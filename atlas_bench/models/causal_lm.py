@@ -76,7 +76,7 @@ class StateCache:
         return self.length
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Row i becomes what row beam_idx[i] was: beam search."""
+        """For beam search: row i gets the old state of row beam_idx[i]."""
         if self.state is not None:
             self.state = _each(lambda x: x.index_select(0, beam_idx.to(x.device)), self.state)
 

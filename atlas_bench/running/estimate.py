@@ -54,7 +54,7 @@ def estimate(
     folder    of the records, which say what is done and what goes on from a checkpoint; nothing is written there
     settings  of the run; a calibration reads with the same
 
-    Raises KeyboardInterrupt on Ctrl-C, when the temporary folder is gone.
+    Raises KeyboardInterrupt on Ctrl-C, after removing the temporary folder.
     """
     progress = progress or Progress(quiet=True)
     try:

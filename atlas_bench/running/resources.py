@@ -16,7 +16,8 @@ from atlas_bench.types import Status
 
 
 def status_of(error: Exception) -> tuple[Status, str]:
-    """An exception as status and one line; torch's out-of-memory goes by name: no import."""
+    """An exception as status and one line; torch's out-of-memory error is recognised by its name, without importing
+    torch."""
     message = " ".join(str(error).split())
     phrases = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate")
     full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -83,7 +83,7 @@ class BabilongLessons:
         ]
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
-        """One context of `length` tokens in segments, each followed by what can be asked by then."""
+        """One context of `length` tokens in segments, each followed by the questions that can be asked by then."""
         rng = self.rng
         subset, kind = rng.choices(list(self.weights), list(self.weights.values()))[0]
         corpus = rng.choice(self.corpora)

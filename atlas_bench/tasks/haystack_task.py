@@ -124,7 +124,7 @@ class HaystackTask:
 
 
 def contains(answer: str, sample: Sample) -> bool:
-    """True if the first target stands in the answer as whole words, whatever the case."""
+    """True if the first target stands in the answer as whole words, ignoring case."""
     words = re.escape(" ".join(sample.targets[0].split()))
     return re.search(rf"(?<!\w){words}(?!\w)", " ".join(answer.split()), re.IGNORECASE) is not None
 

@@ -62,7 +62,7 @@ class Lessons(Protocol):
         ...
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
-        """One context of `length` tokens in segments, each followed by what can be asked by then."""
+        """One context of `length` tokens in segments, each followed by the questions that can be asked by then."""
         ...
 
 

@@ -36,7 +36,7 @@ KAMRADT_WORDS = ("sandwich", "Dolores Park", "sunny day")
 
 
 def keywords(answer: str, sample: Sample) -> float:
-    """The share of meta["keywords"] that stand in the answer as whole words, whatever the case."""
+    """The share of meta["keywords"] that stand in the answer as whole words, ignoring case."""
     words, said = sample.meta["keywords"], " ".join(answer.split())
     return sum(bool(re.search(rf"\b{re.escape(word)}\b", said, re.IGNORECASE)) for word in words) / len(words)
 

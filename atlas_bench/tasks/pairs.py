@@ -1,4 +1,4 @@
-"""What the tasks made of single words share: MQAR's lazy context, its words, and the checks.
+"""Shared by the tasks made of single words: MQAR's lazy context, its words, and the checks.
 
     words = vocabulary(tokenizer)
     context = lay_out(words, 10_000_000, pairs=32, key_words=1, spread=True, label="mqar 32 0 0")

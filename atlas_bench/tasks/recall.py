@@ -44,7 +44,7 @@ NOT_OF_NQ = ("-cut512", "-cut1024", "-cut2048")  # whose documents are of these 
 
 
 def contains(answer: str, sample: Sample) -> bool:
-    """True if lm-eval's and JRT's `contains` says so: any target stands in the answer, whatever the case.
+    """True if lm-eval's and JRT's `contains` says so: any target stands in the answer, ignoring case.
 
     Its defects are kept: an empty target stands in every answer; a target that JRT reads with spaces or a line
     break at its end is not found without them; "4" is found in "1942".

@@ -149,7 +149,7 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
 
 
 def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
-    """Save a checkpoint; the last reason why one could not be saved, of which the user has been warned.
+    """Save a checkpoint; return the last reason why one could not be saved, about which the user was warned.
 
     failure  that reason so far, "" for none: it is not warned of again
     """

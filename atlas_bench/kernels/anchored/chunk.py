@@ -83,7 +83,7 @@ def _error(rule: Rule, v: Tensor) -> Error:
 
 
 class Sums(NamedTuple):
-    """What the gates say without Muon, once their products are taken; of all chunks [N, ..], or of one.
+    """The shares without Muon, from the gates' products; for all chunks [N, ..], or for one.
 
     read    [X, C, J]  shares of M_0 (and of S_0) in M_t
     inside  [X, C, R]  share of token i's gradient in M_t, -P

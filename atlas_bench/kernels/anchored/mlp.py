@@ -1,4 +1,4 @@
-"""The deep memory by hand, forward and backward: states chunk by chunk, outputs of many chunks at once, little kept.
+"""The deep memory with a handwritten backward: states chunk by chunk, outputs of many chunks at once, few tensors kept.
 
 Without Muon and for the map "mlp" a chunk is, in README.md's letters and with a layer's weights and momentum on top of
 each other as Z = [W; S] (J = 2, or 1 without momentum),

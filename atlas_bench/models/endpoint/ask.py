@@ -67,7 +67,7 @@ class Asker:
         return answered.text
 
     async def _post(self, session: aiohttp.ClientSession, body: Body, reads: Callable[[dict[str, Any]], Any]) -> Any:
-        """What `reads` finds in the reply; a parameter that the server refuses is left out, and it is asked again."""
+        """The result of `reads` for the reply; a parameter that the server refuses is omitted in a new request."""
         while True:
             left_out = frozenset(self.parameters.left_out)
             data = await asyncio.to_thread(self._json, body)

@@ -7,7 +7,7 @@
 Tried again, after waits that double from a second to a minute, with jitter, and at least as long as the server's
 Retry-After: no connection, no whole reply in time, HTTP 408, 425, 429 and 5xx, a reply that is no JSON object, and
 whatever `reads` says may be had by asking again. Any other reply raises ApiError at once. Waits of more than a second
-are reported on stderr. A server that nothing was ever heard of, and that cannot be reached, is the user's to start. A
+are reported on stderr. The error for a server that never answered and cannot be reached: the user has to start it. A
 reply is read up to a size that no answer has.
 
 The key is read from OPENAI_API_KEY for each session, goes to the client's own address only, and is in no message.
@@ -124,7 +124,7 @@ class Client:
         body: bytes | None,
         reads: Callable[[dict[str, Any]], Any],
     ) -> Any:
-        """What `reads` finds in the reply, or raises a Failure for.
+        """The result of `reads` for the reply, or the Failure that it raises.
 
         Raises ApiError if there is no answer, UserError if no server was ever reached.
         """
@@ -165,7 +165,7 @@ class Client:
         body: bytes | None,
         reads: Callable[[dict[str, Any]], Any],
     ) -> Any:
-        """What `reads` finds in the reply's JSON object; Failure for everything else."""
+        """The result of `reads` for the reply's JSON object; Failure for any other reply."""
         import aiohttp
 
         data = None if body is None else io.BytesIO(body)

@@ -18,7 +18,7 @@ from atlas_bench.models.memory.omeganet import OmegaNet
 
 
 class SurpriseOmegaNet(OmegaNet):
-    """OmegaNet that forgets in proportion to its surprise; our own, for comparison. It has no chunk_size but 1."""
+    """OmegaNet that forgets in proportion to its surprise; our own, for comparison. Its chunk_size is always 1."""
 
     kernel = "events"
 

@@ -50,7 +50,7 @@ def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -
 
 @torch.no_grad()
 def check_runs(spec: str, memory: Memory) -> None:
-    """Raise UserError, before hours of training, where a memory of width 32 cannot read four written tokens."""
+    """Raise UserError, before hours of training, if a memory of width 32 cannot read four written tokens."""
     if "write" not in memory.gates:
         raise UserError(f"memory '{spec}' cannot be run: {NO_WRITE_GATE}.")
     try:

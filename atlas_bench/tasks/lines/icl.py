@@ -127,7 +127,7 @@ class Icl(LineTask):
         return Examples(self.words(tokenizer), line, lines, sessions, features[:, :CLASS_WORDS], labels, seed_of(label))
 
     def asks(self, subset: str, source: Examples, lines: int, rng: random.Random) -> list[Asked]:
-        """An example of each class that has been shown and can be told from the others, in random order."""
+        """An example of each class that has been shown and can be distinguished from the others, in random order."""
         seen, latest = source.known(lines)
         shown = np.flatnonzero(latest >= 0).tolist()
         queries = [(each, _query(source, each, seen, rng)) for each in pick(rng, shown, len(shown))]
