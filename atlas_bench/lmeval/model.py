@@ -140,7 +140,7 @@ class AtlasLM(LM):
         return self.strings.template()
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval's results say of the model beside its arguments."""
+        """The facts about the model that lm-eval's results add to its arguments."""
         facts = self.model.facts()
         return {"model_num_parameters": facts.get("parameters", -1), "atlas_bench": facts}
 

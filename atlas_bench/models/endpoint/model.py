@@ -208,7 +208,7 @@ class Endpoint(Model):
     async def _ask_canary(
         self, ask: Callable[[Question], Awaitable[str]], asked: Sequence[tuple[_Read, Sequence[int]]]
     ) -> None:
-        """Ask the first question in several ways, and tell where the answers differ."""
+        """Ask the first question in several ways, and report different answers."""
         size = min(canary.BATCH, self.concurrency)
         prompts = [self._question(*each).text for each in asked[:size]]
 

@@ -112,7 +112,7 @@ class Aggregate(LineTask):
     before = "Each line is a user and a label that the user gave.\n"
 
     def rules(self, subset: str) -> Rules:
-        """One label of all or of two, or one number of all."""
+        """The answer is a label, of all or of two, or a number."""
         choices = {"more": 2, "count": MOST_COUNTED}.get(subset, LABELS)
         shared = USERS if subset == "user" else 1
         return Rules({"aggregate/only": Scorer(only)}, 1 / choices, max_answer_tokens=20, questions_per_context=shared)
