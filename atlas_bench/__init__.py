@@ -1,7 +1,7 @@
 """atlas-bench: how far does a sequence model really remember?
 
-From Python: run, load, report, show, score, compare, train. Each does what the command of its name does; see api.py and
-docs/python.md.
+From Python: run, merge, load, report, show, score, compare, train. Each does what the command of its name does; see
+api.py and docs/python.md.
 """
 
 import os
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 # anything else wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from atlas_bench.api import compare, list_models, list_tasks, load, report, run, score, show, train
+from atlas_bench.api import compare, list_models, list_tasks, load, merge, report, run, score, show, train
 from atlas_bench.errors import UserError
 from atlas_bench.types import Model
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from atlas_bench.results.record import Record
 
 __all__ = [
-    "Model", "Record", "UserError", "__version__", "compare", "list_models", "list_tasks", "load", "report", "run",
-    "score", "show", "train",
+    "Model", "Record", "UserError", "__version__", "compare", "list_models", "list_tasks", "load", "merge", "report",
+    "run", "score", "show", "train",
 ]  # fmt: skip
 
 

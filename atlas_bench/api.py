@@ -37,31 +37,15 @@ Models = str | Path | Model | Sequence[str | Path | Model] | Mapping[str, str | 
 
 
 def run(
-    task: str | Sequence[str],
-    lengths: Lengths | None = None,
-    models: Models = "gated-deltanet-nano",
-    samples: Samples | None = None,
-    seeds: int | Iterable[int] = 0,
-    *,
-    until: float | None = None,
-    data: PathLike = "generated",
-    background: PathLike = "generated",
-    prompt: str = "bare",
-    encoding: str | None = None,
-    num_fewshot: int | None = None,
-    out: PathLike = "runs",
-    batch: int | None = None,
-    block: str | int | None = None,
-    checkpoint_every: str | int = "1M",
-    timeout: float | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-    matmul_precision: str | None = None,
-    code: PathLike | Iterable[PathLike] = (),
-    canary: bool = False,
-    debug: bool = False,
-    quiet: bool = True,
-) -> list[Record]:
+    task: str | Sequence[str], lengths: Lengths | None = None, models: Models = "gated-deltanet-nano",
+    samples: Samples | None = None, seeds: int | Iterable[int] = 0, *, until: float | None = None,
+    data: PathLike = "generated", background: PathLike = "generated", prompt: str = "bare",
+    encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, out: PathLike = "runs",
+    batch: int | None = None, block: str | int | None = None, checkpoint_every: str | int = "1M",
+    timeout: float | None = None, readers: int = 1, threads: int | None = None, device: str | None = None,
+    matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (), canary: bool = False,
+    debug: bool = False, quiet: bool = True,
+) -> list[Record]:  # fmt: skip
     """Ask models about long contexts: `atlas-bench run`.
 
     task      'babilong:qa1', 'niah,mqar:8', './my_task.py' (is executed), 'lm-eval:piqa'; several in a list
@@ -71,8 +55,10 @@ def run(
               docs/tasks.md says for the length
     until     points; a cell is asked no more once its 95 % interval is so wide, and `samples` is the most
     seeds     decide every sample
+    shard     '2/4': the second of four parts of every cell; merge() puts the folders of all four together
     out       folder of the records; what it has a final record of is not run again
     timeout   seconds that a cell may take
+    readers   blocks of a stream that are made and searched for writes at once, and processes that make generated text
     quiet     shows no progress; warnings are shown on stderr
 
     `atlas-bench run --help` explains the others. Returns the records of all cells, those of earlier runs too; what
@@ -90,9 +76,9 @@ def run(
     return job.prepare(
         written, lengths=lengths, models=models, samples=samples, until=until, seeds=_each(seeds),
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
-        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads,
-        device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary, debug=debug,
-        progress=Progress(quiet=quiet), command=_written(run, given),
+        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers,
+        threads=threads, device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary,
+        debug=debug, shard=shard, progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 
@@ -227,6 +213,21 @@ def score(
     if file is not None:
         rescore.write(made, file)
     return made
+
+
+def merge(folders: PathLike | Iterable[PathLike], out: PathLike) -> dict[str, list[str]]:
+    """Put the records of shards together: `atlas-bench merge`.
+
+    folders  that run(.., shard="i/N") wrote; cells that were not split are copied as they are
+    out      folder of the records that one run would have written; what it has already is not written again
+
+    Returns "written" and "already" (one text for each cell) and "missing" (what keeps a cell from being whole). Raises
+    UserError for a folder without records, and where `out` cannot be written.
+    """
+    given = locals()
+    from atlas_bench.running import merge as merging
+
+    return merging.merge(_several(folders), Path(out), warn=_warn, command=_written(merge, given))
 
 
 def compare(

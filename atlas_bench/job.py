@@ -7,7 +7,7 @@ records = job.run()                                                         # fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from atlas_bench.files import text_files
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
-from atlas_bench.running import announce, estimate, plan, runner
+from atlas_bench.running import announce, estimate, plan, runner, shards
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
@@ -58,6 +58,10 @@ class Job:
 
         Raises runner.Interrupted on Ctrl-C, UserError if a record cannot be written.
         """
+        with self.settings.making():
+            return self._run()
+
+    def _run(self) -> list[Record]:
         if not self.progress.quiet:
             waiting = runner.missing(self.cells, self.models, self.out)
             for line in announce.lines(waiting, self.models, self.settings):
@@ -77,8 +81,9 @@ def prepare(
     task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: plan.Samples,
     until: float | None, seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None,
     num_fewshot: int | None, out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int,
-    timeout: float | None, threads: int | None, device: str | None, matmul_precision: str | None,
-    code: Iterable[str | Path], canary: bool, debug: bool, progress: Progress, command: str | None = None,
+    timeout: float | None, readers: int, threads: int | None, device: str | None, matmul_precision: str | None,
+    code: Iterable[str | Path], canary: bool, debug: bool, shard: str | None, progress: Progress,
+    command: str | None = None,
 ) -> Job:  # fmt: skip
     """The job of what a user asks for; atlas_bench.run() explains the arguments.
 
@@ -90,12 +95,15 @@ def prepare(
     asked, numbers = specs.typed(models), units.parse_samples(samples)  # first: these mistakes take no time to find
     ours, theirs = plan.split_lm_eval(task)
     wanted = plan.parse_tasks(ours) if ours else []
+    split = shard and units.parse_shard(shard)
+    _check_splits(shard, until, theirs)
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
     settings = Settings(
         batch=None if batch is None else units.whole("batch", batch, least=1),
         block=None if block is None else units.parse_length(block),
         checkpoint_tokens=units.parse_length(checkpoint_every),
         timeout=None if timeout is None else units.amount("timeout", timeout),
+        readers=units.whole("readers", readers, least=1),
         debug=debug,
         command=command,
     )
@@ -124,6 +132,19 @@ def prepare(
         seeds=[units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS) for seed in seeds],
         samples=numbers, stop=stop, options=options,
     )  # fmt: skip
+    if split:
+        cells = shards.of(cells, *split)
     store.check_names(out, loaded)
     plan.check(cells, loaded)  # the last thing that can be the user's mistake
     return Job(cells, loaded, out, settings, theirs, documents, shots, progress)
+
+
+def _check_splits(shard: str | None, until: float | None, theirs: Sequence[str]) -> None:
+    """Raise UserError where a shard could not be exactly its part of one run."""
+    if shard and until is not None:
+        raise UserError(
+            f"shard {shard} and until {until:g} do not go together: all answers of a cell decide when it stops, and "
+            "a shard has some of them. Leave one out."
+        )
+    if shard and theirs:
+        raise UserError(f"lm-eval:{theirs[0]} cannot be split, here by shard {shard}. Run it in its own command.")

@@ -45,6 +45,15 @@ def parse_lengths(given: str | int | Iterable[str | int]) -> list[int]:
     return lengths
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """(number of the shard from 1, how many there are) of 'i/N'; UserError for what is none."""
+    numbers = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text, re.ASCII)
+    shard, shards = map(int, numbers.groups()) if numbers else (0, 0)
+    if not 1 <= shard <= shards:
+        raise UserError(f"shard '{clip(text)}' is none. Write i/N, from 1/N to N/N, such as 2/4.")
+    return shard, shards
+
+
 def parse_samples(given: str | int | Mapping[Any, int] | None) -> dict[int | None, int]:
     """Questions in each cell by its length, None standing for every other length; nothing where None is given.
 

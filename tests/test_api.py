@@ -67,7 +67,7 @@ def test_no_function_has_the_name_of_a_module_which_would_replace_it_once_import
     assert (Path(atlas_bench.__file__).parent / "py.typed").exists()
 
 
-@pytest.mark.parametrize("name", ["run", "report", "score", "compare", "train"])
+@pytest.mark.parametrize("name", ["run", "report", "score", "merge", "compare", "train"])
 def test_the_command_and_the_function_have_the_same_names_and_defaults(name):
     usual = inspect.signature(getattr(atlas_bench, name)).parameters
     command = typer.main.get_command(app).commands[name]

@@ -225,7 +225,7 @@ def test_list_and_describe_name_everything():
 def test_help_has_the_commands_in_the_order_of_use_and_fits_80_columns():
     listed = call("--help").stdout.partition("Commands:\n")[2].splitlines()
     commands = [line.split()[0] for line in listed]
-    order = "run report show score compare probe changes train verify list describe doctor push export lm-eval"
+    order = "run report show score merge compare probe changes train verify list describe doctor push export lm-eval"
     assert commands == order.split()
     assert not [line for line in listed if line.endswith("...")], "a sentence does not fit"
     for command in commands[:-1]:

@@ -21,7 +21,7 @@ from atlas_bench.results import store
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / FILE
 COMMANDS = (
-    *("run", "report", "show", "score", "compare", "probe", "changes", "train"),
+    *("run", "report", "show", "score", "merge", "compare", "probe", "changes", "train"),
     *("verify", "list", "describe", "doctor", "push", "export"),
 )
 QUICK = ("run", "mqar:8", "--len", "1K", "--model", "oracle", "--quiet")

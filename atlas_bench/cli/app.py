@@ -44,6 +44,7 @@ COMMANDS = {  # in the order of use -> examples of their help
         "score runs --scorer ./my_scorer.py -o new.jsonl",
         "score runs --scorer babilong/word --task babilong -o new.jsonl",
     ),
+    report_commands.merge: ("merge shard-1 shard-2 shard-3 --out runs",),
     run_commands.compare: (
         "compare atlas-nano omeganet-nano --task babilong:qa1 --len 1K,4K",
         "compare titans ./my_memory.py --task mqar:8 --len 1K --train 2M",

@@ -19,9 +19,9 @@ from atlas_bench import registry
 # numbers, lengths, switches, and words that the command itself takes from a short list
 _AMOUNTS_AND_CHOICES = {
     "len", "samples", "seed", "prompt", "num-fewshot", "dry-run", "json", "batch", "block", "checkpoint-every",
-    "timeout", "threads", "device", "matmul-precision", "quiet", "debug", "format", "threshold", "no-published",
-    "train", "jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment", "screen",
-    "fixed-schedule", "no-examine", "to", "kind", "encoding", "canary", "reset",
+    "timeout", "readers", "threads", "device", "matmul-precision", "quiet", "debug", "format", "threshold",
+    "no-published", "train", "jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment",
+    "screen", "fixed-schedule", "no-examine", "to", "kind", "encoding", "canary", "reset",
     "seeds", "rates", "rate", "validate", "until", "sequential",
 }  # fmt: skip
 

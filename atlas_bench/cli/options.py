@@ -40,7 +40,7 @@ def _reading(reader: str) -> Callable[[Any], Any]:
                 getattr(units, reader)(value)
         except UserError as error:
             message, written = str(error), f"'{clip(str(value))}'"
-            named = (f"{what} {written}" for what in ("length", "length range", "length list"))
+            named = (f"{what} {written}" for what in ("length", "length range", "length list", "shard"))
             for beginning in (*named, f"threads {value}", f"threshold {value}"):
                 message = message.removeprefix(beginning)
             raise BadParameter(message) from None
@@ -152,7 +152,7 @@ RunModels = Annotated[
     _asked(
         "--model",
         metavar="MODEL[,..]",
-        help="Name, folder, hf:NAME, openai:URL#MODEL; SHOWN=hf:NAME; repeatable.",
+        help="Name, folder, hf:NAME, openai:URL#MODEL, py:FILE.py; SHOWN=hf:NAME; repeatable.",
         autocompletion=_models,
     ),
 ]
@@ -218,6 +218,15 @@ Encoding = Annotated[
 ]
 Prompt = Annotated[PromptName, _asked(help="official: BABILong's instruction and examples.")]
 NumFewshot = Annotated[int | None, _asked(metavar="N", min=0, help="Of lm-eval's tasks [the task's own].")]
+Shard = Annotated[
+    str | None,
+    _asked(
+        "--shard",
+        metavar="I/N",
+        help="Ask the I-th of N parts of every cell; see `merge`.",
+        callback=_reading("parse_shard"),
+    ),
+]
 
 # How models are run
 Batch = Annotated[int | None, _run(metavar="N", min=1, help="Contexts read side by side [up to 8].")]
@@ -228,6 +237,9 @@ CheckpointEvery = Annotated[
     str, _run(metavar="TOKENS", help="Tokens of a stream between checkpoints.", callback=_length)
 ]
 Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
+Readers = Annotated[
+    int, _run(metavar="N", min=1, help="Blocks of a stream made and searched at once, and processes that make text.")
+]
 Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
 Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where to compute [a GPU where there is one].")]
 MatmulPrecision = Annotated[
@@ -312,6 +324,8 @@ Scorer = Annotated[
         autocompletion=_completing("scorers"),
     ),
 ]
+Folders = Annotated[list[Path], Argument(metavar="FOLDER..", help="Folders that `run --shard` wrote.")]
+MergedFolder = Annotated[Path, _written("--out", metavar="FOLDER", help="Folder of the records put together.")]
 NewRecords = Annotated[Path, _written("-o", "--out", metavar="FILE.jsonl", help="New file of the records.")]
 Repository = Annotated[str | None, _written("--name", metavar="ORG/MODEL", help="What it is to be called.")]
 Json = Annotated[bool, _written("--json", help="Print plain data and nothing else.")]

@@ -1,4 +1,4 @@
-"""`report`, `show`, `score`, `changes` and `push`: what records say."""
+"""`report`, `show`, `score`, `merge`, `changes` and `push`: what records say."""
 
 from __future__ import annotations
 
@@ -106,6 +106,20 @@ def score(
         warn=output.warn,
     )  # fmt: skip
     output.show(rescore.write(new, file), as_json, rescore.lines)
+
+
+def merge(folders: opt.Folders, out: opt.MergedFolder, as_json: opt.Json = False) -> None:
+    """Put the records of shards together.
+
+    They are then as one run would have written them. Cells that were not split are copied. The same command again
+    writes only what is missing. Exit code: 0, 1 where something of a plan is missing, 2 for a mistake in the command.
+    """
+    from atlas_bench.running import merge as merging
+
+    told = merging.merge(folders, out, warn=output.warn, command=config.typed())
+    output.show(told, as_json, merging.lines)
+    if told["missing"]:
+        raise typer.Exit(1)
 
 
 def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json = False) -> None:

@@ -34,6 +34,7 @@ def run(
     prompt: opt.Prompt = _run.prompt,
     encoding: opt.Encoding = _run.encoding,
     num_fewshot: opt.NumFewshot = _run.num_fewshot,
+    shard: opt.Shard = _run.shard,
     out: opt.RecordsFolder = Path(_run.out),
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
@@ -41,6 +42,7 @@ def run(
     block: opt.Block = _run.block,
     checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every,
     timeout: opt.Timeout = _run.timeout,
+    readers: opt.Readers = _run.readers,
     threads: opt.Threads = _run.threads,
     device: opt.Device = _run.device,
     matmul_precision: opt.MatmulPrecision = _run.matmul_precision,
@@ -66,8 +68,10 @@ def run(
     asked = job.prepare(
         task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
         background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
-        block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device,
-        matmul_precision=matmul_precision, code=code, canary=canary, debug=debug, progress=Progress(quiet=quiet),
+        block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers, threads=threads,
+        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug,
+        shard=shard,
+        progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
         from atlas_bench.running import estimate_table

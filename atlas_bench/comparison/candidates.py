@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError
+from atlas_bench.files.home import expanded
 from atlas_bench.models import loading, specs
 from atlas_bench.models.adapted import as_model
 from atlas_bench.types import Model
@@ -99,7 +99,7 @@ def _trained(word: str) -> Candidate:
         return Candidate(f"{word}-nano", model=f"{word}-nano", key=f"{word}-nano")
     if _is_memory(name):
         raise UserError(f"memory '{word}' has no trained model. Add --train TOKENS, such as --train 20M.")
-    if not Path(word).expanduser().is_dir():
+    if not expanded(word).is_dir():
         known = [*specs.names(), *filter(_is_memory, registry.MEMORIES), *ATTENTION]
         raise specs.unknown_model(word, known, kind="candidate")
     return Candidate(word, model=word, key=str(loading.folder_of(word).resolve()))
@@ -124,7 +124,7 @@ def _told_apart(words: Sequence[str | Model], found: Sequence[Candidate]) -> lis
 
 
 def _with_folder(word: str, candidate: Candidate) -> str:
-    return f"{Path(registry.parse_memory(word)[0]).expanduser().resolve().parent.name}/{candidate.label}"
+    return f"{expanded(registry.parse_memory(word)[0]).resolve().parent.name}/{candidate.label}"
 
 
 def _with_version(word: str, candidate: Candidate) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,8 @@ def main(
     for file in code:
         registry.name_file(file)
     entrants = candidates.resolve(words, train=tokens is not None)
-    wanted = plan.subsets(task)
-    options = TaskOptions(data, background, encoding=encoding)
-    all_seeds = list(range(seed, seed + number))
-    cells = {
-        name: plan.make(
-            [(name, subset) for subset in subsets], lengths=lengths, models=[each.label for each in entrants],
-            seeds=all_seeds, samples=numbers, options=_options(name, wanted, options),
-        )
-        for name, subsets in wanted.items()
-    }  # fmt: skip
+    wanted, all_seeds = plan.subsets(task), list(range(seed, seed + number))
+    cells = _cells(entrants, wanted, lengths, all_seeds, numbers, TaskOptions(data, background, encoding=encoding))
     planned = []
     if tokens is not None:
         planned = _trainings(
@@ -81,33 +74,62 @@ def main(
         )  # fmt: skip
         loading.checked(device, None)
     store.check_writable(out)
-    ready = {
+    load = partial(loading.load, device=device)
+    ready = _ready(entrants, device)
+    reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
+    for name in wanted:
+        plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
+    compared, failed, rated = _trained(planned, seed, rates, jobs, progress)
+    ask = partial(runner.run, folder=out, settings=Settings(command=command), progress=progress)
+    comparisons = sum(map(len, cells.values())) * (len(entrants) - 1) // len(entrants) if sequential else 0
+    records = []
+    for name, one in product(wanted, all_seeds):
+        folders = {each.candidate.label: each.folder for each in compared if (each.task, each.seed) == (name, one)}
+        mine = [cell for cell in cells[name] if cell.seed == one]
+        records += _asked(mine, ready, folders, failed, load, ask, entrants[0].label, comparisons)
+    comparison = compare_records(records, [each.label for each in entrants])
+    comparison["training"] = None if tokens is None else _said(tokens, all_seeds, rates, wanted, init, list(ready))
+    comparison["rates"] = rated if rates > 1 else []
+    return comparison, all(record.status not in store.AGAIN for record in records)
+
+
+def _cells(
+    entrants: Sequence[Candidate], wanted: Mapping[str, Sequence[str]], lengths: Sequence[int], seeds: Sequence[int],
+    samples: plan.Samples, options: TaskOptions,
+) -> dict[str, list[Cell]]:  # fmt: skip
+    """The cells of each task."""
+    return {
+        name: plan.make(
+            [(name, subset) for subset in subsets], lengths=lengths, models=[each.label for each in entrants],
+            seeds=seeds, samples=samples, options=_options(name, wanted, options),
+        )
+        for name, subsets in wanted.items()
+    }  # fmt: skip
+
+
+def _ready(entrants: Iterable[Candidate], device: str | None) -> dict[str, Model]:
+    """Label -> model of the candidates that need no training."""
+    return {
         each.label: loading.named(each.label, each.model, device=device) if isinstance(each.model, str) else each.model
         for each in entrants
         if each.model
     }
-    reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
-    for name in wanted:
-        plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
+
+
+def _trained(
+    planned: Sequence[Training], seed: int, rates: int, jobs: int, progress: Progress
+) -> tuple[list[Training], dict[Path, str], list[dict[str, Any]]]:
+    """(the trainings that are compared, folder -> why a training failed, the rates as trainings.choose() gives them).
+
+    Of several rates the first seed chooses; the other seeds are trained at that rate alone.
+    """
     first = [each for each in planned if rates == 1 or each.seed == seed]
     failed = workers.train_all(first, jobs=jobs, say=progress.note)
     rated = trainings.choose(first, failed)
     chosen = {(each["candidate"], each["task"]): each["chosen"] for each in rated}
     compared = [each for each in planned if each.rate == chosen[each.candidate.label, each.task]]
     failed |= workers.train_all([each for each in compared if each not in first], jobs=jobs, say=progress.note)
-    load = partial(loading.load, device=device)
-    ask = partial(runner.run, folder=out, settings=Settings(command=command), progress=progress)
-    comparisons = sum(map(len, cells.values())) * (len(entrants) - 1) // len(entrants) if sequential else 0
-    records = []
-    for name in wanted:
-        for one in all_seeds:
-            folders = {each.candidate.label: each.folder for each in compared if (each.task, each.seed) == (name, one)}
-            mine = [cell for cell in cells[name] if cell.seed == one]
-            records += _asked(mine, ready, folders, failed, load, ask, entrants[0].label, comparisons)
-    comparison = compare_records(records, [each.label for each in entrants])
-    comparison["training"] = None if tokens is None else _said(tokens, all_seeds, rates, wanted, init, list(ready))
-    comparison["rates"] = rated if rates > 1 else []
-    return comparison, all(record.status not in store.AGAIN for record in records)
+    return compared, failed, rated
 
 
 def _check_trainings(tokens: int | None, seeds: int, rates: int, init: str | None, sequential: bool) -> None:

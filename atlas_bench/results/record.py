@@ -46,10 +46,12 @@ _IDENTITY = (
     "protocol",
 )  # fmt: skip
 _CIRCUMSTANCE = (  # what may differ between two runs of one command
-    "seconds", "tokens_per_second", "block", "batch", "peak_rss_bytes", "resumed", "usage", "endpoint",
-    "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended",
+    "seconds", "tokens_per_second", "block", "batch", "parallel", "peak_rss_bytes", "resumed", "usage", "endpoint",
+    "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended", "parts",
 )  # fmt: skip
-_LATER = frozenset(("note", "model_spec", "training", "rescored"))  # left out where null: older lines stay as they were
+_LATER = frozenset(
+    ("note", "parallel", "model_spec", "training", "rescored", "part", "parts")
+)  # left out where null: older lines stay as they were
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, which JSON has not, become null
 
 # ruff: noqa: E501 - a field is one line
@@ -117,6 +119,36 @@ class Rescoring(TypedDict):
     atlas_bench: NotRequired[Annotated[Any, _is("text", "version that judged")]]
 
 
+@with_config(ConfigDict(extra="allow"))
+class Part(TypedDict):
+    """Which of the cell's samples a record is of, where a shard or a worker asked no others."""
+
+    first: Annotated[Count, _is("count", "index of the first sample")]
+    stop: Annotated[Count, _is("count", "index behind the last one")]
+    plans: NotRequired[Annotated[list[Text], _is("list", "the hash of each answered sample's plan, of which `plan_hash` is made")]]
+    shard: NotRequired[Annotated[Count, _is("count", "number of the shard (`--shard`), from 1")]]
+    shards: NotRequired[Annotated[Count, _is("count", "how many shards the plan was split into")]]
+    plan: NotRequired[Annotated[Text, _is("hash", "of the cells of the whole plan")]]
+    cell: NotRequired[Annotated[Count, _is("count", "position of the cell in the plan, from 0")]]
+    cells: NotRequired[Annotated[Count, _is("count", "cells of the plan")]]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Joined(TypedDict):
+    """One part of a record that was put together of parts: what it took, and where."""
+
+    first: Annotated[Count, _is("count", "index of the first sample")]
+    stop: Annotated[Count, _is("count", "index behind the last one")]
+    status: Annotated[Status, _is("text", "how it ended")]
+    seconds: Annotated[Amount | None, _is("seconds", "reading and answering")]
+    batch: Annotated[Whole | None, _is("count", "contexts fed side by side, at most")]
+    resumed: Annotated[Flag, _is("true/false", "went on from a checkpoint")]
+    hardware: Annotated[Object, _is("object", "`cpu`, `cores`, `gpu`")]
+    started: Annotated[Text | None, _is("UTC, ISO 8601", "when it began")]
+    ended: Annotated[Text | None, _is("UTC, ISO 8601", "when it ended")]
+    command: Annotated[Text, _is("text", "what was typed for it")]
+
+
 CurvePart = TypedDict("CurvePart", {  # "from" is a word of Python
     "from": Annotated[Count, _is("tokens", "first position of the range")],
     "to": NotRequired[Annotated[Any, _is("tokens", "first position behind it")]],
@@ -150,6 +182,7 @@ class Record:
     samples: Annotated[Count, _is("count", "questions asked for; with a rule for stopping, the most")]
     options: Annotated[Object, _is("object", "the task's data choices: `data`, `background`, `prompt`, `encoding`")] = field(default_factory=dict)
     protocol: Annotated[Object, _is("object", "what else decides the answers; empty in records of version 0.1")] = field(default_factory=dict)
+    part: Annotated[Part | None, _is("object", "of a part of the cell: which samples, below; `merge` puts parts together; left out where null")] = None
     # How it went
     scores: Annotated[dict[str, Annotated[Score, AfterValidator(_at_most_n)]], _is("object", "scorer name -> a score, below")] = field(default_factory=dict)
     scorer_version: Annotated[dict[str, Text], _is("object", "scorer name -> version; numbers of two versions do not compare")] = field(default_factory=dict)
@@ -185,6 +218,7 @@ class Record:
     tokens_per_second: Annotated[Amount | None, _is("tokens/s", "`tokens_read / seconds`")] = None
     block: Annotated[Whole | None, _is("tokens", "fed at once; never changes a result")] = None
     batch: Annotated[Whole | None, _is("count", "contexts fed side by side, at most; never changes a result")] = None
+    parallel: Annotated[Object | None, _is("object", "of `--readers`: their number as `readers`, and as `form` `by events` where they searched the stream, `dense` where they made its tokens alone; never changes a result; absent for one reader")] = None
     peak_rss_bytes: Annotated[Count | None, _is("bytes", "the process's peak resident memory")] = None
     resumed: Annotated[Flag, _is("true/false", "went on from a checkpoint")] = False
     usage: Annotated[Object | None, _is("object", "of an endpoint: requests, retries, tokens that it counted, and their cost")] = None
@@ -192,6 +226,7 @@ class Record:
     versions: Annotated[Object, _is("object", "of `atlas_bench`, `python`, `torch`, `numpy`")] = field(default_factory=dict)
     hardware: Annotated[Object, _is("object", "`cpu`, `cores`, `gpu` (null without one)")] = field(default_factory=dict)
     command: Annotated[Text, _is("text", "what was typed, or the call from Python")] = ""
+    parts: Annotated[list[Joined] | None, _is("list", "of a record put together of parts: what each took, below; left out where null")] = None
     started: Annotated[Text | None, _is("UTC, ISO 8601", "when the cell began")] = None
     ended: Annotated[Text | None, _is("UTC, ISO 8601", "when its record was written")] = None
     extra: Annotated[Object, _is("object", "in Python only: unknown fields, written beside the others")] = field(default_factory=dict)
@@ -278,6 +313,8 @@ def cell_key(record: Record) -> str:
     cell = {name: getattr(record, name) for name in _IDENTITY}
     if not record.protocol:  # older records have none, and keep their keys
         del cell["protocol"]
+    if record.part:
+        cell["part"] = [record.part["first"], record.part["stop"]]
     text = json.dumps(_finite(cell), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -68,7 +68,7 @@ def main(
         raise unknown("form", form, (*FORMS, *NAMES))
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold {threshold:g} is no share. Give a number from 0 to 1; 0.8 is usual.")
-    board = make(_chosen(store.given(source, warn or _ignore), tasks, models), threshold=threshold)
+    board = make(_chosen(_given(source, warn or _ignore), tasks, models), threshold=threshold)
     named: dict[str, Any] = {"command": command} | ({"title": title} if title else {})
     return _written(board, form, published, named | ({"answers": answers} if form == "html" else {}))
 
@@ -100,7 +100,7 @@ def with_answers(
         source = list(source)  # it is read twice: a report keeps no answers
     from atlas_bench.results.html import answers
 
-    records = _asked_for(store.given(source, warn or _ignore), tasks, models)
+    records = _asked_for(_given(source, warn or _ignore), tasks, models)
     if leaderboard is None:
         written = answers.pages(records, name=file.name, command=command)
     else:
@@ -111,6 +111,19 @@ def with_answers(
         )  # fmt: skip
     pages = {file.with_name(name): html for name, html in written.files.items()}
     return main(source, answers=written.links if leaderboard else None, **chosen, **options), pages
+
+
+def _given(source: store.Source, warn: Warn) -> Iterator[Record]:
+    """The records, and a warning where some are of parts of cells."""
+    parts = 0
+    for record in store.given(source, warn):
+        parts += record.part is not None
+        yield record
+    if parts:
+        warn(
+            f"{parts} record{'s are' if parts > 1 else ' is'} of some samples of a cell, by `run --shard`. "
+            "`atlas-bench merge` puts the shards together."
+        )
 
 
 def _address(target: Path, folder: Path) -> str:

@@ -63,7 +63,7 @@ def _is_remote(model: Model) -> bool:
 def _tokens(evaluation: Evaluation) -> int:
     """Tokens of the cell's contexts; an endpoint is sent a context with every question of it."""
     cell = evaluation.cell
-    return cell.length * (cell.samples if _is_remote(evaluation.model) else evaluation.contexts)
+    return cell.length * (len(cell.asked) if _is_remote(evaluation.model) else evaluation.contexts)
 
 
 def _what(waiting: Sequence[Evaluation]) -> str:
@@ -90,7 +90,7 @@ def _how_long(waiting: Sequence[Evaluation], settings: Settings) -> str:
             continue
         rates.append(pace.tokens_per_second)
         seconds += sum(
-            _tokens(evaluation) / pace.tokens_per_second + evaluation.cell.samples * pace.question_seconds
+            _tokens(evaluation) / pace.tokens_per_second + len(evaluation.cell.asked) * pace.question_seconds
             for evaluation in own
         )
     if not rates:
@@ -135,7 +135,7 @@ def _measured(sample: Sample, contexts: int, rules: Rules, model: Model, setting
 
 def _intervals(waiting: Sequence[Evaluation]) -> Iterator[str]:
     """The interval that each number of questions gives, a sentence for each."""
-    scored = {(evaluation.cell.samples, evaluation.contexts) for evaluation in waiting if evaluation.rules.scorers}
+    scored = {(len(evaluation.cell.asked), evaluation.contexts) for evaluation in waiting if evaluation.rules.scorers}
     for n, k in sorted(scored, reverse=True):
         worth = worth_of(n, k)
         half, whole = (wilson(share * worth, worth) for share in (0.5, 1.0))

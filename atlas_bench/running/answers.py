@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atlas_bench.results.record import answer_row, clip
-from atlas_bench.types import Sample, Scorer
+from atlas_bench.types import Sample, Scorer, Status
 
 
 def row_of(sample: Sample, answer: str | Exception, scorers: Mapping[str, Scorer]) -> dict[str, Any]:
@@ -30,15 +30,31 @@ def row_of(sample: Sample, answer: str | Exception, scorers: Mapping[str, Scorer
 def summary(rows: Sequence[Mapping[str, Any]], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
     """A record's answers in their order, their scores, and the hash of their plans."""
     ordered = sorted(rows, key=lambda row: row["index"])
-    plans = [row["plan"] for row in ordered]
+    made = plans(rows)
     answers = [{name: value for name, value in row.items() if name != "plan"} for row in ordered]
     judged = [row for row in answers if row["correct"]]
     scores = {
         name: {"correct": sum(row["correct"][name] for row in judged), "n": len(judged)}
         for name in (scorers if judged else ())
     }
-    plan_hash = hashlib.sha256("\n".join(plans).encode()).hexdigest()[:16] if plans else None
+    plan_hash = hashlib.sha256("\n".join(made).encode()).hexdigest()[:16] if made else None
     return {"answers": answers, "scores": scores, "plan_hash": plan_hash}
+
+
+def plans(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The hash of each row's plan, in the order of the samples."""
+    return [row["plan"] for row in sorted(rows, key=lambda row: row["index"])]
+
+
+def unanswered(rows: Sequence[Mapping[str, Any]], samples: int) -> tuple[Status, str] | None:
+    """The status and reason of so many samples of which some could not be asked (an endpoint's errors); else None."""
+    failed = [row["failed"] for row in rows if "failed" in row]
+    if not failed:
+        return None
+    return "failed", (
+        f"{len(failed)} of {samples} samples were not answered; the same command asks them again. "
+        f"The first: {failed[0]}"
+    )
 
 
 def correct(rows: Sequence[Mapping[str, Any]]) -> float:

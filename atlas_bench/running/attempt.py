@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
@@ -24,7 +24,7 @@ from atlas_bench.running.keeping import Keeper
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.resources import now, reset_peak, status_of
 from atlas_bench.running.settings import Settings
-from atlas_bench.types import Sample, Status
+from atlas_bench.types import Context, Sample, Status
 
 Streams = Sequence[Sequence[Sample]]  # read side by side, each the samples on one context
 
@@ -51,12 +51,12 @@ class Attempt:
         self._evaluation, self._cell, self._model, self._rules = evaluation, cell, model, evaluation.rules
         self._settings, self._progress = settings, progress
         self._keeper = Keeper(checkpoint, settings.checkpoint_tokens, model, progress)
-        self.batch = settings.streams(cell.samples, cell.length, model)
+        self.batch = settings.streams(len(cell.asked), cell.length, model)
         self.block = settings.tokens(self.batch, model)
         self.resumed = False
         self._reached = False  # whether the model has said what it can read
         self._total = 0  # tokens to read
-        self.point = Point(started=now())
+        self.point = Point(started=now(), first=cell.asked.start)
         reset_peak()
         model.begin_cell()
 
@@ -94,7 +94,7 @@ class Attempt:
         """Delete the checkpoint of a cell that will not be run again; any other goes on from it."""
         if self._unanswered():
             answered = tuple(row for row in self.point.rows if "failed" not in row)
-            self.point = replace(self.point.without_state(), rows=answered, first=0)
+            self.point = replace(self.point.without_state(), rows=answered, first=self._cell.asked.start)
             self._keeper.save(self.point)
         elif status == "ok":
             self._keeper.checkpoint.remove()
@@ -113,13 +113,7 @@ class Attempt:
 
     def _unanswered(self) -> tuple[Status, str] | None:
         """The status of a finished cell with samples that could not be asked (an endpoint's errors)."""
-        failed = [row["failed"] for row in self.point.rows if "failed" in row]
-        if not failed:
-            return None
-        return "failed", (
-            f"{len(failed)} of {self._cell.samples} samples were not answered; the same command asks them again. "
-            f"The first: {failed[0]}"
-        )
+        return answers.unanswered(self.point.rows, len(self._cell.asked))
 
     # Reading: resume at the checkpoint, then one group of streams after another --------------------------------------
 
@@ -128,7 +122,7 @@ class Attempt:
             raise _Unsupported(why)
         self._reached = True
         self._resume()
-        shared, count = self._rules.questions_per_context, self._cell.samples
+        shared, count = self._rules.questions_per_context, len(self._cell.asked)
         self._total = streams.to_read_in_all(list(islice(self._evaluation.samples(), shared)), count)
         self._progress.start(self._evaluation.title, samples=count, tokens=self._total, read=self.point.read)
         size = self._side_by_side() * shared
@@ -147,7 +141,7 @@ class Attempt:
         """Go on from the checkpoint and the kept answers, where there are any."""
         begin, checkpoint = self.point, self._keeper.checkpoint
         try:
-            point = checkpoint.load(self._model, self._cell.samples) or begin
+            point = checkpoint.load(self._model, self._cell.asked) or begin
         except Exception as error:  # whatever is wrong with the file, the cell can begin again
             point = begin
             self._put_aside(error)
@@ -155,7 +149,7 @@ class Attempt:
         if asked and len(point.reading) > max(asked, self._model.concurrency):
             # a smaller --batch is asked for, perhaps because so many streams do not fit: what they have read is lost
             point = replace(point.without_state(), tokens=point.read)
-        point = checkpoint.with_answers(point, self._cell.samples, self._progress.warn)
+        point = checkpoint.with_answers(point, self._cell.asked, self._progress.warn)
         if point is not begin:
             self.point, self.resumed = point, True
             self._keeper.goes_on(point.position)
@@ -249,15 +243,26 @@ class Attempt:
             if text and not text % restart:
                 self.point = replace(self.point, state=reading.begin(self._evaluation, len(side_by_side)))
             until = min(stop, max(self.point.position, before) + restart - text % restart)
-            for tokens in streams.blocks(contexts, self.point.position, until, size, ahead=ahead):
+            for tokens, found in self._blocks(contexts, until, size, ahead):
                 position = self.point.position + tokens.shape[1] - ahead
                 if self._keeper.is_due(position):
                     self._keeper.save(self.point)
                 state, sums = reading.feed(
-                    self._evaluation, self.point.state, self.point.sums, tokens, self.point.position, self.block
-                )
+                    self._evaluation, self.point.state, self.point.sums, tokens, self.point.position, self.block,
+                    found,
+                )  # fmt: skip
                 self.point = replace(self.point, state=state, sums=sums, position=position)
                 self._tick()
+
+    def _blocks(
+        self, contexts: Sequence[Context], until: int, size: int, ahead: int
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """Tokens up to a position, and what was found where they are searched ahead."""
+        start, readers = self.point.position, self._settings.readers
+        if ahead or not self._settings.search_ahead(self._model):
+            made = streams.blocks(contexts, start, until, size, ahead=ahead, readers=readers)
+            return ((tokens, None) for tokens in made)
+        return streams.searched(contexts, start, until, size, model=self._model, readers=readers)
 
     # Asking ----------------------------------------------------------------------------------------------------
 
@@ -306,8 +311,8 @@ class Attempt:
     def _tick(self) -> None:
         """Show how far it has come; time may be over."""
         rows = self.point.rows
-        waiting = max(0, self.point.asking - len(rows) + self.point.first)
+        waiting = max(0, self.point.asking - len(rows) + self.point.first - self._cell.asked.start)
         self._progress.show(read=self.point.read, answered=len(rows), correct=answers.correct(rows), streams=waiting)
         limit = self._settings.timeout
-        if limit is not None and self.timed().seconds > limit and len(rows) < self._cell.samples:
+        if limit is not None and self.timed().seconds > limit and len(rows) < len(self._cell.asked):
             raise _Timeout

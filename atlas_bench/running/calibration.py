@@ -66,7 +66,7 @@ def _readings(evaluation: Evaluation, lengths: Sequence[int], settings: Settings
     lengths  of the cells to be estimated, rising: none is longer than the last
     """
     samples = settings.batch * evaluation.rules.questions_per_context
-    cell = replace(evaluation.cell, samples=min(evaluation.cell.samples, samples))
+    cell = replace(evaluation.cell, samples=min(len(evaluation.cell.asked), samples), part=None)
     doubling = takewhile(lambda length: length < lengths[-1], (FIRST << i for i in count()))
     readings: list[Row] = []
     for length in sorted({*doubling, *lengths}):

@@ -136,10 +136,10 @@ class Checkpoint:
             file.flush()
             os.fsync(file.fileno())
 
-    def load(self, model: Model, samples: int) -> Point | None:
+    def load(self, model: Model, asked: range) -> Point | None:
         """The saved point with its state; None if there is none.
 
-        samples  of the cell
+        asked  indices of the samples that are asked
 
         Raises Damaged if the file cannot be used; nothing is changed on disk.
         """
@@ -158,13 +158,13 @@ class Checkpoint:
             point = _POINT.validate_json(json.dumps(values["point"]))
         except ValidationError as error:
             raise Damaged(_first_fault(error)) from None
-        _check(point, samples)
+        _check(point, asked)
         try:
             return replace(point, state=model.unpack(arrays) if point.reading else None)
         except Exception as error:
             raise Damaged(f"its state is none of this model ({type(error).__name__}: {error})") from None
 
-    def with_answers(self, point: Point, samples: int, warn: Callable[[str], Any]) -> Point:
+    def with_answers(self, point: Point, asked: range, warn: Callable[[str], Any]) -> Point:
         """The point with the later answers; damaged lines are skipped."""
         try:
             lines = self.answers.read_bytes().splitlines()
@@ -176,7 +176,7 @@ class Checkpoint:
             answered = _answered(line)
             if answered is None:
                 damaged += 1
-            elif answered.code == __version__ and answered.row["index"] < samples:
+            elif answered.code == __version__ and answered.row["index"] in asked:
                 if answered.row["index"] in rows:
                     continue
                 rows[answered.row["index"]] = answered.row
@@ -205,8 +205,8 @@ class Checkpoint:
             self.path.parent.rmdir()
 
 
-def _check(point: Point, samples: int) -> None:
-    """Raise Damaged if the fields of a point contradict each other or the cell."""
+def _check(point: Point, asked: range) -> None:
+    """Raise Damaged where the fields of a point contradict each other or the cell."""
     try:
         rows = _ROWS.validate_python(point.rows)
     except ValidationError as error:
@@ -215,8 +215,8 @@ def _check(point: Point, samples: int) -> None:
     group = range(point.first, point.first + point.asking)
     faults = {
         "a sample is answered twice": len(set(indices)) < len(indices),
-        f"it answers sample {max(indices, default=0)} of {samples}": max(indices, default=0) >= samples,
-        f"its group ends at sample {group.stop} of {samples}": group.stop > samples,
+        f"it answers sample {max(indices, default=0)} of {asked.stop}": not set(indices) <= set(asked),
+        f"its group ends at sample {group.stop} of {asked.stop}": group.stop > asked.stop or group.start < asked.start,
         "its streams are none of its group": not set(point.reading) <= set(group),
         "a stream is read twice": len(set(point.reading)) < len(point.reading),
         "it has read tokens of no stream": bool(point.position) and not point.reading,

@@ -72,9 +72,9 @@ def estimate(
 def _row(evaluation: Evaluation, folder: Path, done: Mapping[str, Record]) -> Row:
     """What is known about a cell without running anything; for a finished cell, what was measured."""
     cell, model, blank = evaluation.cell, evaluation.model, recording.blank(evaluation)
-    row: Row = {name: getattr(cell, name) for name in ("task", "subset", "length", "model", "seed", "samples")}
-    row["contexts"] = evaluation.contexts
-    worth = worth_of(cell.samples, row["contexts"])
+    row: Row = {name: getattr(cell, name) for name in ("task", "subset", "length", "model", "seed")}
+    row["samples"], row["contexts"] = len(cell.asked), evaluation.contexts
+    worth = worth_of(row["samples"], row["contexts"])
     for percent in PERCENT:
         row[f"interval_at_{percent}"] = list(wilson(percent / 100 * worth, worth)) if evaluation.rules.scorers else None
     row |= {"action": "run", "reason": "", "endpoint": _is_endpoint(model)}
@@ -86,19 +86,20 @@ def _row(evaluation: Evaluation, folder: Path, done: Mapping[str, Record]) -> Ro
     if not _would_ask(model) and (why := evaluation.unsupported()):
         return row | {"action": "unsupported", "reason": why}
     row |= _work(evaluation, blank)
-    return row | _to_do(row["tokens"], Checkpoint(folder, cell_key(blank)), model, cell.samples)
+    return row | _to_do(row["tokens"], Checkpoint(folder, cell_key(blank)), model, cell)
 
 
 def _work(evaluation: Evaluation, blank: Record) -> dict[str, int]:
     """Tokens to be read and bytes of the record, judged by the cell's first context."""
     cell, rules = evaluation.cell, evaluation.rules
-    first = list(islice(evaluation.samples(), min(rules.questions_per_context, cell.samples)))
+    count = len(cell.asked)
+    first = list(islice(evaluation.samples(), min(rules.questions_per_context, count)))
     right = {"correct": dict.fromkeys(rules.scorers, True)}
     rows = [answers.row_of(sample, next(iter(sample.targets), ""), {}) | right for sample in first]
     size = _sent_whole if _is_endpoint(evaluation.model) else streams.to_read
     return {
-        "tokens": streams.to_read_in_all(first, cell.samples, size),
-        "record_bytes": len(blank.to_json()) + cell.samples * len(json.dumps(rows)) // len(rows),
+        "tokens": streams.to_read_in_all(first, count, size),
+        "record_bytes": len(blank.to_json()) + count * len(json.dumps(rows)) // len(rows),
     }
 
 
@@ -107,15 +108,15 @@ def _sent_whole(sharing: Sequence[Sample]) -> int:
     return sum(sample.length for sample in sharing)
 
 
-def _to_do(tokens: int, checkpoint: Checkpoint, model: Model, samples: int) -> Row:
+def _to_do(tokens: int, checkpoint: Checkpoint, model: Model, cell: Cell) -> Row:
     """What is left of a cell after its checkpoint."""
     try:
-        point = checkpoint.load(model, samples)
+        point = checkpoint.load(model, cell.asked)
     except Exception as error:  # as the runner has it: whatever is wrong with the file
         why = f"checkpoint '{checkpoint.path}' cannot be used ({error}); the cell begins again"
         return {"tokens_left": tokens, "reason": why}
-    begin = Point()
-    point = checkpoint.with_answers(point or begin, samples, lambda message: None)
+    begin = Point(first=cell.asked.start)
+    point = checkpoint.with_answers(point or begin, cell.asked, lambda message: None)
     return {"tokens_left": max(0, tokens - point.read), "action": "run" if point is begin else "resume"}
 
 

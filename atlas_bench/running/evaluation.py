@@ -11,8 +11,10 @@ Nothing is run here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import islice
+from typing import Any
 
 from atlas_bench.running import streams
 from atlas_bench.running.progress import title_of
@@ -21,8 +23,37 @@ from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Which shard of which plan has a part.
+
+    shard, shards  number of the shard, from 1, and how many there are
+    plan           hash of the plan's cells
+    cell, cells    position of the cell in the plan, from 0, and how many it has
+    """
+
+    shard: int
+    shards: int
+    plan: str
+    cell: int
+    cells: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples [first, stop) of a cell, with all questions on each of their contexts; `of` does not identify it."""
+
+    first: int
+    stop: int
+    of: Shard | None = field(default=None, compare=False)
+
+    def facts(self) -> Any:
+        """The part as a record has it."""
+        return {"first": self.first, "stop": self.stop} | (asdict(self.of) if self.of else {})
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One grid point: what is asked and which model is asked, by name."""
+    """One grid point: what is asked and which model is asked, by name; with a part, only that part is asked."""
 
     task: str
     subset: str
@@ -32,10 +63,16 @@ class Cell:
     samples: int = 100
     options: TaskOptions = field(default_factory=TaskOptions)
     stop: Stop | None = None
+    part: Part | None = None
 
     @property
     def title(self) -> str:
         return f"{self.task}:{self.subset}" if self.subset else self.task
+
+    @property
+    def asked(self) -> range:
+        """Indices of the samples that are asked."""
+        return range(self.part.first, self.part.stop) if self.part else range(self.samples)
 
 
 def rules_of(cell: Cell, task: Task) -> Rules:
@@ -56,8 +93,9 @@ class Evaluation:
 
     @property
     def title(self) -> str:
-        """'babilong:qa1 10M atlas-nano'."""
-        return title_of(self.cell.title, self.cell.length, self.cell.model)
+        """'babilong:qa1 10M atlas-nano', of a part 'babilong:qa1 10M atlas-nano, samples 10-19'."""
+        title, asked = title_of(self.cell.title, self.cell.length, self.cell.model), self.cell.asked
+        return f"{title}, samples {asked[0]}-{asked[-1]}" if self.cell.part else title
 
     @cached_property
     def rules(self) -> Rules:
@@ -80,14 +118,18 @@ class Evaluation:
 
     @property
     def contexts(self) -> int:
-        """Contexts of the cell, each of which is read once."""
-        return -(-self.cell.samples // self.rules.questions_per_context)
+        """Contexts that are asked about, each of which is read once."""
+        return -(-len(self.cell.asked) // self.rules.questions_per_context)
 
     def samples(self) -> Iterator[Sample]:
-        """The cell's samples, made again; what the model puts around a prompt is added to the length."""
+        """The cell's samples, made again, from the first of all to the last that is asked.
+
+        What the model puts around a prompt is added to the length.
+        """
         cell, (before, after) = self.cell, self.around
         made = self.task.samples(cell.subset, cell.length, cell.samples, cell.seed, self.model.tokenizer, cell.options)
-        return streams.wrapped(made, before, after) if before or after else iter(made)
+        made = islice(made, cell.asked.stop)
+        return streams.wrapped(made, before, after) if before or after else made
 
     def unsupported(self) -> str | None:
         """Why the model cannot be asked this cell, by its length alone; None if it can."""

@@ -38,6 +38,7 @@ def blank(evaluation: Evaluation) -> Record:
         seed=cell.seed,
         samples=cell.samples,
         options=cell.options.given(),
+        part=cell.part.facts() if cell.part else None,
         protocol=protocol(evaluation),
         scorer_version={name: scorer.version for name, scorer in rules.scorers.items()},
         headline=next(iter(rules.scorers), None),
@@ -62,6 +63,7 @@ def ended(
     suffices: bool,
     block: int,
     batch: int,
+    parallel: Mapping[str, Any] | None,
     resumed: bool,
     command: str | None,
 ) -> Record:
@@ -70,10 +72,13 @@ def ended(
     blank         the record before the cell ran
     suffices      whether the cell's rule for stopping was met
     block, batch  tokens of a stream fed at once, and streams side by side
+    parallel      how several readers read, if they did
     resumed       whether it went on from a checkpoint
     command       that the record names; None: the blank one's
     """
     answered: dict[str, Any] = answers.summary(point.rows, evaluation.rules.scorers) | point.sources
+    if blank.part:
+        answered["part"] = blank.part | {"plans": answers.plans(point.rows)}
     ran = status != "unsupported"
     facts = evaluation.model.facts()  # again: on a GPU which kernels ran is known only now
     return replace(
@@ -95,6 +100,7 @@ def ended(
         tokens_per_second=round(point.read / point.seconds, 1) if ran and point.read else None,
         block=block,
         batch=batch,
+        parallel=dict(parallel) if parallel else None,
         peak_rss_bytes=point.peak if ran else None,
         resumed=resumed,
         started=point.started,
@@ -132,7 +138,7 @@ def _sample_hash(evaluation: Evaluation) -> str | None:
     """First 16 hex digits of the sha256 of the cell's first sample; None if it cannot be made, which a run will
     report."""
     try:
-        first = next(replace(evaluation, cell=replace(evaluation.cell, samples=1)).samples())
+        first = next(replace(evaluation, cell=replace(evaluation.cell, samples=1, part=None)).samples())
     except Exception:
         return None
     made_from = {name: first.meta.get(name) for name in ("plan_hash", "corpus_key", "data_key", "prompt_hash")}

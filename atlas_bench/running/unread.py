@@ -15,8 +15,8 @@ def by_run(task: str) -> Iterator[Unread]:
     if not ours:
         yield (
             "does nothing for lm-eval's tasks: they bring their own",
-            ("lengths", "block", "batch", "timeout", "debug", "seeds", "data", "background", "prompt", "encoding",
-             "checkpoint_every", "until"),
+            ("lengths", "block", "batch", "readers", "timeout", "debug", "seeds", "data", "background", "prompt",
+             "encoding", "checkpoint_every", "until", "shard"),
         )  # fmt: skip
     if not theirs:
         yield f"is for lm-eval's tasks, and '{ours}' is none", ("num_fewshot",)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache as memoise
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ import numpy as np
 
 from atlas_bench.errors import MachineError, UserError, needs, reason
 from atlas_bench.files import hub, text_files
+from atlas_bench.files.home import expanded
 from atlas_bench.tasks import prose
 from atlas_bench.types import TaskOptions, Tokenizer
 
@@ -92,6 +94,10 @@ class Corpus:
         self._document_identity = document_identity
         self._cache = Path(cache) if cache else cache_folder()
         self._open: OrderedDict[int, Document] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the open maps: another process opens its own."""
+        return self.__dict__ | {"_open": OrderedDict()}
 
     def document(self, i: int) -> Document:
         """Document i, from the open maps, the cache, or made now."""
@@ -182,11 +188,15 @@ def endless(
         tokenizer,
         sentences,
         identity=identity,
-        document_identity=lambda i: [*identity, i],
+        document_identity=partial(_numbered, identity),
         document_tokens=shard_tokens,
         separator=separator,
         cache=cache,
     )
+
+
+def _numbered(identity: Sequence[Any], i: int) -> list[Any]:
+    return [*identity, i]
 
 
 def folder(
@@ -204,7 +214,7 @@ def folder(
 
     Raises UserError if there is no such file, or if one has another encoding.
     """
-    root, skipped = Path(path).expanduser(), set(exclude)
+    root, skipped = expanded(path), set(exclude)
     files = sorted(file for file in root.rglob("*.txt") if file.is_file() and file.stem not in skipped)
     if not files:
         why = "has no .txt file" if root.is_dir() else "is not a folder"

@@ -17,6 +17,7 @@ import torch
 from atlas_bench import __version__, registry, units
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.files import locks, text_files
+from atlas_bench.files.home import expanded
 from atlas_bench.kernels.cpu import matmul_precision
 from atlas_bench.models import lm, loading
 from atlas_bench.models.config import Config
@@ -175,7 +176,7 @@ def check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:
     folders = [spec for spec in backgrounds if spec not in NO_FOLDERS]
     if names and not folders:
         raise UserError(f"--hold-out '{names[0]}': no --background is a folder of texts. Name one, or leave it out.")
-    texts = sorted({file.stem for spec in folders for file in Path(spec).expanduser().rglob("*.txt")})
+    texts = sorted({file.stem for spec in folders for file in expanded(spec).rglob("*.txt")})
     for name in names if texts else ():  # a folder without a text is refused when it is opened
         if name not in texts:
             where, known = ", ".join(folders), clip(", ".join(texts), 400)

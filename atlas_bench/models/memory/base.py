@@ -81,6 +81,7 @@ class Memory(nn.Module):
     unit_keys = True  # whether keys and queries are scaled to length 1
     chunk_size = 1  # tokens between two anchors of the inner gradient; see inner_optimizer.py
     counts_written = False  # whether an older token of a window weighs as much as its own write gate lets it
+    affine = False  # whether tokens take M [.., K, V >= K] to A M + B, A and B of them alone, and change nothing else
     dense = DENSE
     together = 1  # dense blocks in a row that write_chunk() takes at once, at most: more where it stores little
     kernel = "events"  # what computes it, as a record says
