@@ -30,7 +30,7 @@ def describe(name: opt.Name, as_json: opt.Json = False) -> None:
 def doctor(as_json: opt.Json = False) -> None:
     """Tell what runs on this machine, and why no faster kernels do.
 
-    Each is compared with its slow definition first; exit code 1 where one differs, or torch is not there.
+    Each is first compared with its slow definition; exit code 1 if one differs, or torch is missing.
     """
     from atlas_bench.cli import doctor as examination
 

@@ -3,8 +3,8 @@
     with locks.held(folder / ".lock", "the folder", wait=True, say=print) as mine:
         ...                                                   # mine is False only where wait is False
 
-A lock is flock(2) on a separate file, which its holder removes. Processes on other machines see it where the file
-system carries flock, as NFS 4 and most cluster file systems do. Where it does not, and on Windows, nothing is locked: a
+A lock is flock(2) on a separate file, which its holder removes. Processes on other machines see it if the file system
+supports flock, as NFS 4 and most cluster file systems do. Where it does not, and on Windows, nothing is locked: a
 warning says so once per folder, and the user must not start two runs at once.
 """
 

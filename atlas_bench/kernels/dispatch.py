@@ -1,7 +1,7 @@
 """Which form of an op runs, and why no faster one does.
 
-Every op has a slow definition (naive.py), a torch form (chunk.py) and a Triton form (triton.py) of one signature. What
-is composed of them, omega/chunk.py and anchored/chunk.py, is written once: only these leaves are exchanged.
+Every op has a slow definition (naive.py), a torch form (chunk.py) and a Triton form (triton.py) of one signature.
+omega/chunk.py and anchored/chunk.py combine these ops and exist once: only the ops are exchanged.
 
     recurrence = form("recurrence", x).recurrence
 

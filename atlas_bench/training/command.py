@@ -186,7 +186,7 @@ def check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:
 
 
 def open_corpus(spec: str, tokenizer: Any, hold_out: Sequence[str], encoding: str | None = None) -> corpora.Corpus:
-    """A corpus as `run --background` knows it; of a folder, without the held-out files."""
+    """A corpus as for `run --background`; a folder without its held-out files."""
     if spec in NO_FOLDERS or not hold_out:
         return corpora.open_corpus(spec, tokenizer, encoding)
     return corpora.folder(spec, tokenizer, encoding, exclude=tuple(hold_out))

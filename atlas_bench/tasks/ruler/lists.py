@@ -159,7 +159,7 @@ class Lists:
 class Repeated:
     """The order of cwe: ten words `common` times each, then others without end, `others` times each.
 
-    Words are the dictionary's, in the random order of keys, and where it ends those that follow in the lexicon.
+    Words come from the dictionary in the random order of keys, and after its end from the lexicon.
     """
 
     keys: np.ndarray
