@@ -292,12 +292,15 @@ def train(
     background: PathLike | Sequence[PathLike] = (),
     encoding: str | None = None,
     hold_out: str | Sequence[str] = (),
-    attention_window: int = 16,
-    layers: int = 2,
+    size: str = "nano",
+    attention_window: int | None = None,
+    layers: int | None = None,
     placement: str = "behind",
     persistent: int = 0,
     screen: int = 0,
     segment: int = 16,
+    context: str | int = "4Ki",
+    batch: int = 4,
     fixed_schedule: bool = False,
     rate: float = 1.0,
     validate: bool = False,
@@ -311,7 +314,7 @@ def train(
     memory  'titans', 'atlas:degree=1', './my_memory.py' (is executed); 'none' leaves attention alone
     out     folder of the model, which is a model's name from then on: run(.., models=out)
     tokens  budget over all stages, '2M'; None: the recipe's own
-    task    what to learn
+    task    what to learn; "loss:text" is a language model of the background
     quiet   prints no progress; warnings are shown
 
     `atlas-bench train --help` explains the others. Returns the folder. Raises UserError for a mistake before
@@ -321,7 +324,7 @@ def train(
     from atlas_bench.running import unread
     from atlas_bench.training import command
 
-    for why, names in unread.by_train(placement):
+    for why, names in unread.by_train(placement, _several(task)):
         _refuse(train, given, why, names)
 
     def say(line: str) -> None:
@@ -332,10 +335,10 @@ def train(
 
     return command.main(
         memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
-        background=_several(background), encoding=encoding, hold_out=_several(hold_out),
+        background=_several(background), encoding=encoding, hold_out=_several(hold_out), size=size,
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
-        segment=segment, fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads, device=device,
-        examine=examine, say=say,
+        segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
+        threads=threads, device=device, examine=examine, say=say,
     )  # fmt: skip
 
 

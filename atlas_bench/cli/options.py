@@ -271,19 +271,28 @@ Rate = Annotated[float, _trained(metavar="FACTOR", help="Factor on the recipe's 
 Validate = Annotated[bool, _trained("--validate", help="Put the loss on held-out lessons into the card.")]
 Jobs = Annotated[int, _trained(metavar="N", min=1, help="Trainings at once, one thread each.")]
 Tokens = Annotated[str | None, _trained(metavar="TOKENS", help="Training budget: 20M.", callback=_length)]
-Backgrounds = Annotated[list[str] | None, _trained(metavar="TEXTS", help=f"{_TEXTS}; repeatable.")]
+Backgrounds = Annotated[
+    list[str] | None, _trained(metavar="TEXTS", help=f"{_TEXTS}; hf:DATASET for loss:text; repeatable.")
+]
 HoldOut = Annotated[
     list[str] | None,
     _trained(metavar="NAME", help="A text of the folders, without .txt, never to be seen; repeatable."),
 ]
-AttentionWindow = Annotated[int, _trained(metavar="TOKENS", min=0, help="Tokens; 0 for full attention.")]
-Layers = Annotated[int, _trained(metavar="N", min=1, help="Of attention, memory and MLP.")]
+Size = Annotated[str, _trained(metavar="NAME", help="See `list sizes`.", autocompletion=_completing("sizes"))]
+AttentionWindow = Annotated[
+    int | None, _trained(metavar="TOKENS", min=0, help="Tokens; 0 for full attention [the size's].")
+]
+Layers = Annotated[int | None, _trained(metavar="N", min=1, help="Of attention, memory and MLP [the size's].")]
 Placement = Annotated[str, _trained(metavar="NAME", help="behind, lmm, mal, mag or mac: docs/placements.md.")]
 Persistent = Annotated[int, _trained(metavar="N", min=0, help="Learnt tokens of each layer, always in sight.")]
 Segment = Annotated[int, _trained(metavar="TOKENS", min=1, help="Tokens that attention spans in placement mac.")]
 Screen = Annotated[
     int, _trained("--screen", metavar="N", min=0, help="Tokens that a gate before all write gates sees; 0: none.")
 ]
+TextContext = Annotated[
+    str, _trained("--context", metavar="TOKENS", help="Of a context of running text.", callback=_length)
+]
+TextBatch = Annotated[int, _trained("--batch", metavar="N", min=1, help="Contexts of running text in a step.")]
 FixedSchedule = Annotated[bool, _trained("--fixed-schedule", help="Lengths by tokens spent, not by what is learnt.")]
 NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 

@@ -153,6 +153,12 @@ def _trainings(
     entrants: Sequence[Candidate], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path, **options: Any
 ) -> list[Training]:
     plan.check_lessons(wanted)
+    for name, subsets in wanted.items():
+        if not all(registry.task(name).rules(subset).scorers for subset in subsets):
+            raise UserError(
+                f"--train: task '{name}' has no right answers to compare by. Train each contender with "
+                f"`atlas-bench train --task {name}`, and read their losses by `atlas-bench run {name}`."
+            )
     Recipe().within(tokens)  # tells a budget that is too small
     planned = trainings.trainings(entrants, wanted, tokens, folder, **options)
     if not planned:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache as memoise
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +40,9 @@ SHARD_TOKENS = 1_000_000
 OPEN_DOCUMENTS = 64  # maps held open per corpus
 BATCH = 1024  # sentences per encode_batch
 TEXT_BLOCK = text_files.BLOCK  # characters of a book split into sentences at once
+DATA_SET = "hf:"  # what a data set's name begins with;
+DATA_SET_ROWS, DATA_SET_TOKENS = 500, 250_000  # a document is so many rows, which mostly have so many tokens or more
+DATA_SET_AHEAD = 16  # documents that are read on the way to a later one, rather than skipped
 PG19 = "emozilla/pg19"
 PG19_BOOKS = {"test": 100, "validation": 50, "train": 28_602}
 
@@ -63,6 +66,7 @@ class Corpus:
     n_documents      None if documents are made without end
     document_tokens  the least number of tokens of a document, or None if books differ in length
     separator        what stands before every sentence
+    streamed         documents are best read in their order, and may be empty from some number on
     """
 
     def __init__(
@@ -76,9 +80,11 @@ class Corpus:
         n_documents: int | None = None,
         document_tokens: int | None = None,
         separator: str = " ",
+        streamed: bool = False,
         cache: str | Path | None = None,
     ) -> None:
         self.name = name
+        self.streamed = streamed
         self.n_documents = n_documents
         self.document_tokens = document_tokens
         self._rules = [
@@ -205,17 +211,19 @@ def folder(
     encoding: str | None = None,
     *,
     exclude: Iterable[str] = (),
+    only: Iterable[str] = (),
     cache: str | Path | None = None,
 ) -> Corpus:
     """Every .txt file below `path`, sorted by its path, one document each.
 
     encoding  of the files, None for UTF-8; it is part of the corpus's identity
-    exclude   file stems
+    exclude   file stems to leave out;  only: those to take, all where none is given
 
     Raises UserError if there is no such file, or if one has another encoding.
     """
-    root, skipped = expanded(path), set(exclude)
+    root, skipped, taken = expanded(path), set(exclude), set(only)
     files = sorted(file for file in root.rglob("*.txt") if file.is_file() and file.stem not in skipped)
+    files = [file for file in files if file.stem in taken] if taken else files
     if not files:
         why = "has no .txt file" if root.is_dir() else "is not a folder"
         left = f" besides {', '.join(sorted(skipped))}" if skipped and root.is_dir() else ""
@@ -258,6 +266,44 @@ def pg19(tokenizer: Tokenizer, split: str = "test", cache: str | Path | None = N
         identity=["punkt", PG19, split],
         document_identity=lambda i: ["punkt", PG19, split, i],
         n_documents=PG19_BOOKS[split],
+        cache=cache,
+    )
+    return corpus
+
+
+def data_set(spec: str, tokenizer: Tokenizer, cache: str | Path | None = None) -> Corpus:
+    """The column "text" of a data set, streamed: document i is rows 500 i to 500 i + 499 of its training split.
+
+    spec  "hf:NAME[:CONFIGURATION]", a name on the hub or a folder that the datasets library reads
+
+    The corpus is without end for those who read it; beyond the data set's end documents are empty.
+    """
+    name = [part for part in spec.removeprefix(DATA_SET).split(":") if part]
+    stream: Iterator[Any] = iter(())
+    following = -1  # the document that the stream is at the beginning of
+
+    def texts(i: int) -> list[str]:
+        nonlocal stream, following
+        if not 0 <= i - following <= DATA_SET_AHEAD or following < 0:
+            stream = hub.rows(*name, split="train", skip=i * DATA_SET_ROWS, advice="Give a folder of .txt files.")
+            following = i
+        while True:
+            rows = list(islice(stream, DATA_SET_ROWS))
+            if rows and not isinstance(rows[0].get("text"), str):
+                raise UserError(f"data set '{spec}' has no column 'text'; it has: {', '.join(rows[0])}.")
+            found, following = [row["text"] for row in rows], following + 1
+            if following > i:
+                return found
+            if load(corpus.path(following - 1)) is None:  # the stream does not come back
+                write(corpus.path(following - 1), chain.from_iterable(split_sentences([x]) for x in found), tokenizer)
+
+    corpus = Corpus(
+        spec,
+        tokenizer,
+        lambda i: chain.from_iterable(split_sentences([text]) for text in texts(i)),
+        identity=["punkt", name],
+        document_identity=lambda i: ["punkt", name, DATA_SET_ROWS, i],
+        streamed=True,
         cache=cache,
     )
     return corpus
