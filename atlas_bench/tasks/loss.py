@@ -113,7 +113,7 @@ pitfalls  Losses of models with different tokenizers are not comparable: a token
           The generated background is what the embedded models were trained in; take --background pg19 or a folder.
 
 atlas-bench run loss --len 1M --background books --samples 4        nats per token at 1-63, 64-127, .., 524288-999999
-atlas-bench train --task loss:text --background books --hold-out emma --memory titans --out my-lm    a language model"""
+atlas-bench train --task loss:text --background books --out my-lm    a language model"""
 
 
 LOSS = Loss()
