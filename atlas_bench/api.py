@@ -88,7 +88,7 @@ def load(records: Source) -> pd.DataFrame:
     records  a file, a folder, several of them, or what run() returned
 
     Of several records of one cell the latest counts, as in a report. docs/python.md lists the columns, which
-    results/leaderboard.py defines. Lines that are no record are left out with a warning. Raises UserError for a path
+    results/leaderboard.py defines. Lines that are not records are skipped with a warning. Raises UserError for a path
     that is not there.
     """
     from atlas_bench.results import leaderboard, store, summary
@@ -163,7 +163,7 @@ def show(
 
     The others choose one record of several, `atlas-bench show --help` explains them. Returns plain data: 'context'
     (the prompt's ends and what surrounds the facts), 'question', 'targets', 'answer', 'correct' by scorer, 'facts'
-    and their positions. Raises UserError where several records are left, and where the sample cannot be made again.
+    and their positions. Raises UserError if several records are left, and where the sample cannot be made again.
     """
     from atlas_bench.results import store
     from atlas_bench.running import remake
@@ -194,7 +194,7 @@ def score(
     task     only these, 'babilong' or 'babilong:qa1'
     model    only these, as the records name them
 
-    data, background and tokenizer are as in show(), where a scorer reads of a sample what the record does not have.
+    data, background and tokenizer are as in show(); they matter if a scorer reads fields that the record does not have.
     Returns the new records, in the order of the old ones, less those without answers: each is the old one with the
     scorer's verdicts beside the old ones, its score as the headline, and its source in `rescored`. Raises UserError
     where the scorer fails, where no record has answers, and where `out` is there already.
@@ -357,7 +357,7 @@ def list_tasks() -> dict[str, str]:
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """Name -> default of the function's arguments that have one: the command of its name has the same."""
+    """Name -> default of the function's arguments; the command of its name has the same defaults."""
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
@@ -394,7 +394,7 @@ def _written(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is written in Python; of an object, its class."""
+    """A value as Python source; for an object, its class."""
     if value is None or isinstance(value, (str, int, float)):
         return repr(value)
     if isinstance(value, os.PathLike):

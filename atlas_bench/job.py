@@ -28,7 +28,7 @@ from atlas_bench.types import Model, TaskOptions
 
 @dataclass(frozen=True)
 class Job:
-    """Cells to run with these models into that folder, and lm-eval's tasks behind them.
+    """Cells to run with these models into that folder, and lm-eval's tasks after them.
 
     theirs       names of lm-eval's tasks
     documents    of each of those, None for all
@@ -45,7 +45,7 @@ class Job:
     progress: Progress
 
     def estimate(self) -> dict[str, Any]:
-        """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
+        """The estimate of estimate.py as plain data; nothing is run or written."""
         estimated = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
         if any(cell.stop for cell in self.cells):
             note = "--until: a cell may end before its samples do; this is what all of them would take."
@@ -56,7 +56,7 @@ class Job:
     def run(self) -> list[Record]:
         """Run what the folder has no record of yet; records of everything that was asked for.
 
-        Raises runner.Interrupted on Ctrl-C, UserError where a record cannot be written.
+        Raises runner.Interrupted on Ctrl-C, UserError if a record cannot be written.
         """
         with self.settings.making():
             return self._run()

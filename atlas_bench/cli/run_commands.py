@@ -1,4 +1,4 @@
-"""`run`, `compare` and `probe`: ask models, and show what came of it. Heavy imports stand inside the commands."""
+"""`run`, `compare` and `probe`: ask models, and show the results. Heavy imports stand inside the commands."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def run(
 ) -> None:
     """Ask models about long contexts.
 
-    Without --len it is a first look of less than a minute: 1K and 16K, 20 questions each. The same command again
-    runs only what is missing. Exit code: 0, 1 where a cell failed, timed out or had too little memory, 2 for a mistake
-    in the command, 130 after Ctrl-C.
+    Without --len it is a first look of less than a minute: 1K and 16K, 20 questions each. A repeated command runs only
+    what is missing. Exit code: 0, 1 if a cell failed, timed out or had too little memory, 2 for a mistake in the
+    command, 130 after Ctrl-C.
     """
     output.quieten(quiet)
     from atlas_bench import job
@@ -110,7 +110,7 @@ def compare(
     A candidate is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
     alone (transformer, swa), or a trained model (atlas-nano, a folder). Without --train all are trained models.
 
-    The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
+    A repeated command runs only what is missing. Exit code: 0, 1 if something failed, 2 for a mistake in the
     command, 130 after Ctrl-C.
     """
     output.quieten(quiet)
@@ -155,10 +155,10 @@ def probe(
 ) -> None:
     """Take a trained model apart: what does each part contribute?
 
-    The model answers the same questions whole and with one part taken away after training: an ingredient of its
-    memory's rule, the memory of a layer, all older than a distance, the screen, attention.
+    The model answers the same questions as it is and with one part removed after training: an ingredient of its
+    memory's rule, the memory of a layer, everything older than a distance, the screen, attention.
 
-    The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
+    A repeated command runs only what is missing. Exit code: 0, 1 if something failed, 2 for a mistake in the
     command, 130 after Ctrl-C.
     """
     output.quieten(quiet)

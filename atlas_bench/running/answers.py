@@ -1,4 +1,4 @@
-"""Answers as rows of a record: what was asked, what was said, how it was judged, where its data came from."""
+"""Answers as rows of a record: question, answer, verdict and origin of the data."""
 
 from __future__ import annotations
 

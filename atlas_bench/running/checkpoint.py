@@ -28,7 +28,7 @@ _Share = bool | Annotated[float, Field(ge=0, le=1)]
 
 
 class _Row(BaseModel):
-    """What every row of a checkpoint has; see record.answer_row for the rest."""
+    """The fields of every row of a checkpoint; see record.answer_row for the others."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -49,7 +49,7 @@ class Point:
     """How far a cell has come: answered samples, and the streams being read with their state.
 
     rows      of the samples answered, with the hash of each one's plan; those of `asking` may be among them
-    tokens    read, but for what the streams hold: len(reading) * position
+    tokens    read, except what the streams hold: len(reading) * position
     first     index of the first sample of the group being read, or of the next one
     asking    samples of that group
     reading   index of the first sample on each stream of the state
@@ -81,7 +81,7 @@ class Point:
         return self.tokens + len(self.reading) * self.position
 
     def without_state(self) -> Point:
-        """The same answers, and no stream: the group that was being read begins anew."""
+        """The same answers without streams: the current group starts again."""
         return replace(self, state=None, reading=(), asking=0, position=0, sums=None)
 
 
@@ -137,11 +137,11 @@ class Checkpoint:
             os.fsync(file.fileno())
 
     def load(self, model: Model, asked: range) -> Point | None:
-        """The saved point with its state; None where there is none.
+        """The saved point with its state; None if there is none.
 
         asked  indices of the samples that are asked
 
-        Raises Damaged where the file cannot be used; nothing is changed on disk.
+        Raises Damaged if the file cannot be used; nothing is changed on disk.
         """
         try:
             arrays, text = checkpoint_file.load(self.path)
@@ -165,7 +165,7 @@ class Checkpoint:
             raise Damaged(f"its state is none of this model ({type(error).__name__}: {error})") from None
 
     def with_answers(self, point: Point, asked: range, warn: Callable[[str], Any]) -> Point:
-        """The point with the answers that came after it; lines that are not as they were written are left out."""
+        """The point with the later answers; damaged lines are skipped."""
         try:
             lines = self.answers.read_bytes().splitlines()
         except OSError:
@@ -197,7 +197,7 @@ class Checkpoint:
         return checkpoint_file.put_aside(self.path)
 
     def remove(self) -> None:
-        """Delete the files, and their folder with the last one; what was put aside stays."""
+        """Delete the files, and their folder with the last one; files that were set aside stay."""
         for leftover in (self.path, self.answers):
             leftover.unlink(missing_ok=True)
         discard_draft(self.path)
@@ -227,7 +227,7 @@ def _check(point: Point, asked: range) -> None:
 
 
 def _answered(line: bytes) -> Answered | None:
-    """The answer on a line; None where the line is not as it was written."""
+    """The answer on a line; None if the line is damaged."""
     try:
         digest, _, text = line.decode().partition(" ")
         if digest != _digest(text):

@@ -33,10 +33,10 @@ def run(
 ) -> list[Record]:
     """Run what `folder` has no record of yet, appending to folder/<task>.jsonl; records of all the cells.
 
-    Several processes may run the same cells in one folder: they share the work. A cell that another one is at is
-    left until all others are done, and its record is then the other's.
+    Several processes may run the same cells in one folder: they share the work. A cell that another process works on
+    comes last, and then its record is the other's.
 
-    Raises Interrupted on Ctrl-C and UserError where a record cannot be written, or an object is no model.
+    Raises Interrupted on Ctrl-C, and UserError if a record cannot be written or an object is not a model.
     """
     evaluations = evaluations_of(cells, {name: as_model(model, name=name) for name, model in models.items()})
     kept = store.Followed(folder, warn=progress.warn)
@@ -71,8 +71,8 @@ def run_cell(
 
     blank  recording.blank() of the evaluation, where the caller has it
 
-    Whatever goes wrong inside a task or model becomes the record's status and reason. Raises Interrupted
-    on Ctrl-C and UserError where the record cannot be written or the machine stands in the way.
+    Whatever goes wrong inside a task or model becomes the record's status and reason. Raises Interrupted on Ctrl-C, and
+    UserError if the record cannot be written or the machine fails.
     """
     blank = blank or recording.blank(evaluation)
     attempt = Attempt(evaluation, Checkpoint(folder, cell_key(blank)), settings, progress)
@@ -95,7 +95,7 @@ def run_cell(
 def _settle(
     evaluation: Evaluation, kept: store.Followed, wait: bool, settings: Settings, progress: Progress
 ) -> Record | None:
-    """The cell's record, the folder's own or a new one; None where another process is at it and `wait` is False."""
+    """The cell's record, from the folder or new; None if another process works on it and `wait` is False."""
     title, blank = evaluation.title, recording.blank(evaluation)
     key = cell_key(blank)
 
@@ -113,7 +113,7 @@ def _settle(
     checkpoint = Checkpoint(kept.folder, key)
     lock = checkpoint.path.with_suffix(".lock")
     if record := already():
-        if record.status == "ok" and checkpoint.path.parent.exists():  # a kill may have come behind the record
+        if record.status == "ok" and checkpoint.path.parent.exists():  # a kill may have come after the record
             with locks.held(lock, title, wait=False, say=progress.warn) as mine:  # its lock is left then, too
                 if mine:
                     checkpoint.remove()
@@ -133,6 +133,6 @@ def _final(evaluation: Evaluation, record: Record | None) -> Record | None:
 
 
 def _may_have_changed(model: Model) -> bool:
-    """Whether records cannot tell two models of this name apart: a user's own object without a hash of its weights."""
+    """Whether records cannot distinguish two models of this name: a user's object without a hash of its weights."""
     facts = model.facts()
     return not (facts.get("weights_hash") or facts.get("device") == "server" or model.is_control)
