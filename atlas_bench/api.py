@@ -50,6 +50,7 @@ def run(
     encoding: str | None = None,
     num_fewshot: int | None = None,
     shard: str | None = None,
+    engine: str = "local",
     out: PathLike = "runs",
     batch: int | None = None,
     block: str | int | None = None,
@@ -73,6 +74,7 @@ def run(
     until     points; a cell is asked no more once its 95 % interval is so wide, and `samples` is the most
     seeds     decide every sample
     shard     '2/4': the second of four parts of every cell; merge() puts the folders of all four together
+    engine    'ray' or 'ray:ADDRESS' spreads the cells over a Ray cluster; models are then names
     out       folder of the records; what it has a final record of is not run again
     timeout   seconds that a cell may take
     quiet     shows no progress; warnings are shown on stderr
@@ -94,7 +96,7 @@ def run(
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
         out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads,
         device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary, debug=debug,
-        shard=shard, progress=Progress(quiet=quiet), command=_written(run, given),
+        shard=shard, engine=engine, progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 
