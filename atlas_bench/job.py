@@ -98,14 +98,7 @@ def prepare(
     split, (on_ray, address) = shard and units.parse_shard(shard), cluster.address_of(engine)
     _check_splits([f"shard {shard}"] * bool(shard) + [f"engine {engine}"] * on_ray, until, theirs)
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
-    settings = Settings(
-        batch=None if batch is None else units.whole("batch", batch, least=1),
-        block=None if block is None else units.parse_length(block),
-        checkpoint_tokens=units.parse_length(checkpoint_every),
-        timeout=None if timeout is None else units.amount("timeout", timeout),
-        debug=debug,
-        command=command,
-    )
+    settings = _settings(batch, block, checkpoint_every, timeout, debug=debug, command=command)
     shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
     if theirs and not ours and numbers.keys() - {None}:
         raise UserError(f"samples '{samples}': lm-eval's documents have no length to ask for. Give one number.")
@@ -139,6 +132,19 @@ def prepare(
     plan.check(cells, loaded)  # the last thing that can be the user's mistake
     workers = cluster.Cluster(address, makings) if on_ray else None
     return Job(cells, loaded, out, settings, theirs, documents, shots, progress, workers)
+
+
+def _settings(
+    batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None, **others: Any
+) -> Settings:
+    """How cells are read, of what the user gave; UserError for what is no such number."""
+    return Settings(
+        batch=None if batch is None else units.whole("batch", batch, least=1),
+        block=None if block is None else units.parse_length(block),
+        checkpoint_tokens=units.parse_length(checkpoint_every),
+        timeout=None if timeout is None else units.amount("timeout", timeout),
+        **others,
+    )
 
 
 def _for_workers(
