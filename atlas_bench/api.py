@@ -37,33 +37,15 @@ Models = str | Path | Model | Sequence[str | Path | Model] | Mapping[str, str | 
 
 
 def run(
-    task: str | Sequence[str],
-    lengths: Lengths | None = None,
-    models: Models = "gated-deltanet-nano",
-    samples: Samples | None = None,
-    seeds: int | Iterable[int] = 0,
-    *,
-    until: float | None = None,
-    data: PathLike = "generated",
-    background: PathLike = "generated",
-    prompt: str = "bare",
-    encoding: str | None = None,
-    num_fewshot: int | None = None,
-    shard: str | None = None,
-    engine: str = "local",
-    out: PathLike = "runs",
-    batch: int | None = None,
-    block: str | int | None = None,
-    checkpoint_every: str | int = "1M",
-    timeout: float | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-    matmul_precision: str | None = None,
-    code: PathLike | Iterable[PathLike] = (),
-    canary: bool = False,
-    debug: bool = False,
-    quiet: bool = True,
-) -> list[Record]:
+    task: str | Sequence[str], lengths: Lengths | None = None, models: Models = "gated-deltanet-nano",
+    samples: Samples | None = None, seeds: int | Iterable[int] = 0, *, until: float | None = None,
+    data: PathLike = "generated", background: PathLike = "generated", prompt: str = "bare",
+    encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, engine: str = "local",
+    out: PathLike = "runs", batch: int | None = None, block: str | int | None = None,
+    checkpoint_every: str | int = "1M", timeout: float | None = None, readers: int = 1, threads: int | None = None,
+    device: str | None = None, matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (),
+    canary: bool = False, debug: bool = False, quiet: bool = True,
+) -> list[Record]:  # fmt: skip
     """Ask models about long contexts: `atlas-bench run`.
 
     task      'babilong:qa1', 'niah,mqar:8', './my_task.py' (is executed), 'lm-eval:piqa'; several in a list
@@ -76,6 +58,7 @@ def run(
     engine    'ray' or 'ray:ADDRESS' spreads cells over a Ray cluster; models are then names
     out       folder of the records; what it has a final record of is not run again
     timeout   seconds that a cell may take
+    readers   blocks of a stream that are made and searched for writes at once, and processes that make generated text
     quiet     shows no progress; warnings are shown on stderr
 
     `atlas-bench run --help` explains the others. Returns the records of all cells, those of earlier runs too, failures
@@ -92,9 +75,9 @@ def run(
     return job.prepare(
         written, lengths=lengths, models=models, samples=samples, until=until, seeds=_each(seeds),
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
-        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads,
-        device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary, debug=debug,
-        shard=shard, engine=engine, progress=Progress(quiet=quiet), command=_written(run, given),
+        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers,
+        threads=threads, device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary,
+        debug=debug, shard=shard, engine=engine, progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 
@@ -247,7 +230,7 @@ def merge(folders: PathLike | Iterable[PathLike], out: PathLike) -> dict[str, li
 
 
 def compare(
-    contenders: Sequence[str | Model],
+    candidates: Sequence[str | Model],
     task: str | Sequence[str],
     lengths: Lengths,
     *,
@@ -269,9 +252,9 @@ def compare(
 ) -> dict[str, Any]:
     """Compare memories or models on the same questions, in pairs: `atlas-bench compare`.
 
-    contenders  the baseline first: memories to be trained ('titans', './my_memory.py', which is executed), attention
+    candidates  the baseline first: memories to be trained ('titans', './my_memory.py', which is executed), attention
                 alone ('transformer', 'swa'), trained models ('atlas-nano', a folder), Model objects of your own
-    train       tokens to train each memory with, '20M'; None: all contenders are trained models
+    train       tokens to train each memory with, '20M'; None: all candidates are trained models
     seeds       trainings of each memory; the verdict is then about trainings, and not about single weights
     rates       learning rates to choose from by the loss on held-out lessons, a factor of 3 apart
     init        model that trainings begin from
@@ -281,7 +264,7 @@ def compare(
     jobs        trainings at once
 
     Returns the comparison as plain data, results/compare.py: "rows" with each score and its paired difference to the
-    baseline, "costs", "warnings". A contender that fails is a row with that status. Raises UserError for a mistake
+    baseline, "costs", "warnings". A candidate that fails is a row with that status. Raises UserError for a mistake
     before anything is trained, KeyboardInterrupt on Ctrl-C.
     """
     given = locals()
@@ -289,7 +272,7 @@ def compare(
     from atlas_bench.running.progress import Progress
 
     compared, _ = comparison.main(
-        contenders, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
+        candidates, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
         samples=samples, sequential=sequential, seed=seed, train=train, seeds=seeds, rates=rates, data=str(data),
         background=str(background), encoding=encoding, jobs=jobs, device=device, code=_several(code),
         progress=Progress(quiet=quiet), command=_written(compare, given),
@@ -308,12 +291,15 @@ def train(
     background: PathLike | Sequence[PathLike] = (),
     encoding: str | None = None,
     hold_out: str | Sequence[str] = (),
-    attention_window: int = 16,
-    layers: int = 2,
+    size: str = "nano",
+    attention_window: int | None = None,
+    layers: int | None = None,
     placement: str = "behind",
     persistent: int = 0,
     screen: int = 0,
     segment: int = 16,
+    context: str | int = "4Ki",
+    batch: int = 4,
     fixed_schedule: bool = False,
     rate: float = 1.0,
     validate: bool = False,
@@ -327,7 +313,7 @@ def train(
     memory  'titans', 'atlas:degree=1', './my_memory.py' (is executed); 'none' leaves attention alone
     out     folder of the model, which is a model's name from then on: run(.., models=out)
     tokens  budget over all stages, '2M'; None: the recipe's own
-    task    what to learn
+    task    what to learn; "loss:text" is a language model of the background
     quiet   prints no progress; warnings are shown
 
     `atlas-bench train --help` explains the others. Returns the folder. Raises UserError for a mistake before
@@ -337,7 +323,7 @@ def train(
     from atlas_bench.running import unread
     from atlas_bench.training import command
 
-    for why, names in unread.by_train(placement):
+    for why, names in unread.by_train(placement, _several(task)):
         _refuse(train, given, why, names)
 
     def say(line: str) -> None:
@@ -348,10 +334,10 @@ def train(
 
     return command.main(
         memory=memory, out=Path(out), init=_path(init), tokens=tokens, task=_several(task), seed=seed,
-        background=_several(background), encoding=encoding, hold_out=_several(hold_out),
+        background=_several(background), encoding=encoding, hold_out=_several(hold_out), size=size,
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
-        segment=segment, fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads, device=device,
-        examine=examine, say=say,
+        segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
+        threads=threads, device=device, examine=examine, say=say,
     )  # fmt: skip
 
 

@@ -62,6 +62,10 @@ class Job:
         """
         if self.workers:
             return cluster.run(self.cells, self.models, self.out, self.settings, self.progress, self.workers)
+        with self.settings.making():
+            return self._run()
+
+    def _run(self) -> list[Record]:
         if not self.progress.quiet:
             waiting = runner.missing(self.cells, self.models, self.out)
             for line in announce.lines(waiting, self.models, self.settings):
@@ -81,7 +85,7 @@ def prepare(
     task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: plan.Samples,
     until: float | None, seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None,
     num_fewshot: int | None, out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int,
-    timeout: float | None, threads: int | None, device: str | None, matmul_precision: str | None,
+    timeout: float | None, readers: int, threads: int | None, device: str | None, matmul_precision: str | None,
     code: Iterable[str | Path], canary: bool, debug: bool, shard: str | None, engine: str, progress: Progress,
     command: str | None = None,
 ) -> Job:  # fmt: skip
@@ -98,7 +102,7 @@ def prepare(
     split, (on_ray, address) = shard and units.parse_shard(shard), cluster.address_of(engine)
     _check_splits([f"shard {shard}"] * bool(shard) + [f"engine {engine}"] * on_ray, until, theirs)
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
-    settings = _settings(batch, block, checkpoint_every, timeout, debug=debug, command=command)
+    settings = _settings(batch, block, checkpoint_every, timeout, readers, debug=debug, command=command)
     shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
     if theirs and not ours and numbers.keys() - {None}:
         raise UserError(f"samples '{samples}': lm-eval's documents have no length to ask for. Give one number.")
@@ -135,14 +139,16 @@ def prepare(
 
 
 def _settings(
-    batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None, **others: Any
-) -> Settings:
+    batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None, readers: int,
+    **others: Any,
+) -> Settings:  # fmt: skip
     """How cells are read, of what the user gave; UserError for what is no such number."""
     return Settings(
         batch=None if batch is None else units.whole("batch", batch, least=1),
         block=None if block is None else units.parse_length(block),
         checkpoint_tokens=units.parse_length(checkpoint_every),
         timeout=None if timeout is None else units.amount("timeout", timeout),
+        readers=units.whole("readers", readers, least=1),
         **others,
     )
 

@@ -215,6 +215,7 @@ class Model(ABC):
     wrap         token ids before every prompt, and between question and answer: a chat template's, a first token;
                  they come on top of a cell's length
     opening      token ids before a text that is no prompt: a first token
+    sees_before  tokens before a block that search() wants to see
     """
 
     name: str
@@ -224,6 +225,7 @@ class Model(ABC):
     concurrency: int = 1
     wrap: tuple[Sequence[int], Sequence[int]] = ((), ())
     opening: Sequence[int] = ()
+    sees_before: int = 0
 
     @abstractmethod
     def start(self, batch: int) -> Any:
@@ -305,6 +307,22 @@ class Model(ABC):
     def peek(self, samples: Sequence[Sample]) -> None:
         """Controls alone are shown the samples that they are asked next: see models/oracle.py."""
         return None
+
+    def search(self, before: np.ndarray, tokens: np.ndarray) -> Any:
+        """What replay() needs of tokens [B, T] behind `before` [B, <= sees_before]; None: they are to be fed.
+
+        It takes no state, so that `run --readers N` lets N threads search N blocks at once.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no search()")
+
+    def replay(self, state: Any, found: Any) -> Any:
+        """The state after the block in which search() found that: the very one that feed() gives."""
+        raise NotImplementedError(f"{type(self).__name__} has no replay()")
+
+    @property
+    def searches(self) -> bool:
+        """Whether search() and replay() are defined."""
+        return self._defines("search") and self._defines("replay")
 
     @property
     def has_logprobs(self) -> bool:

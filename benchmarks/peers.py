@@ -41,17 +41,17 @@ def main() -> int:
     if (worst := gate(ours)) > 1e-4:
         print(f"no speed: the chunk form differs from the token loop by {worst:.2g}")
         return 1
-    contenders = {f"atlas-bench, chunk {options.chunk}": lambda x: ours(x)[0], **peers(options, head)}
-    if len(contenders) == 1:
+    candidates = {f"atlas-bench, chunk {options.chunk}": lambda x: ours(x)[0], **peers(options, head)}
+    if len(candidates) == 1:
         print("titans-pytorch is not installed: pip install titans-pytorch==0.5.5 -c constraints.txt")
     x = torch.randn(1, options.tokens, options.width)
     a = torch.randn(1024, 1024)
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    rates: dict[str, list[float]] = {name: [] for name in candidates}
     gemm, finite = [], {}
     with torch.no_grad():
         for _ in range(options.turns):
             gemm.append(20 * 2 * 1024**3 / seconds(lambda: [a @ a for _ in range(20)]))
-            for name, layer in contenders.items():
+            for name, layer in candidates.items():
                 began = time.perf_counter()
                 y = layer(x)
                 rates[name].append(options.tokens / (time.perf_counter() - began))

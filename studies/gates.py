@@ -60,10 +60,10 @@ def run(model: str, samples: int) -> None:
     from atlas_bench.running.progress import Progress
     from atlas_bench.running.settings import Settings
     from atlas_bench.tasks import corpora
-    from atlas_bench.training import command, loop
+    from atlas_bench.training import loop, texts
 
     torch.set_num_threads(1)
-    background = command.clean([corpora.open_corpus("generated", embedded())], COUNTED)
+    background = texts.clean([corpora.open_corpus("generated", embedded())], COUNTED)
     shares = json.loads(SHARES.read_text()) if SHARES.exists() else {}
     for shift in SHIFTS:
         name, shifted = name_of(model, shift), loading.load(model)
@@ -87,11 +87,11 @@ def openings(model: str) -> None:
     from atlas_bench.models import loading
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
-    from atlas_bench.training import command
+    from atlas_bench.training import texts
 
     torch.set_num_threads(1)
     tokenizer, reader = embedded(), loading.load(model)
-    background = command.clean([corpora.open_corpus("generated", tokenizer)], SEARCHED)[0]
+    background = texts.clean([corpora.open_corpus("generated", tokenizer)], SEARCHED)[0]
     state, found = reader.start(1), []
     with torch.inference_mode():
         for start in range(0, SEARCHED, PIECE):

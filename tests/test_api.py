@@ -295,11 +295,11 @@ def test_report_s_mistakes(tmp_path):
 
 def test_compare_takes_objects(tmp_path):
     compared = atlas_bench.compare(["oracle", Silent()], "mqar:8", 300, samples=80, out=tmp_path)
-    assert compared["baseline"] == "oracle" and compared["contenders"] == ["oracle", "silent"]
+    assert compared["baseline"] == "oracle" and compared["candidates"] == ["oracle", "silent"]
     assert [row["versus"] and row["versus"]["verdict"] for row in compared["rows"]] == [None, "worse"]
     records = store.read(tmp_path / "mqar.jsonl")[0]
     assert records[0].command.startswith("atlas_bench.compare(['oracle', Silent], 'mqar:8', 300, samples=80")
-    with pytest.raises(atlas_bench.UserError, match="contender 'silent' is named twice, as 'Silent' and 'Silent'"):
+    with pytest.raises(atlas_bench.UserError, match="candidate 'silent' is named twice, as 'Silent' and 'Silent'"):
         atlas_bench.compare([Silent(), Silent()], "mqar:8", 300, out=tmp_path)
 
 

@@ -95,11 +95,11 @@ def test_embedded_models_are_compared_without_training(here):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["titans"], ["one contender cannot be compared"]),
+        (["titans"], ["one candidate cannot be compared"]),
         (["titans", "titans-nano"], ["'titans-nano' is named twice, as 'titans' and 'titans-nano'"]),
         (["atlas", "atlas:degree=2", "--train", "1K"], ["named twice, as 'atlas' and 'atlas:degree=2'"]),
         (["./my_memory.py", "./copy.py", "--train", "1K"], ["'./copy.py' cannot be run: KeyError: 'W'", "verify"]),
-        (["titan", "atlas"], ["unknown contender 'titan'", "Did you mean 'titans'"]),
+        (["titan", "atlas"], ["unknown candidate 'titan'", "Did you mean 'titans'"]),
         (["atlas", "./my_memory.py"], ["'./my_memory.py' has no trained model", "--train"]),
         (["atlas", "./nowhere.py", "--train", "1K"], ["'nowhere.py' cannot be read"]),
         (["atlas:degre=1", "titans", "--train", "1K"], ["'degre'", "Did you mean 'degree'"]),
@@ -138,7 +138,7 @@ def test_every_task_has_the_budget_and_a_folder_tells_what_it_was_trained_on(her
         )  # fmt: skip
 
     planned = plan("transformer", "atlas:degree=1", "titans-nano", seeds=[3], init="titans-nano", backgrounds=["books"])
-    assert [(each.contender.label, each.task) for each in planned] == [
+    assert [(each.candidate.label, each.task) for each in planned] == [
         (label, task) for label in ("transformer", "atlas:degree=1") for task in wanted
     ]
     words = " ".join(planned[0].words)

@@ -157,7 +157,7 @@ def test_other_mistakes_are_told(here):
         ("report", 'out = "../.bashrc"'),
         ("report", 'paths = ["/etc"]'),
         ("compare", 'page = "../x.html"'),
-        ("compare", 'contenders = ["titans", "./evil.py"]'),
+        ("compare", 'candidates = ["titans", "./evil.py"]'),
         ("train", 'memory = "./evil.py"'),
         ("train", 'memory = "atlas:degree=1"'),
         ("train", 'hold-out = ["../x"]'),
@@ -191,7 +191,7 @@ def test_amounts_switches_and_names_of_ours_are_harmless(here):
     (here / FILE).write_text(
         '[run]\ntask = "babilong:qa1,mqar"\nlen = "1K..16K,64K"\nmodel = ["atlas-nano", "oracle"]\nsamples = 8\n'
         'seed = [0, 1]\ndata = "hub-1k"\nbackground = "pg19"\nquiet = true\ntimeout = 2.5\nproducts = "fp32"\n'
-        '[compare]\ncontenders = ["titans", "swa", "atlas-nano"]\ntrain = "20M"\n[train]\nmemory = "atlas++"\n'
+        '[compare]\ncandidates = ["titans", "swa", "atlas-nano"]\ntrain = "20M"\n[train]\nmemory = "atlas++"\n'
     )
     assert call("list", "tasks").exit_code == 0
 

@@ -29,7 +29,8 @@ def copy(tmp_path_factory) -> Path:
     for page, folder, table in (("memory", "models/memory", "MEMORIES"), ("task", "tasks", "TASKS")):
         text = (ROOT / "docs" / f"add-a-{page}.md").read_text()
         code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-        (row,) = re.findall(rf"`{table}` in `atlas_bench/registry.py` gets a\s+row,\s+`(.*?)`", text)
+        words = " ".join(text.split())
+        (row,) = re.findall(rf"`{table}` in `atlas_bench/registry.py` gets a row, `(.*?)`", words)
         file = row.split(":")[1].strip(' "').rpartition(".")[2]  # the module that the row names
         last = "".join(f"\n\n{line}\n" for line in re.findall(r"`(PASSKEY = PassKey\(\))`", text))
         (tree / "atlas_bench" / folder / f"{file}.py").write_text(code + last)

@@ -48,7 +48,7 @@ def test_every_page_is_linked():
         for page in PAGES
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
     }
-    assert {page.name for page in PAGES if page.parent.name == "docs"} <= linked
+    assert {page.name for page in PAGES if page.parent == ROOT / "docs"} <= linked
 
 
 def commands() -> list[str]:

@@ -143,6 +143,13 @@ def test_from_python_the_same(here):
     assert atlas_bench.show(record, 1)["answer"] == record.answers[1]["answer"]
 
 
+def test_an_instruction_before_the_context_is_no_fact(here):
+    asked = ["run", "ruler:niah_single_1", "--len", "1K", "--samples", "1", "--model", "oracle", "-q"]
+    assert call(*asked).exit_code == 0
+    found = json.loads(call("show", "runs", "0", "--json").stdout)
+    assert found["context"].startswith("A special magic number") and [f["text"][:3] for f in found["facts"]] == ["One"]
+
+
 def test_a_task_file_is_executed_only_where_it_is_typed(here, monkeypatch):
     (here / "my_task.py").write_text(EXAMPLE.read_text())
     monkeypatch.setattr(registry, "_TASK_FILES", {})

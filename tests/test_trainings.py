@@ -30,7 +30,7 @@ def test_rates_are_a_factor_apart_around_the_recipe_s_own():
 
 def test_every_seed_and_rate_is_a_training_and_the_usual_rate_is_the_one_that_was_trained_before(tmp_path):
     grid = planned(tmp_path, "swa", "transformer", seeds=[4, 5], rates=trainings.factors(3))
-    assert [(each.contender.label, each.seed, round(each.rate, 2)) for each in grid] == [
+    assert [(each.candidate.label, each.seed, round(each.rate, 2)) for each in grid] == [
         (name, seed, rate) for name in ("swa", "transformer") for seed in (4, 5) for rate in (0.33, 1.0, 3.0)
     ]
     assert len({each.folder for each in grid}) == 12 and grid[0].title == "swa mqar seed 4 rate x0.333"
@@ -60,7 +60,7 @@ def test_the_rate_with_the_least_loss_is_chosen(tmp_path):
         card(each, loss)
     lost = [grid[-1].folder]  # the transformer's best
     swa, transformer = trainings.choose(grid, lost)
-    assert (swa["contender"], swa["task"], swa["chosen"]) == ("swa", "mqar", 1.0)
+    assert (swa["candidate"], swa["task"], swa["chosen"]) == ("swa", "mqar", 1.0)
     assert [each["loss"] for each in swa["tried"]] == [2.0, 1.0, 1.5]
     assert transformer["chosen"] == pytest.approx(1 / 3) and transformer["tried"][2]["loss"] is None
     none = trainings.choose(grid, [each.folder for each in grid])

@@ -12,13 +12,13 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry
 from atlas_bench.cli import describe_task
 from atlas_bench.cli.fold import COMMAND, folded, plain, wrapped
 from atlas_bench.errors import unknown
+from atlas_bench.files.home import expanded
 from atlas_bench.running.listing import docs, models
 from atlas_bench.units import format_bytes
 
@@ -57,7 +57,7 @@ def describe(name: str) -> dict[str, Any]:
         return {"kind": "size", "name": name, **sizes.SIZES[name], "memories": measured}
     if loading.is_elsewhere(name):
         return {"kind": "model", "name": name, "facts": loading.load(name).facts()}
-    if name in specs.names() or Path(name).expanduser().is_dir():
+    if name in specs.names() or expanded(name).is_dir():
         card = loading.card(name)
         return {"kind": "model", "name": name, "measured": _measured(card), "card": card}
     raise unknown("task, model, memory or size", name, [*registry.TASKS, *models(), *registry.MEMORIES, *sizes.SIZES])

@@ -18,10 +18,10 @@ from atlas_bench import registry
 # numbers, lengths, switches, and words that the command itself takes from a short list
 _AMOUNTS_AND_CHOICES = {
     "len", "samples", "seed", "prompt", "num-fewshot", "dry-run", "json", "batch", "block", "checkpoint-every",
-    "timeout", "threads", "device", "matmul-precision", "quiet", "debug", "format", "threshold", "no-published",
-    "train", "jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment", "screen",
-    "fixed-schedule", "no-examine", "to", "kind", "encoding", "canary", "reset",
-    "seeds", "rates", "rate", "validate", "until", "sequential",
+    "timeout", "readers", "threads", "device", "matmul-precision", "quiet", "debug", "format", "threshold",
+    "no-published", "train", "jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment",
+    "screen", "fixed-schedule", "no-examine", "to", "kind", "encoding", "canary", "reset",
+    "seeds", "rates", "rate", "validate", "until", "sequential", "size", "context",
 }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def _memories(words: Iterable[str]) -> list[str]:
     return [word for word in words if word in registry.MEMORIES]
 
 
-def _contenders(words: Iterable[str]) -> list[str]:
+def _candidates(words: Iterable[str]) -> list[str]:
     return [*_models(words), *registry.MEMORIES, "transformer", "swa"]
 
 
@@ -61,7 +61,7 @@ _NAMES: dict[str, Callable[[Iterable[str]], Iterable[str]]] = {  # option -> tho
     "task": _tasks,
     "model": _models,
     "memory": _memories,
-    "contenders": _contenders,
+    "candidates": _candidates,
     "init": _models,
     "data": lambda words: ("generated", "hub", "hub-1k"),
     "background": lambda words: ("generated", "pg19"),

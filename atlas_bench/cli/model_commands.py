@@ -28,12 +28,15 @@ def train(
     background: opt.Backgrounds = None,
     encoding: opt.Encoding = _train.encoding,
     hold_out: opt.HoldOut = None,
+    size: opt.Size = _train.size,
     attention_window: opt.AttentionWindow = _train.attention_window,
     layers: opt.Layers = _train.layers,
     placement: opt.Placement = _train.placement,
     persistent: opt.Persistent = _train.persistent,
     screen: opt.Screen = _train.screen,
     segment: opt.Segment = _train.segment,
+    context: opt.TextContext = _train.context,
+    batch: opt.TextBatch = _train.batch,
     fixed_schedule: opt.FixedSchedule = _train.fixed_schedule,
     rate: opt.Rate = _train.rate,
     validate: opt.Validate = _train.validate,
@@ -48,14 +51,14 @@ def train(
     from atlas_bench.running import unread
     from atlas_bench.training import command
 
-    for why, names in unread.by_train(placement):
+    for why, names in unread.by_train(placement, task or [_train.task]):
         config.refuse(ctx, why, *names)
     command.main(
         memory=memory, out=out, init=init, tokens=tokens, task=task or [_train.task], seed=seed,
-        background=background or [], encoding=encoding, hold_out=hold_out or [], attention_window=attention_window,
-        layers=layers, placement=placement, persistent=persistent, screen=screen, segment=segment,
-        fixed_schedule=fixed_schedule, rate=rate, validate=validate, threads=threads, device=device,
-        examine=not no_examine,
+        background=background or [], encoding=encoding, hold_out=hold_out or [], size=size,
+        attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
+        segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
+        threads=threads, device=device, examine=not no_examine,
         say=partial(typer.echo, err=as_json),
     )  # fmt: skip
     if as_json:

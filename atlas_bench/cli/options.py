@@ -86,7 +86,7 @@ def _encoding(name: str | None) -> str | None:
 _length, _lengths = _reading("parse_length"), _reading("parse_lengths")
 _few, _per_cent = _reading("few"), _reading("share_of")
 _tasks, _models, _memories = _completing("tasks"), _completing("models"), _completing("memories")
-_contenders, _names = _completing("memories", "models"), _completing("tasks", "models", "memories", "sizes")
+_candidates, _names = _completing("memories", "models"), _completing("tasks", "models", "memories", "sizes")
 
 _TASKS, _LENGTHS, _SAMPLES = "TASK[:SUBSET][,..]", "L[,L..]", "N[,L=N..]"
 _LENGTH_HELP = "16K, 4Ki, 10M, 1K..64K"
@@ -104,8 +104,8 @@ RunTask = Annotated[
     str,
     Argument(metavar=_TASKS, help="babilong:qa1, niah, ./my_task.py (is run), lm-eval:piqa", autocompletion=_tasks),
 ]
-Contenders = Annotated[
-    list[str], Argument(metavar="BASELINE OTHER..", help="titans, ./my_memory.py, ..", autocompletion=_contenders)
+Candidates = Annotated[
+    list[str], Argument(metavar="BASELINE OTHER..", help="titans, ./my_memory.py, ..", autocompletion=_candidates)
 ]
 VerifiedMemory = Annotated[
     str, Argument(metavar="MEMORY", help="./my_memory.py or a name, :option=value,..", autocompletion=_memories)
@@ -152,7 +152,7 @@ RunModels = Annotated[
     _asked(
         "--model",
         metavar="MODEL[,..]",
-        help="Name, folder, hf:NAME, openai:URL#MODEL; SHOWN=hf:NAME; repeatable.",
+        help="Name, folder, hf:NAME, openai:URL#MODEL, py:FILE.py; SHOWN=hf:NAME; repeatable.",
         autocompletion=_models,
     ),
 ]
@@ -240,6 +240,9 @@ CheckpointEvery = Annotated[
     str, _run(metavar="TOKENS", help="Tokens of a stream between checkpoints.", callback=_length)
 ]
 Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
+Readers = Annotated[
+    int, _run(metavar="N", min=1, help="Blocks of a stream made and searched at once, and processes that make text.")
+]
 Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads.", callback=_few)]
 Device = Annotated[Literal["cpu", "cuda"] | None, _run(help="Where to compute [a GPU where there is one].")]
 MatmulPrecision = Annotated[
@@ -271,19 +274,28 @@ Rate = Annotated[float, _trained(metavar="FACTOR", help="Factor on the recipe's 
 Validate = Annotated[bool, _trained("--validate", help="Put the loss on held-out lessons into the card.")]
 Jobs = Annotated[int, _trained(metavar="N", min=1, help="Trainings at once, one thread each.")]
 Tokens = Annotated[str | None, _trained(metavar="TOKENS", help="Training budget: 20M.", callback=_length)]
-Backgrounds = Annotated[list[str] | None, _trained(metavar="TEXTS", help=f"{_TEXTS}; repeatable.")]
+Backgrounds = Annotated[
+    list[str] | None, _trained(metavar="TEXTS", help=f"{_TEXTS}; hf:DATASET for loss:text; repeatable.")
+]
 HoldOut = Annotated[
     list[str] | None,
     _trained(metavar="NAME", help="A text of the folders, without .txt, never to be seen; repeatable."),
 ]
-AttentionWindow = Annotated[int, _trained(metavar="TOKENS", min=0, help="Tokens; 0 for full attention.")]
-Layers = Annotated[int, _trained(metavar="N", min=1, help="Of attention, memory and MLP.")]
+Size = Annotated[str, _trained(metavar="NAME", help="See `list sizes`.", autocompletion=_completing("sizes"))]
+AttentionWindow = Annotated[
+    int | None, _trained(metavar="TOKENS", min=0, help="Tokens; 0 for full attention [the size's].")
+]
+Layers = Annotated[int | None, _trained(metavar="N", min=1, help="Of attention, memory and MLP [the size's].")]
 Placement = Annotated[str, _trained(metavar="NAME", help="behind, lmm, mal, mag or mac: docs/placements.md.")]
 Persistent = Annotated[int, _trained(metavar="N", min=0, help="Learnt tokens of each layer, always in sight.")]
 Segment = Annotated[int, _trained(metavar="TOKENS", min=1, help="Tokens that attention spans in placement mac.")]
 Screen = Annotated[
     int, _trained("--screen", metavar="N", min=0, help="Tokens that a gate before all write gates sees; 0: none.")
 ]
+TextContext = Annotated[
+    str, _trained("--context", metavar="TOKENS", help="Of a context of running text.", callback=_length)
+]
+TextBatch = Annotated[int, _trained("--batch", metavar="N", min=1, help="Contexts of running text in a step.")]
 FixedSchedule = Annotated[bool, _trained("--fixed-schedule", help="Lengths by tokens spent, not by what is learnt.")]
 NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-RENAMED = {"products": "matmul-precision", "paced": "fixed-schedule"}  # old -> new
+RENAMED = {"products": "matmul-precision", "paced": "fixed-schedule", "contenders": "candidates"}  # old -> new
 
 
 def names(name: str) -> list[str]:

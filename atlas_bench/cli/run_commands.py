@@ -43,6 +43,7 @@ def run(
     block: opt.Block = _run.block,
     checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every,
     timeout: opt.Timeout = _run.timeout,
+    readers: opt.Readers = _run.readers,
     threads: opt.Threads = _run.threads,
     device: opt.Device = _run.device,
     matmul_precision: opt.MatmulPrecision = _run.matmul_precision,
@@ -68,8 +69,9 @@ def run(
     asked = job.prepare(
         task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
         background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
-        block=block, checkpoint_every=checkpoint_every, timeout=timeout, threads=threads, device=device,
-        matmul_precision=matmul_precision, code=code, canary=canary, debug=debug, shard=shard, engine=engine,
+        block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers, threads=threads,
+        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug,
+        shard=shard, engine=engine,
         progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
@@ -83,7 +85,7 @@ def run(
 
 
 def compare(
-    contenders: opt.Contenders,
+    candidates: opt.Candidates,
     task: opt.Task,
     length: opt.Length,
     train: opt.Train = _compare.train,
@@ -106,7 +108,7 @@ def compare(
 ) -> None:
     """Compare memories or models on the same questions, in pairs.
 
-    A contender is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
+    A candidate is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
     alone (transformer, swa), or a trained model (atlas-nano, a folder). Without --train all are trained models.
 
     The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
@@ -120,7 +122,7 @@ def compare(
 
     output_file.check(page)
     compared, well = comparison.main(
-        contenders, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
+        candidates, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
         train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
         device=device, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError
+from atlas_bench.files.home import expanded
 from atlas_bench.models import loading, specs
 from atlas_bench.models.adapted import as_model
 from atlas_bench.types import Model
@@ -24,7 +24,7 @@ ATTENTION_LAYERS = 3  # have as many weights as 2 with a memory
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """One word of the command.
 
     label  its name in records and tables
@@ -41,39 +41,39 @@ class Contender:
     file: str = ""
 
 
-def resolve(words: Sequence[str | Model], *, train: bool) -> list[Contender]:
-    """The contenders of the command line, in order; files that it names are executed. A model object is one as it is.
+def resolve(words: Sequence[str | Model], *, train: bool) -> list[Candidate]:
+    """The candidates of the command line, in order; files that it names are executed. A model object is one as it is.
 
     Raises UserError for fewer than two, one named twice, an unknown one, or a memory that nobody has trained.
     """
-    found = [_contender(word, train) for word in words]
+    found = [_candidate(word, train) for word in words]
     first: dict[str, str | Model] = {}  # key -> word
-    for word, contender in zip(words, found, strict=True):
-        if contender.key in first:
+    for word, candidate in zip(words, found, strict=True):
+        if candidate.key in first:
             raise UserError(
-                f"contender '{contender.label}' is named twice, as '{_said(first[contender.key])}' and "
+                f"candidate '{candidate.label}' is named twice, as '{_said(first[candidate.key])}' and "
                 f"'{_said(word)}'. Name each once; the first is the baseline."
             )
-        first[contender.key] = word
+        first[candidate.key] = word
     if len(found) < 2:
-        raise UserError("one contender cannot be compared. Name the baseline and at least one other.")
+        raise UserError("one candidate cannot be compared. Name the baseline and at least one other.")
     return _told_apart(words, found)
 
 
-def _contender(word: str | Model, train: bool) -> Contender:
+def _candidate(word: str | Model, train: bool) -> Candidate:
     if not isinstance(word, str):
         model = as_model(word)
-        return Contender(model.name, model=model, key=model.name)
+        return Candidate(model.name, model=model, key=model.name)
     return (_trainable(word) if train else None) or _trained(word)
 
 
-def _trainable(word: str) -> Contender | None:
-    """The contender of a word that `train` can make a model of, else None."""
+def _trainable(word: str) -> Candidate | None:
+    """The candidate of a word that `train` can make a model of, else None."""
     if loading.is_elsewhere(word):
         return None
     if word in ATTENTION:
         flags = ("--memory", "none", "--attention-window", str(ATTENTION[word]), "--layers", str(ATTENTION_LAYERS))
-        return Contender(word, flags=flags, key=" ".join(flags))
+        return Candidate(word, flags=flags, key=" ".join(flags))
     name, given = registry.parse_memory(word)
     if not _is_memory(name):
         return None
@@ -82,35 +82,35 @@ def _trainable(word: str) -> Contender | None:
     written = f":{written}" if written else ""
     file = name if registry.source_of(name) is not None else ""
     key = f"{name} {json.dumps(options, sort_keys=True)}"
-    return Contender(name.partition("@")[0] + written, flags=("--memory", name + written), key=key, file=file)
+    return Candidate(name.partition("@")[0] + written, flags=("--memory", name + written), key=key, file=file)
 
 
-def _trained(word: str) -> Contender:
-    """The contender of a word that is a trained model, which may have a name to be shown: 'small=hf:..'."""
+def _trained(word: str) -> Candidate:
+    """The candidate of a word that is a trained model, which may have a name to be shown: 'small=hf:..'."""
     shown, spec = specs.shown(word)
     if shown != spec or loading.is_elsewhere(word):
         specs.check(spec)
-        return Contender(shown, model=spec, key=spec)
+        return Candidate(shown, model=spec, key=spec)
     name, _ = registry.parse_memory(word)
     if word in specs.names():
-        return Contender(word, model=word, key=word)
+        return Candidate(word, model=word, key=word)
     if f"{word}-nano" in specs.names():
-        return Contender(f"{word}-nano", model=f"{word}-nano", key=f"{word}-nano")
+        return Candidate(f"{word}-nano", model=f"{word}-nano", key=f"{word}-nano")
     if _is_memory(name):
         raise UserError(f"memory '{word}' has no trained model. Add --train TOKENS, such as --train 20M.")
-    if not Path(word).expanduser().is_dir():
+    if not expanded(word).is_dir():
         known = [*specs.names(), *filter(_is_memory, registry.MEMORIES), *ATTENTION]
-        raise specs.unknown_model(word, known, kind="contender")
-    return Contender(word, model=word, key=str(loading.folder_of(word).resolve()))
+        raise specs.unknown_model(word, known, kind="candidate")
+    return Candidate(word, model=word, key=str(loading.folder_of(word).resolve()))
 
 
 def _said(word: str | Model) -> str:
     return word if isinstance(word, str) else type(word).__name__
 
 
-def _told_apart(words: Sequence[str | Model], found: Sequence[Contender]) -> list[Contender]:
-    """Contenders whose labels differ: versions of one file by the folders they lie in, else by their digits."""
-    labels = [contender.label for contender in found]
+def _told_apart(words: Sequence[str | Model], found: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates whose labels differ: versions of one file by the folders they lie in, else by their digits."""
+    labels = [candidate.label for candidate in found]
     shared = [label for label in labels if labels.count(label) > 1]
     for other in (_with_folder, _with_version):
         labels = [
@@ -119,15 +119,15 @@ def _told_apart(words: Sequence[str | Model], found: Sequence[Contender]) -> lis
         ]
         if len(set(labels)) == len(labels):
             break
-    return [replace(contender, label=label) for contender, label in zip(found, labels, strict=True)]
+    return [replace(candidate, label=label) for candidate, label in zip(found, labels, strict=True)]
 
 
-def _with_folder(word: str, contender: Contender) -> str:
-    return f"{Path(registry.parse_memory(word)[0]).expanduser().resolve().parent.name}/{contender.label}"
+def _with_folder(word: str, candidate: Candidate) -> str:
+    return f"{expanded(registry.parse_memory(word)[0]).resolve().parent.name}/{candidate.label}"
 
 
-def _with_version(word: str, contender: Contender) -> str:
-    return contender.flags[1]
+def _with_version(word: str, candidate: Candidate) -> str:
+    return candidate.flags[1]
 
 
 def _is_memory(name: str) -> bool:

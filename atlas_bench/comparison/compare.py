@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry, units
 from atlas_bench.comparison import candidates, trainings, workers
-from atlas_bench.comparison.candidates import Contender
+from atlas_bench.comparison.candidates import Candidate
 from atlas_bench.comparison.trainings import Training
 from atlas_bench.errors import UserError
 from atlas_bench.files import text_files
@@ -39,8 +40,8 @@ def main(
 ) -> tuple[Comparison, bool]:  # fmt: skip
     """(the comparison, whether nothing failed); records go to out/*.jsonl, models to out/models.
 
-    words       contenders as candidates.py knows them, the baseline first
-    train       budget of each training, one for every contender, task, seed and rate; None trains nobody
+    words       candidates as candidates.py knows them, the baseline first
+    train       budget of each training, one for every candidate, task, seed and rate; None trains nobody
     seeds       trainings of each, from `seed` on; each is asked questions of its own
     rates       learning rates to choose from, by the first seed's loss on held-out lessons
     sequential  ask no more in a cell once its verdict against the baseline, which is asked everything, is decided
@@ -62,16 +63,8 @@ def main(
     for file in code:
         registry.name_file(file)
     entrants = candidates.resolve(words, train=tokens is not None)
-    wanted = plan.subsets(task)
-    options = TaskOptions(data, background, encoding=encoding)
-    all_seeds = list(range(seed, seed + number))
-    cells = {
-        name: plan.make(
-            [(name, subset) for subset in subsets], lengths=lengths, models=[each.label for each in entrants],
-            seeds=all_seeds, samples=numbers, options=_options(name, wanted, options),
-        )
-        for name, subsets in wanted.items()
-    }  # fmt: skip
+    wanted, all_seeds = plan.subsets(task), list(range(seed, seed + number))
+    cells = _cells(entrants, wanted, lengths, all_seeds, numbers, TaskOptions(data, background, encoding=encoding))
     planned = []
     if tokens is not None:
         planned = _trainings(
@@ -81,33 +74,62 @@ def main(
         )  # fmt: skip
         loading.checked(device, None)
     store.check_writable(out)
-    ready = {
-        each.label: loading.named(each.label, each.model, device=device) if isinstance(each.model, str) else each.model
-        for each in entrants
-        if each.model
-    }
+    load = partial(loading.load, device=device)
+    ready = _ready(entrants, device)
     reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
     for name in wanted:
         plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
-    first = [each for each in planned if rates == 1 or each.seed == seed]
-    failed = workers.train_all(first, jobs=jobs, say=progress.note)
-    rated = trainings.choose(first, failed)
-    chosen = {(each["contender"], each["task"]): each["chosen"] for each in rated}
-    compared = [each for each in planned if each.rate == chosen[each.contender.label, each.task]]
-    failed |= workers.train_all([each for each in compared if each not in first], jobs=jobs, say=progress.note)
-    load = partial(loading.load, device=device)
+    compared, failed, rated = _trained(planned, seed, rates, jobs, progress)
     ask = partial(runner.run, folder=out, settings=Settings(command=command), progress=progress)
     comparisons = sum(map(len, cells.values())) * (len(entrants) - 1) // len(entrants) if sequential else 0
     records = []
-    for name in wanted:
-        for one in all_seeds:
-            folders = {each.contender.label: each.folder for each in compared if (each.task, each.seed) == (name, one)}
-            mine = [cell for cell in cells[name] if cell.seed == one]
-            records += _asked(mine, ready, folders, failed, load, ask, entrants[0].label, comparisons)
+    for name, one in product(wanted, all_seeds):
+        folders = {each.candidate.label: each.folder for each in compared if (each.task, each.seed) == (name, one)}
+        mine = [cell for cell in cells[name] if cell.seed == one]
+        records += _asked(mine, ready, folders, failed, load, ask, entrants[0].label, comparisons)
     comparison = compare_records(records, [each.label for each in entrants])
     comparison["training"] = None if tokens is None else _said(tokens, all_seeds, rates, wanted, init, list(ready))
     comparison["rates"] = rated if rates > 1 else []
     return comparison, all(record.status not in store.AGAIN for record in records)
+
+
+def _cells(
+    entrants: Sequence[Candidate], wanted: Mapping[str, Sequence[str]], lengths: Sequence[int], seeds: Sequence[int],
+    samples: plan.Samples, options: TaskOptions,
+) -> dict[str, list[Cell]]:  # fmt: skip
+    """The cells of each task."""
+    return {
+        name: plan.make(
+            [(name, subset) for subset in subsets], lengths=lengths, models=[each.label for each in entrants],
+            seeds=seeds, samples=samples, options=_options(name, wanted, options),
+        )
+        for name, subsets in wanted.items()
+    }  # fmt: skip
+
+
+def _ready(entrants: Iterable[Candidate], device: str | None) -> dict[str, Model]:
+    """Label -> model of the candidates that need no training."""
+    return {
+        each.label: loading.named(each.label, each.model, device=device) if isinstance(each.model, str) else each.model
+        for each in entrants
+        if each.model
+    }
+
+
+def _trained(
+    planned: Sequence[Training], seed: int, rates: int, jobs: int, progress: Progress
+) -> tuple[list[Training], dict[Path, str], list[dict[str, Any]]]:
+    """(the trainings that are compared, folder -> why a training failed, the rates as trainings.choose() gives them).
+
+    Of several rates the first seed chooses; the other seeds are trained at that rate alone.
+    """
+    first = [each for each in planned if rates == 1 or each.seed == seed]
+    failed = workers.train_all(first, jobs=jobs, say=progress.note)
+    rated = trainings.choose(first, failed)
+    chosen = {(each["candidate"], each["task"]): each["chosen"] for each in rated}
+    compared = [each for each in planned if each.rate == chosen[each.candidate.label, each.task]]
+    failed |= workers.train_all([each for each in compared if each not in first], jobs=jobs, say=progress.note)
+    return compared, failed, rated
 
 
 def _check_trainings(tokens: int | None, seeds: int, rates: int, init: str | None, sequential: bool) -> None:
@@ -128,13 +150,19 @@ def _check_trainings(tokens: int | None, seeds: int, rates: int, init: str | Non
 
 
 def _trainings(
-    entrants: Sequence[Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path, **options: Any
+    entrants: Sequence[Candidate], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path, **options: Any
 ) -> list[Training]:
     plan.check_lessons(wanted)
+    for name, subsets in wanted.items():
+        if not all(registry.task(name).rules(subset).scorers for subset in subsets):
+            raise UserError(
+                f"--train: task '{name}' has no right answers to compare by. Train each contender with "
+                f"`atlas-bench train --task {name}`, and read their losses by `atlas-bench run {name}`."
+            )
     Recipe().within(tokens)  # tells a budget that is too small
     planned = trainings.trainings(entrants, wanted, tokens, folder, **options)
     if not planned:
-        raise UserError("all contenders are trained models, so --train would do nothing. Leave it out.")
+        raise UserError("all candidates are trained models, so --train would do nothing. Leave it out.")
     return planned
 
 
@@ -161,7 +189,7 @@ def _asked(
 
 
 def _verdict(baseline: Record, comparisons: int) -> Verdict | None:
-    """The rule that stops a contender's cell, where the baseline has a score in it."""
+    """The rule that stops a candidate's cell, where the baseline has a score in it."""
     if baseline.status != "ok" or baseline.headline is None:
         return None
     judged = [answer for answer in baseline.answers if baseline.headline in answer["correct"]]
@@ -172,7 +200,7 @@ def _verdict(baseline: Record, comparisons: int) -> Verdict | None:
 def _said(
     tokens: int, seeds: Sequence[int], rates: int, wanted: Mapping[str, Any], init: str | None, ready: Sequence[str]
 ) -> str:
-    """How the contenders were trained, on what budget, and of what a verdict then speaks."""
+    """How the candidates were trained, on what budget, and of what a verdict then speaks."""
     each = f", one for each of {', '.join(wanted)}" if len(wanted) > 1 else ""
     said = f"Trained by one recipe {trainings.beginning(init, wanted)}: {tokens:,} tokens a model{each}; "
     said += f"seed {seeds[0]}." if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}."

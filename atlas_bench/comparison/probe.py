@@ -30,7 +30,7 @@ def main(
 ) -> tuple[Comparison, bool]:  # fmt: skip
     """(the altered models compared with the whole one, whether nothing failed); records go to out/*.jsonl.
 
-    word     a trained model: an embedded one, a folder or `hf:NAME`; SHOWN=MODEL to show it under another name
+    word     a trained model: an embedded one, a folder, hf:NAME or py:FILE.py; SHOWN=MODEL shows it under another name
     lengths  of the contexts, as units.parse_lengths() takes them
     reset    tokens before a question that are remembered while all older ones are forgotten, a row for each; None: a
              quarter of the shortest context
@@ -66,8 +66,8 @@ def main(
 
 def check(spec: str) -> None:
     """Raise UserError for what is no model, and for one that has no parts which could be taken away here."""
-    can = "Name an embedded model, a folder that `atlas-bench train` wrote, or hf:NAME; see `atlas-bench list models`."
-    if specs.is_elsewhere(spec) and not spec.startswith("hf:"):
+    can = "Name an embedded model, a folder that `atlas-bench train` wrote, hf:NAME or py:FILE.py."
+    if spec.startswith("openai:"):
         runs = f"`atlas-bench run babilong:qa1 --len 1K,4K,16K --model {spec}` shows how far it remembers"
         raise UserError(f"'{spec}' cannot be probed: its layers are on a server. {can} {runs}.")
     if spec in registry.MODELS:
@@ -78,9 +78,8 @@ def check(spec: str) -> None:
 def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, str]]:
     """Name -> (altered model, effect): each alteration that the model has, and a reset at each distance."""
     from atlas_bench.models.alterations import Recent  # torch, which load() has imported
-    from atlas_bench.models.lm import LanguageModel
 
-    parts = _of_language_model(whole) if isinstance(whole, LanguageModel) else _of_hugging_face(whole)
+    parts = _parts(whole)
     for tokens in distances:
         effect = f"all that is older than {tokens:,} tokens is forgotten"
         parts[f"reset={format_length(tokens)}"] = Recent(whole, tokens), effect
@@ -90,13 +89,15 @@ def take_apart(whole: Any, distances: Sequence[int]) -> dict[str, tuple[Model, s
     return parts
 
 
-def _of_language_model(whole: Any) -> dict[str, tuple[Model, str]]:
+def _parts(whole: Any) -> dict[str, tuple[Model, str]]:
+    """What can be taken away within the model; nothing is known of the layers of a user's own."""
     from atlas_bench.models.alterations import alterations, altered
+    from atlas_bench.models.lm import LanguageModel
 
-    return {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
-
-
-def _of_hugging_face(whole: Any) -> dict[str, tuple[Model, str]]:
+    if isinstance(whole, LanguageModel):
+        return {each.name: (altered(whole, each), each.effect) for each in alterations(whole.model)}
+    if not whole.name.startswith("hf:"):
+        return {}
     from atlas_bench.models.huggingface.closed import Closed, has_memory
 
     effect = "recurrent states are empty when a question is asked"

@@ -1,6 +1,6 @@
 """The trainings of a comparison: every memory, task, seed and learning rate by the one recipe; and the rate to compare.
 
-planned = trainings(contenders, {"mqar": ["8"]}, 2_000_000, Path("compare/models"), seeds=[0, 1, 2], rates=factors(3))
+planned = trainings(candidates, {"mqar": ["8"]}, 2_000_000, Path("compare/models"), seeds=[0, 1, 2], rates=factors(3))
 first = [each for each in planned if each.seed == 0]
 rates = choose(first, workers.train_all(first, jobs=2, say=print))   # one for each memory and task
 # then the other seeds, at these rates alone
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import __version__, registry
-from atlas_bench.comparison.candidates import Contender
+from atlas_bench.comparison.candidates import Candidate
 from atlas_bench.models import loading
 from atlas_bench.training.recipe import Recipe
 
@@ -28,7 +28,7 @@ USUAL = 1.0  # the recipe's own rates
 
 @dataclass(frozen=True)
 class Training:
-    """One model to be trained: a contender's, on one task's lessons.
+    """One model to be trained: a candidate's, on one task's lessons.
 
     seed, rate  of the training; rate is a factor on the recipe's learning rates
     title       what progress calls it
@@ -36,7 +36,7 @@ class Training:
     validated   whether its card is to have the loss on held-out lessons
     """
 
-    contender: Contender
+    candidate: Candidate
     task: str
     seed: int
     rate: float
@@ -52,11 +52,11 @@ def factors(rates: int) -> list[float]:
 
 
 def trainings(
-    contenders: Sequence[Contender], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path, *,
+    candidates: Sequence[Candidate], wanted: Mapping[str, Sequence[str]], tokens: int, folder: Path, *,
     seeds: Sequence[int] = (0,), rates: Sequence[float] = (USUAL,), init: str | None = None,
     backgrounds: Sequence[str] = (), encoding: str | None = None, device: str | None = None,
 ) -> list[Training]:  # fmt: skip
-    """One training for every contender without a model, every task, seed and rate.
+    """One training for every candidate without a model, every task, seed and rate.
 
     wanted  task -> subsets that its lessons are of
     tokens  budget of one training
@@ -68,22 +68,22 @@ def trainings(
     known = loading.taught(loading.card(init)) if init else set()
     program = [__version__, asdict(replace(Recipe(), paced=True))]
     planned = []
-    for contender in (each for each in contenders if each.model is None):
+    for candidate in (each for each in candidates if each.model is None):
         for task, subsets in wanted.items():
             begun = init if task in known else None
             origin = loading.weights_hash(loading.folder_of(begun)) if begun else None
             texts = backgrounds if registry.reads_text(task) else ()
             read = [*texts, *(["encoding", encoding] if texts and encoding else [])]
-            name = contender.flags[1] if contender.file else contender.label  # a file's label depends on the others
+            name = candidate.flags[1] if candidate.file else candidate.label  # a file's label depends on the others
             for seed, rate in ((seed, rate) for seed in seeds for rate in rates):
                 tasks = _written(task, subsets)
-                decided = [contender.key, tasks, tokens, seed, origin, read, program, *([rate] * (rate != USUAL))]
+                decided = [candidate.key, tasks, tokens, seed, origin, read, program, *([rate] * (rate != USUAL))]
                 digest = hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:8]
                 out = folder / (re.sub(r"[^A-Za-z0-9_.=-]+", "-", f"{name}-{task}") + f"-{digest}")
                 # of a file, the copy that workers.py writes: the user may edit his own meanwhile
                 if registry.is_file(task):
                     tasks = _written(f"{out}/{task}", subsets)
-                flags = ("--memory", f"{out}/{name}") if contender.file else contender.flags
+                flags = ("--memory", f"{out}/{name}") if candidate.file else candidate.flags
                 words = ["train", *flags, "--task", tasks, "--tokens", str(tokens), "--seed", str(seed)]
                 words += ["--out", str(out), "--threads", "1", "--fixed-schedule", "--no-examine"]
                 words += ["--rate", repr(rate)] if rate != USUAL else []
@@ -93,26 +93,26 @@ def trainings(
                 words += [word for text in texts for word in ("--background", text)]
                 words += ["--encoding", encoding] if texts and encoding else []
                 words += ["--device", device] if device else []
-                title = f"{contender.label} {task}" + f" seed {seed}" * (len(seeds) > 1)
+                title = f"{candidate.label} {task}" + f" seed {seed}" * (len(seeds) > 1)
                 title += f" rate x{rate:.3g}" * (len(rates) > 1)
-                planned.append(Training(contender, task, seed, rate, out, title, tuple(words), validated))
+                planned.append(Training(candidate, task, seed, rate, out, title, tuple(words), validated))
     return planned
 
 
 def choose(planned: Sequence[Training], failed: Iterable[Path]) -> list[dict[str, Any]]:
-    """For each contender and task, the rate whose loss on held-out lessons is least.
+    """For each candidate and task, the rate whose loss on held-out lessons is least.
 
     planned  trainings of one seed
     failed   folders of trainings that failed: such a rate is not chosen, unless training failed at every rate
 
-    Returns [{"contender", "task", "chosen": factor, "tried": [{"factor", "loss"}, ..]}]; loss is None where training
+    Returns [{"candidate", "task", "chosen": factor, "tried": [{"factor", "loss"}, ..]}]; loss is None where training
     failed, and where there is but one rate.
     """
     lost = set(failed)
     by_task: dict[tuple[str, str], dict[float, float]] = {}
     for each in planned:
         loss = math.nan if each.folder in lost or not each.validated else _loss(each.folder)
-        by_task.setdefault((each.contender.label, each.task), {})[each.rate] = loss
+        by_task.setdefault((each.candidate.label, each.task), {})[each.rate] = loss
     chosen = []
     for (label, task), losses in by_task.items():
         order = sorted(losses, key=lambda rate: (math.isnan(losses[rate]), losses[rate], abs(math.log(rate))))
@@ -120,7 +120,7 @@ def choose(planned: Sequence[Training], failed: Iterable[Path]) -> list[dict[str
             min(losses, key=lambda r: abs(math.log(r)))
         ]
         tried = [{"factor": rate, "loss": None if math.isnan(loss) else loss} for rate, loss in losses.items()]
-        chosen.append({"contender": label, "task": task, "chosen": usable[0], "tried": tried})
+        chosen.append({"candidate": label, "task": task, "chosen": usable[0], "tried": tried})
     return chosen
 
 

@@ -102,7 +102,7 @@ def _train(training: Training, worker: _Worker, say: Callable[[str], Any]) -> st
     if _is_done(training):
         say(f"{training.title}: already trained, {training.folder}")
         return ""
-    for file in filter(registry.is_file, (training.contender.file, training.task)):
+    for file in filter(registry.is_file, (training.candidate.file, training.task)):
         _put(training.folder / file.partition("@")[0], registry.source_of(file))
     code, said = worker.run(training.words, lambda line: say(f"{training.title}: {line}"))
     if code in (-signal.SIGTERM, 130):

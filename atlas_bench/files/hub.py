@@ -9,6 +9,7 @@ Its own clients try again for half a minute, some for several, before they say t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from atlas_bench.errors import UserError, needs
@@ -34,10 +35,11 @@ def reach(model: str) -> bool:
     return False
 
 
-def rows(*name: str, split: str, advice: str) -> Iterator[Mapping[str, Any]]:
-    """Stream the rows of one split of a data set on the hub.
+def rows(*name: str, split: str, advice: str, skip: int = 0) -> Iterator[Mapping[str, Any]]:
+    """Stream the rows of one split of a data set on the hub, or of a folder that the datasets library reads.
 
     name    repository and, where it has several, configuration
+    skip    rows to leave out at the beginning
     advice  what the user can do without the hub, in a sentence
 
     Raises UserError where the datasets library is missing or the hub cannot be read.
@@ -46,15 +48,17 @@ def rows(*name: str, split: str, advice: str) -> Iterator[Mapping[str, Any]]:
         import datasets
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
+    local = Path(name[0]).is_dir()
+    if constants.HF_HUB_OFFLINE and not local:
         raise UserError(f"'{name[0]}' is read from the hub, and HF_HUB_OFFLINE forbids that. {advice}")
-    if why := _unreachable():
+    if not local and (why := _unreachable()):
         raise UserError(f"'{name[0]}' cannot be read: {why}. Check the connection. {advice}")
     try:
-        yield from datasets.load_dataset(*name, split=split, streaming=True)
+        stream = datasets.load_dataset(*name, split=split, streaming=True)
+        yield from stream.skip(skip) if skip else stream
     except Exception as error:  # the hub's client raises many kinds
         cause = f"{type(error).__name__}: {error}"
-        raise UserError(f"'{' '.join(name)}' could not be read from the hub: {cause}. {advice}") from error
+        raise UserError(f"'{' '.join(name)}' could not be read by datasets: {cause}. {advice}") from error
 
 
 def _unreachable() -> str | None:

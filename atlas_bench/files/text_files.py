@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atlas_bench.errors import UserError, did_you_mean
+from atlas_bench.files.home import expanded
 
 BLOCK = 1 << 20  # characters
 NAMES = ("utf-8", "latin-1", "cp1252", "utf-16", "shift_jis", "gb18030", "koi8-r")  # some of many, to suggest
@@ -64,7 +65,7 @@ def version(path: str | Path) -> tuple[tuple[str, int, int], ...]:
 
     Equal as long as nothing is edited: what a process keeps of a user's files is kept under this as well.
     """
-    root = Path(path).expanduser()
+    root = expanded(path)
     files = sorted(root.rglob("*")) if root.is_dir() else [root]
     known = ((str(file), file.stat()) for file in files if file.is_file())
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in known)

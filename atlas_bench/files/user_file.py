@@ -16,6 +16,7 @@ from types import ModuleType
 
 from atlas_bench.errors import UserError
 from atlas_bench.files import text_files
+from atlas_bench.files.home import expanded
 
 NAME = r".*\.py(@[0-9a-f]+)?"  # a user's file, with or without its version
 
@@ -29,7 +30,7 @@ def execute(typed: str | Path, kind: str) -> tuple[str, ModuleType, bytes]:
     Raises UserError for a file that is absent, has another version, does not parse or does not run.
     """
     file, version = re.fullmatch(r"(.*?)(?:@([0-9a-f]+))?", str(typed), re.DOTALL).groups()
-    path = Path(file).expanduser()
+    path = expanded(file)
     if path.suffix != ".py":
         raise UserError(f"{kind} file '{path}' is no .py file. Give the Python file that defines the {kind}.")
     try:

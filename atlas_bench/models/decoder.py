@@ -7,6 +7,8 @@ or attention and memory joined in another way: placement.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,13 +71,16 @@ class Decoder(nn.Module):
         """[.., D] -> [.., vocab_size]; input and output embeddings are tied."""
         return F.linear(hidden, self.embedding.weight)
 
-    def set_gate_noise(self, deviation: float) -> None:
-        """Noise on the logits of all write gates and the screen from now on; 0 ends it."""
+    def set_gate_noise(self, deviation: float, draw: Callable[[Tensor], Tensor] = torch.randn_like) -> None:
+        """Noise on the logits of all write gates and the screen from now on; 0 ends it.
+
+        draw  standard normal noise of the shape of some logits [B, T, ..]
+        """
         if self.screen is not None:
-            self.screen.noise = deviation
+            self.screen.noise, self.screen.draw = deviation, draw
         for block in self.blocks:
             if block.memory is not None:
-                block.memory.gate_noise = deviation
+                block.memory.gate_noise, block.memory.draw = deviation, draw
 
     def written(self) -> Tensor:
         """Write gate of every token of the last call [B, T], mean over layers and heads; 0 without memories."""

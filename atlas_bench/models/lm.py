@@ -13,7 +13,7 @@ from atlas_bench.kernels import cpu, dispatch
 from atlas_bench.kernels.cpu import best_matmul_precision, keep_freed_memory
 from atlas_bench.models import card, cost
 from atlas_bench.models.decoder import Decoder, State
-from atlas_bench.models.events import EventReader
+from atlas_bench.models.events import EventReader, Found
 from atlas_bench.models.tokenizer import Tokenizer
 from atlas_bench.types import Model
 from atlas_bench.units import format_bytes, format_length
@@ -72,6 +72,26 @@ class LanguageModel(Model):
         ids = torch.from_numpy(tokens).long().to(self.device)
         with cpu.matmul_precision(self.matmul_precision):
             return self.events.feed(state, ids) if self.events else self.model(ids, state, output=False)[1]
+
+    @property
+    def searches(self) -> bool:
+        """Whether search() finds anything: with a screen, in float32; bf16 is set and unset for the whole process."""
+        return self.events is not None and self.matmul_precision == "fp32"
+
+    @property
+    def sees_before(self) -> int:
+        """Tokens before a block that decide its search."""
+        return self.model.config.screen
+
+    @torch.inference_mode()
+    def search(self, before: np.ndarray, tokens: np.ndarray) -> Found | None:
+        ids, earlier = (torch.from_numpy(x).long().to(self.device) for x in (tokens, before))
+        return self.events.search(self.events.past(earlier), ids) if self.searches else None
+
+    @torch.inference_mode()
+    def replay(self, state: State, found: Found) -> State:
+        with cpu.matmul_precision(self.matmul_precision):
+            return self.events.replay(state, found)
 
     def row(self, state: State, index: int) -> State:
         return [

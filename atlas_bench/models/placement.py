@@ -90,8 +90,12 @@ class Block(nn.Module):
         x, new = self.mix(x, state, output=output, screen=screen)
         if not output:
             return x, new
+        return x + self.mlp(x), new
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """What the MLP adds to x."""
         h = F.relu(self.up(norm(x)), inplace=True)
-        return x + self.down(h.square() if h.requires_grad else h.square_()), new
+        return self.down(h.square() if h.requires_grad else h.square_())
 
 
 class Behind(Block):

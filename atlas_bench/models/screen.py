@@ -8,6 +8,8 @@ costs `taps` look-ups a token, and the layers need to be computed only where an 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +29,8 @@ class Screen(nn.Module):
         self.bias = nn.Parameter(torch.zeros(WIDTH))
         self.out = nn.Linear(WIDTH, 1)
         nn.init.constant_(self.out.bias, BIAS)
-        self.noise = 0.0  # standard deviation added to the logit; for a trainer to set
+        self.noise = 0.0  # standard deviation added to the logit; for a trainer to set,
+        self.draw: Callable[[Tensor], Tensor] = torch.randn_like  # and where it comes from
         self.gates = torch.zeros(1, 1)  # of the last call [B, T]: what is paid for opening
 
     def start(self, batch: int) -> dict[str, Tensor]:
@@ -48,5 +51,5 @@ class Screen(nn.Module):
         """Gates [..] of sums over the taps [.., WIDTH]."""
         logit = self.out(F.relu(hidden + self.bias)).squeeze(-1)
         if self.noise:
-            logit = logit + self.noise * torch.randn_like(logit)
+            logit = logit + self.noise * self.draw(logit)
         return F.hardsigmoid(logit)

@@ -1,4 +1,4 @@
-"""What a user gives as models: names, folders, hf:.., openai:.., lists of them, objects, each with a name to be shown.
+"""What a user gives as models: names, folders, hf:.., openai:.., py:.., lists, objects, each with a name to be shown.
 
     typed(["atlas-nano,omeganet-nano", "small=hf:Qwen/Qwen2.5-0.5B"])
     # {'atlas-nano': 'atlas-nano', 'omeganet-nano': 'omeganet-nano', 'small': 'hf:Qwen/Qwen2.5-0.5B'}
@@ -26,11 +26,12 @@ CARD = "card.json"
 SCHEMES = {  # what a name may begin with -> who loads it
     "hf": "atlas_bench.models.huggingface.load:load",
     "openai": "atlas_bench.models.endpoint.model:load",
+    "py": "atlas_bench.models.user_model:load",
 }
 NAME = r"[A-Za-z0-9][\w.+-]*"
 SHOWN = re.compile(rf"({NAME})=(.+)", re.DOTALL)  # 'small=hf:..'
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # 'Qwen/Qwen2.5-0.5B'
-KINDS = "A folder that `train` wrote, hf:NAME and openai:URL#MODEL are models too."
+KINDS = "A folder that `train` wrote, hf:NAME, openai:URL#MODEL and py:FILE.py:FOLDER are models too."
 
 
 def names() -> list[str]:
@@ -96,6 +97,10 @@ def check(spec: str) -> None:
         from atlas_bench.models.endpoint import spec as endpoint
 
         endpoint.parse(spec)
+    elif spec.startswith("py:"):
+        from atlas_bench.models import user_model
+
+        user_model.parse(spec)
     elif spec.startswith("hf:"):
         path = re.split("[:;]", spec.removeprefix("hf:"))[0].strip()
         if path.startswith((".", "/", "~")) and not _is_dir(path) and not _is_dir(spec[3:]):

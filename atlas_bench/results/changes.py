@@ -164,7 +164,7 @@ def _unlike(old: Record, new: Record) -> list[str]:
 
 def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
     found = compare.difference(paired, scorer=scorer, anytime=anytime)
-    answers = {"wrong_to_right": found.pop("only_contender"), "right_to_wrong": found.pop("only_baseline")}
+    answers = {"wrong_to_right": found.pop("only_candidate"), "right_to_wrong": found.pop("only_baseline")}
     answers["other_text"] = sum(
         after["correct"][scorer] == before["correct"][scorer] and after.get("answer") != before.get("answer")
         for after, before in paired

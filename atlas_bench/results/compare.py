@@ -41,7 +41,7 @@ Comparison = dict[str, Any]
 
 
 def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) -> Comparison:
-    """{"baseline", "contenders", "comparisons", "rows", "costs", "warnings"} as plain data, fit for JSON.
+    """{"baseline", "candidates", "comparisons", "rows", "costs", "warnings"} as plain data, fit for JSON.
 
     records     of any cells; of several for one candidate, cell and seed the last counts
     candidates  models in order, the baseline first; by default as they come in the records
@@ -67,7 +67,7 @@ def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) 
     ]
     return {
         "baseline": order[0] if order else None,
-        "contenders": order,
+        "candidates": order,
         "comparisons": len(tested),
         "rows": rows,
         "costs": _costs(alone, order),
@@ -131,7 +131,7 @@ def difference(
     contexts = [(seed, unit(answer)) for seed, group in enumerate(groups) for answer, _ in group]
     numbers = {context: i for i, context in enumerate(dict.fromkeys(contexts))}
     here, there = discordant(a, b)
-    found = {"n": len(paired), "only_contender": here, "only_baseline": there, "contexts": len(numbers)}
+    found = {"n": len(paired), "only_candidate": here, "only_baseline": there, "contexts": len(numbers)}
     nets: dict[int, list[float]] = defaultdict(list)
     for context, right, wrong in zip(contexts, a, b, strict=True):
         nets[numbers[context]].append(right - wrong)

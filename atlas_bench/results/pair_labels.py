@@ -110,7 +110,7 @@ def cell_remarks(row: Row) -> list[str]:
 def rate_lines(comparison: Row) -> list[str]:
     """'titans on mqar: x0.33 2.301, x1 1.104 (chosen), x3 failed' for each candidate and task whose rate was chosen."""
     return [
-        f"{each['contender']} on {each['task']}: " + ", ".join(
+        f"{each['candidate']} on {each['task']}: " + ", ".join(
             f"x{rate['factor']:.3g} {'failed' if rate['loss'] is None else format(rate['loss'], '.3f')}"
             + " (chosen)" * (rate["factor"] == each["chosen"])
             for rate in each["tried"]

@@ -46,11 +46,11 @@ _IDENTITY = (
     "protocol",
 )  # fmt: skip
 _CIRCUMSTANCE = (  # what may differ between two runs of one command
-    "seconds", "tokens_per_second", "block", "batch", "peak_rss_bytes", "resumed", "usage", "endpoint",
+    "seconds", "tokens_per_second", "block", "batch", "parallel", "peak_rss_bytes", "resumed", "usage", "endpoint",
     "kernel", "hardware", "device", "products", "kernel_why", "command", "started", "ended", "parts",
 )  # fmt: skip
 _LATER = frozenset(
-    ("note", "model_spec", "training", "rescored", "part", "parts")
+    ("note", "parallel", "model_spec", "training", "rescored", "part", "parts")
 )  # left out where null: older lines stay as they were
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, which JSON has not, become null
 
@@ -218,6 +218,7 @@ class Record:
     tokens_per_second: Annotated[Amount | None, _is("tokens/s", "`tokens_read / seconds`")] = None
     block: Annotated[Whole | None, _is("tokens", "fed at once; never changes a result")] = None
     batch: Annotated[Whole | None, _is("count", "contexts fed side by side, at most; never changes a result")] = None
+    parallel: Annotated[Object | None, _is("object", "of `--readers`: their number as `readers`, and as `form` `by events` where they searched the stream, `dense` where they made its tokens alone; never changes a result; absent for one reader")] = None
     peak_rss_bytes: Annotated[Count | None, _is("bytes", "the process's peak resident memory")] = None
     resumed: Annotated[Flag, _is("true/false", "went on from a checkpoint")] = False
     usage: Annotated[Object | None, _is("object", "of an endpoint: requests, retries, tokens that it counted, and their cost")] = None

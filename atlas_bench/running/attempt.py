@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
@@ -25,7 +25,7 @@ from atlas_bench.running.keeping import Keeper
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.resources import now, reset_peak, status_of
 from atlas_bench.running.settings import Settings
-from atlas_bench.types import Sample, Status
+from atlas_bench.types import Context, Sample, Status
 
 Streams = Sequence[Sequence[Sample]]  # read side by side, each the samples on one context
 
@@ -244,15 +244,26 @@ class Attempt:
             if text and not text % restart:
                 self.point = replace(self.point, state=reading.begin(self._evaluation, len(side_by_side)))
             until = min(stop, max(self.point.position, before) + restart - text % restart)
-            for tokens in streams.blocks(contexts, self.point.position, until, size, ahead=ahead):
+            for tokens, found in self._blocks(contexts, until, size, ahead):
                 position = self.point.position + tokens.shape[1] - ahead
                 if self._keeper.is_due(position):
                     self._keeper.save(self.point)
                 state, sums = reading.feed(
-                    self._evaluation, self.point.state, self.point.sums, tokens, self.point.position, self.block
-                )
+                    self._evaluation, self.point.state, self.point.sums, tokens, self.point.position, self.block,
+                    found,
+                )  # fmt: skip
                 self.point = replace(self.point, state=state, sums=sums, position=position)
                 self._tick()
+
+    def _blocks(
+        self, contexts: Sequence[Context], until: int, size: int, ahead: int
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """Tokens up to a position, and what was found where they are searched ahead."""
+        start, readers = self.point.position, self._settings.readers
+        if ahead or not self._settings.search_ahead(self._model):
+            made = streams.blocks(contexts, start, until, size, ahead=ahead, readers=readers)
+            return ((tokens, None) for tokens in made)
+        return streams.searched(contexts, start, until, size, model=self._model, readers=readers)
 
     # Asking ----------------------------------------------------------------------------------------------------
 

@@ -238,7 +238,7 @@ class _Driver:
         making, facts = self._cluster.makings[planned.evaluation.cell.model], planned.evaluation.model.facts()
         torch = not planned.evaluation.model.is_control and facts.get("device") != "server"
         gpus = int(torch and (making.device == "cuda" or (making.device is None and self._has("GPU") > 0)))
-        wanted = {"CPU": making.threads or 1, "GPU": gpus, "memory": planned.memory or 0}
+        wanted = {"CPU": max(making.threads or 1, self._settings.readers), "GPU": gpus, "memory": planned.memory or 0}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
             self._warn(

@@ -36,19 +36,20 @@ def excerpt(sample: Sample, tokenizer: Tokenizer) -> str:
 
 def facts(sample: Sample) -> list[tuple[int, int]]:
     """(start, stop) of the facts to show, in tokens of the context: those that answer first, then the others."""
-    found = sorted(span for span in _facts(sample.context) if span[0] < sample.reads)
+    found = sorted(span for span in _facts(sample) if span[0] < sample.reads)
     wanted = set(sample.meta.get("supporting", ())) or set(sample.meta.get("needle_positions", ()))
     return sorted(found, key=lambda span: span[0] not in wanted)[:FACTS]
 
 
-def _facts(context: Context) -> Iterator[tuple[int, int]]:
+def _facts(sample: Sample) -> Iterator[tuple[int, int]]:
+    context = sample.context
     if hasattr(context, "facts"):
         yield from ((start, start + len(ids)) for start, ids in context.facts())
         return
     at = 0
     for item in getattr(context, "items", ()):  # haystack.Pieces: literal tokens, and spans of a corpus
         size = len(item) if isinstance(item, tuple) else item.stop - item.start
-        if isinstance(item, tuple):
+        if isinstance(item, tuple) and (at or 0 in sample.meta.get("needle_positions", ())):  # at 0 may be a prompt
             yield at, at + size
         at += size
 

@@ -62,7 +62,7 @@ def curve(rows: Iterable[Mapping[str, Any]], length: int) -> list[dict[str, Any]
         tokens = sum(part[0] for part in parts)
         if tokens:
             mean = sum(part[1] for part in parts) / tokens
-            low, high = _interval([part[1] / part[0] for part in parts if part[0]])
+            low, high = interval([part[1] / part[0] for part in parts if part[0]])
             accuracy = sum(part[2] for part in parts) / tokens
             ranges.append(
                 {"from": start, "to": stop, "n": tokens, "streams": len(parts), "nats": round(mean, 5),
@@ -82,7 +82,8 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {"nats_per_token": round(nats, 5), "next_token_accuracy": round(sum(p[2] for p in parts) / tokens, 5)}
 
 
-def _interval(means: Sequence[float]) -> tuple[float | None, float | None]:
+def interval(means: Sequence[float]) -> tuple[float | None, float | None]:
+    """95 % interval of the mean over streams (Student's t), (None, None) for one stream."""
     if len(means) < 2:
         return None, None
     from scipy.stats import t

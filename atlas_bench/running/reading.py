@@ -23,18 +23,20 @@ def begin(evaluation: Evaluation, count: int) -> Any:
 
 
 def feed(
-    evaluation: Evaluation, state: Any, sums: Sums | None, tokens: np.ndarray, position: int, block: int
-) -> tuple[Any, Sums | None]:
+    evaluation: Evaluation, state: Any, sums: Sums | None, tokens: np.ndarray, position: int, block: int,
+    found: Any = None,
+) -> tuple[Any, Sums | None]:  # fmt: skip
     """(state, sums of losses) after the tokens [B, T] from `position` on.
 
     sums   None where no loss is measured; else the last token is only predicted, and not read
     block  tokens of a stream fed at once
+    found  what the model's search() found in them, if anything
 
     Raises FloatingPointError, naming the token, where the state is not finite.
     """
     model = evaluation.model
     if sums is None:
-        new = model.feed(state, tokens)
+        new = model.feed(state, tokens) if found is None else model.replay(state, found)
     else:
         new, nats, greedy = model.logprobs(state, tokens)
         first = position + 1 - len(evaluation.around[0])  # of the text: what stands before it is not measured

@@ -63,6 +63,7 @@ def ended(
     suffices: bool,
     block: int,
     batch: int,
+    parallel: Mapping[str, Any] | None,
     resumed: bool,
     command: str | None,
 ) -> Record:
@@ -71,6 +72,7 @@ def ended(
     blank         the record before the cell ran
     suffices      whether the cell's rule for stopping was met
     block, batch  tokens of a stream fed at once, and streams side by side
+    parallel      how several readers read, if they did
     resumed       whether it went on from a checkpoint
     command       that the record names; None: the blank one's
     """
@@ -98,6 +100,7 @@ def ended(
         tokens_per_second=round(point.read / point.seconds, 1) if ran and point.read else None,
         block=block,
         batch=batch,
+        parallel=dict(parallel) if parallel else None,
         peak_rss_bytes=point.peak if ran else None,
         resumed=resumed,
         started=point.started,

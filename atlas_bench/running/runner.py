@@ -95,7 +95,8 @@ def attempted(
         raise Interrupted(attempt.stopped()) from None
     record = recording.ended(
         evaluation, blank, attempt.timed(), status, reason,
-        suffices=attempt.suffices(), block=attempt.block, batch=attempt.batch, resumed=attempt.resumed,
+        suffices=attempt.suffices(), block=attempt.block, batch=attempt.batch,
+        parallel=settings.parallel(evaluation.model, asks=bool(evaluation.rules.scorers)), resumed=attempt.resumed,
         command=settings.command,
     )  # fmt: skip
     keep(record)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
+from atlas_bench.tasks import making
 from atlas_bench.types import Model
 
 BATCH = 8  # contexts fed side by side
@@ -18,6 +21,7 @@ class Settings:
     block               tokens of each that are fed at once; None: as many over all of them as suit the model
     checkpoint_tokens   tokens of a stream between two checkpoints
     timeout             seconds a cell may take over all attempts, None for any
+    readers             blocks of a stream that are made and searched at once, and processes that make text
     debug               print the traceback of a model's failure
     command             that records name as theirs; None: what was typed
     """
@@ -26,6 +30,7 @@ class Settings:
     block: int | None = None
     checkpoint_tokens: int = 1_000_000
     timeout: float | None = None
+    readers: int = 1
     debug: bool = False
     command: str | None = None
 
@@ -41,3 +46,17 @@ class Settings:
         Fewer tokens leave the second core idle, more leave the cache.
         """
         return self.block or max(256, model.block // streams)
+
+    def making(self) -> AbstractContextManager[None]:
+        """Let as many processes as there are readers make generated text meanwhile."""
+        return making.processes(self.readers)
+
+    def search_ahead(self, model: Model) -> bool:
+        """Whether several readers search the stream, and the model replays what they find."""
+        return self.readers > 1 and model.searches
+
+    def parallel(self, model: Model, *, asks: bool) -> dict[str, Any] | None:
+        """How several readers read, as a record has it; None for one. Where nothing is asked, every token is read."""
+        if self.readers == 1:
+            return None
+        return {"form": "by events" if asks and self.search_ahead(model) else "dense", "readers": self.readers}

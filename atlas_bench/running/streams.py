@@ -9,15 +9,18 @@ Nothing here knows of models or records.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
+from typing import Any, TypeVar
 
 import numpy as np
 
-from atlas_bench.types import Context, Sample
+from atlas_bench.types import Context, Model, Sample
 
+T = TypeVar("T")
 NEAR = 256  # questions within so many tokens are asked from one fork, which reads the rest alone
 
 
@@ -77,24 +80,52 @@ def stops(streams: Sequence[Sequence[Sample]]) -> list[int]:
     return positions
 
 
-def blocks(contexts: Sequence[Context], start: int, stop: int, size: int, *, ahead: int = 0) -> Iterator[np.ndarray]:
+def blocks(
+    contexts: Sequence[Context], start: int, stop: int, size: int, *, ahead: int = 0, readers: int = 1
+) -> Iterator[np.ndarray]:
     """Tokens [B, T <= size] of all contexts, each block with `ahead` of the next one's.
 
-    The next block is made while the model reads this one: generated background is tokenised on demand.
+    The next block is made while the model reads this one, or the next `readers` blocks.
     """
 
     def read(at: int) -> np.ndarray:
-        return np.stack([context.read(at, min(at + size, stop) + ahead) for context in contexts])
+        return _side_by_side(contexts, at, min(at + size, stop) + ahead)
 
-    if start >= stop:
+    return _made_ahead(read, range(start, stop, size), readers)
+
+
+def searched(
+    contexts: Sequence[Context], start: int, stop: int, size: int, *, model: Model, readers: int
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Tokens [B, T <= size] of all contexts, and what model.search() finds in them.
+
+    The next `readers` blocks are made and searched while the model replays what was found in this one.
+    """
+
+    def read(at: int) -> tuple[np.ndarray, Any]:
+        before = _side_by_side(contexts, max(0, at - model.sees_before), at)
+        tokens = _side_by_side(contexts, at, min(at + size, stop))
+        return tokens, model.search(before, tokens)
+
+    return _made_ahead(read, range(start, stop, size), readers)
+
+
+def _side_by_side(contexts: Sequence[Context], start: int, stop: int) -> np.ndarray:
+    return np.stack([context.read(start, stop) for context in contexts])
+
+
+def _made_ahead(make: Callable[[int], T], places: Sequence[int], workers: int) -> Iterator[T]:
+    """make() of every place, in order; so many of the next ones are made by as many threads meanwhile."""
+    if not places:
         return
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(read, start)
-        for at in range(start, stop, size):
-            tokens = coming.result()
-            if at + size < stop:
-                coming = pool.submit(read, at + size)
-            yield tokens
+    coming: deque[Future[T]] = deque()
+    waiting = iter(places)
+    with ThreadPoolExecutor(workers) as pool:
+        coming.extend(pool.submit(make, place) for place in islice(waiting, workers))
+        while coming:
+            made = coming.popleft().result()
+            coming.extend(pool.submit(make, place) for place in islice(waiting, 1))
+            yield made
 
 
 def to_read_in_all(first: Sequence[Sample], count: int, size: Callable[[Sequence[Sample]], int] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from atlas_bench.running import plan
 
@@ -15,14 +15,22 @@ def by_run(task: str) -> Iterator[Unread]:
     if not ours:
         yield (
             "does nothing for lm-eval's tasks: they bring their own",
-            ("lengths", "block", "batch", "timeout", "debug", "seeds", "data", "background", "prompt", "encoding",
-             "checkpoint_every", "until", "shard", "engine"),
+            ("lengths", "block", "batch", "readers", "timeout", "debug", "seeds", "data", "background", "prompt",
+             "encoding", "checkpoint_every", "until", "shard", "engine"),
         )  # fmt: skip
     if not theirs:
         yield f"is for lm-eval's tasks, and '{ours}' is none", ("num_fewshot",)
 
 
-def by_train(placement: str) -> Iterator[Unread]:
-    """What `train` does not read in this placement of the memory."""
+def by_train(placement: str, tasks: Sequence[str]) -> Iterator[Unread]:
+    """What `train` does not read in this placement of the memory, and of these tasks."""
     if placement != "mac":
         yield f"does nothing in placement '{placement}': mac alone has segments", ("segment",)
+    names = {text.strip().partition(":")[0] for task in tasks for text in task.split(",")}
+    if names == {"loss"}:
+        yield "does nothing for running text: its schedule is always fixed", ("fixed_schedule",)
+    else:
+        yield (
+            f"is for running text alone, --task loss:text, and not for {', '.join(sorted(names))}",
+            ("context", "batch"),
+        )

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache as memoise
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,7 @@ import numpy as np
 
 from atlas_bench.errors import MachineError, UserError, needs, reason
 from atlas_bench.files import hub, text_files
+from atlas_bench.files.home import expanded
 from atlas_bench.tasks import prose
 from atlas_bench.types import TaskOptions, Tokenizer
 
@@ -38,6 +40,9 @@ SHARD_TOKENS = 1_000_000
 OPEN_DOCUMENTS = 64  # maps held open per corpus
 BATCH = 1024  # sentences per encode_batch
 TEXT_BLOCK = text_files.BLOCK  # characters of a book split into sentences at once
+DATA_SET = "hf:"  # what a data set's name begins with;
+DATA_SET_ROWS, DATA_SET_TOKENS = 500, 250_000  # a document is so many rows, which mostly have so many tokens or more
+DATA_SET_AHEAD = 16  # documents that are read on the way to a later one, rather than skipped
 PG19 = "emozilla/pg19"
 PG19_BOOKS = {"test": 100, "validation": 50, "train": 28_602}
 
@@ -61,6 +66,7 @@ class Corpus:
     n_documents      None where documents are made without end
     document_tokens  the least number of tokens of a document, or None where books differ in length
     separator        what stands before every sentence
+    streamed         documents are best read in their order, and may be empty from some number on
     """
 
     def __init__(
@@ -74,9 +80,11 @@ class Corpus:
         n_documents: int | None = None,
         document_tokens: int | None = None,
         separator: str = " ",
+        streamed: bool = False,
         cache: str | Path | None = None,
     ) -> None:
         self.name = name
+        self.streamed = streamed
         self.n_documents = n_documents
         self.document_tokens = document_tokens
         self._rules = [
@@ -92,6 +100,10 @@ class Corpus:
         self._document_identity = document_identity
         self._cache = Path(cache) if cache else cache_folder()
         self._open: OrderedDict[int, Document] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the open maps: another process opens its own."""
+        return self.__dict__ | {"_open": OrderedDict()}
 
     def document(self, i: int) -> Document:
         """Document i, from the open maps, the cache, or made now."""
@@ -182,11 +194,15 @@ def endless(
         tokenizer,
         sentences,
         identity=identity,
-        document_identity=lambda i: [*identity, i],
+        document_identity=partial(_numbered, identity),
         document_tokens=shard_tokens,
         separator=separator,
         cache=cache,
     )
+
+
+def _numbered(identity: Sequence[Any], i: int) -> list[Any]:
+    return [*identity, i]
 
 
 def folder(
@@ -195,17 +211,19 @@ def folder(
     encoding: str | None = None,
     *,
     exclude: Iterable[str] = (),
+    only: Iterable[str] = (),
     cache: str | Path | None = None,
 ) -> Corpus:
     """Every .txt file below `path`, sorted by its path, one document each.
 
     encoding  of the files, None for UTF-8; it is part of the corpus's identity
-    exclude   file stems
+    exclude   file stems to leave out;  only: those to take, all where none is given
 
     Raises UserError where there is no such file, or one that is not in that encoding.
     """
-    root, skipped = Path(path).expanduser(), set(exclude)
+    root, skipped, taken = expanded(path), set(exclude), set(only)
     files = sorted(file for file in root.rglob("*.txt") if file.is_file() and file.stem not in skipped)
+    files = [file for file in files if file.stem in taken] if taken else files
     if not files:
         why = "has no .txt file" if root.is_dir() else "is not a folder"
         left = f" besides {', '.join(sorted(skipped))}" if skipped and root.is_dir() else ""
@@ -248,6 +266,44 @@ def pg19(tokenizer: Tokenizer, split: str = "test", cache: str | Path | None = N
         identity=["punkt", PG19, split],
         document_identity=lambda i: ["punkt", PG19, split, i],
         n_documents=PG19_BOOKS[split],
+        cache=cache,
+    )
+    return corpus
+
+
+def data_set(spec: str, tokenizer: Tokenizer, cache: str | Path | None = None) -> Corpus:
+    """The column "text" of a data set, streamed: document i is rows 500 i to 500 i + 499 of its training split.
+
+    spec  "hf:NAME[:CONFIGURATION]", a name on the hub or a folder that the datasets library reads
+
+    The corpus is without end for those who read it; beyond the data set's end documents are empty.
+    """
+    name = [part for part in spec.removeprefix(DATA_SET).split(":") if part]
+    stream: Iterator[Any] = iter(())
+    following = -1  # the document that the stream is at the beginning of
+
+    def texts(i: int) -> list[str]:
+        nonlocal stream, following
+        if not 0 <= i - following <= DATA_SET_AHEAD or following < 0:
+            stream = hub.rows(*name, split="train", skip=i * DATA_SET_ROWS, advice="Give a folder of .txt files.")
+            following = i
+        while True:
+            rows = list(islice(stream, DATA_SET_ROWS))
+            if rows and not isinstance(rows[0].get("text"), str):
+                raise UserError(f"data set '{spec}' has no column 'text'; it has: {', '.join(rows[0])}.")
+            found, following = [row["text"] for row in rows], following + 1
+            if following > i:
+                return found
+            if load(corpus.path(following - 1)) is None:  # the stream does not come back
+                write(corpus.path(following - 1), chain.from_iterable(split_sentences([x]) for x in found), tokenizer)
+
+    corpus = Corpus(
+        spec,
+        tokenizer,
+        lambda i: chain.from_iterable(split_sentences([text]) for text in texts(i)),
+        identity=["punkt", name],
+        document_identity=lambda i: ["punkt", name, DATA_SET_ROWS, i],
+        streamed=True,
         cache=cache,
     )
     return corpus

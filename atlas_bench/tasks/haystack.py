@@ -22,6 +22,7 @@ from math import ceil, floor
 import numpy as np
 
 from atlas_bench.errors import UserError
+from atlas_bench.tasks import making
 from atlas_bench.tasks.corpora import Corpus
 from atlas_bench.types import Tokenizer
 
@@ -112,6 +113,7 @@ def _endless_run(corpus: Corpus, length: int, rng: random.Random, first: int, po
     needed = max(2, -(-length // (corpus.document_tokens or 1)) + 1)
     pool = max(needed, pool or 0)
     number = int(rng.random() * pool)
+    making.make(corpus, [first + (number + i) % pool for i in range(needed)])
     starts = corpus.document(first + number).starts
     start = int(starts[int(rng.random() * (len(starts) - 1))])
     spans: list[Span] = []

@@ -72,6 +72,12 @@ def weigh(lessons: Lessons, accuracy: Mapping[str, float]) -> None:
         lessons.weigh(accuracy)
 
 
+def reach(lessons: Lessons, tokens: int) -> None:
+    """Say how many tokens were read before this round; lessons that have `reach` go on from there in a stream."""
+    if hasattr(lessons, "reach"):
+        lessons.reach(tokens)
+
+
 class Mixture:
     """Lessons of several kinds: each context is of one of them, all equally likely; implements Lessons."""
 
@@ -90,6 +96,11 @@ class Mixture:
         """Passed on to each of the kinds."""
         for kind in self.kinds:
             weigh(kind, accuracy)
+
+    def reach(self, tokens: int) -> None:
+        """Passed on to each of the kinds."""
+        for kind in self.kinds:
+            reach(kind, tokens)
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
         """One context of one of the kinds."""

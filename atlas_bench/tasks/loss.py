@@ -10,11 +10,12 @@ better than that, what helps is older than 4096 tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.tasks.corpora import Corpus, CorpusCache
 from atlas_bench.tasks.haystack import Pieces, Span, background
+from atlas_bench.tasks.loss_lessons import LossLessons
 from atlas_bench.types import Rules, Sample, TaskOptions, Tokenizer
 
 RESTART = 4096
@@ -64,6 +65,12 @@ class Loss:
             told = {"facts": 0, "needle_positions": (), "supporting": (), "plan_hash": context.digest()}
             yield Sample(i, context, (), ("",), {**told, "corpus_key": corpus.key, "data_key": "documents"})
 
+    def lessons(
+        self, subsets: Sequence[str], tokenizer: Tokenizer, seed: int, corpora: Sequence[Corpus]
+    ) -> LossLessons:
+        """Running text to predict; the subsets measure one training in two ways."""
+        return LossLessons(corpora, seed)
+
     def describe(self) -> str:
         """What is measured, on what, with the pitfalls and an example."""
         return DESCRIPTION.format(restart=RESTART)
@@ -105,7 +112,8 @@ pitfalls  Losses of models with different tokenizers are not comparable: a token
           One stream has no interval. A curve alone mixes what is remembered with what is hard: subtract restart.
           The generated background is what the embedded models were trained in; take --background pg19 or a folder.
 
-atlas-bench run loss --len 1M --background books --samples 4        nats per token at 1-63, 64-127, .., 524288-999999"""
+atlas-bench run loss --len 1M --background books --samples 4        nats per token at 1-63, 64-127, .., 524288-999999
+atlas-bench train --task loss:text --background books --hold-out emma --memory titans --out my-lm    a language model"""
 
 
 LOSS = Loss()

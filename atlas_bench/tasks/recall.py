@@ -28,11 +28,11 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from atlas_bench.errors import UserError, did_you_mean
 from atlas_bench.files import hub, text_files
+from atlas_bench.files.home import expanded
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.haystack import background, intersperse
 from atlas_bench.tasks.recall_prompts import SOURCES, Prompt, Row, Source, cut
@@ -265,7 +265,7 @@ def _load(data: str, base: str, encoding: str | None) -> _Rows:
         advice = "Use --data with a folder of .jsonl files."
         rows = list(hub.rows(SOURCES[base].hub, split="validation", advice=advice))
         return _Rows(rows, SOURCES[base].hub, f"{SOURCES[base].hub} validation")
-    path, advice = Path(data).expanduser() / f"{base}.jsonl", "Give --data hub, or a folder with a file"
+    path, advice = expanded(data) / f"{base}.jsonl", "Give --data hub, or a folder with a file"
     if data == "generated":
         raise UserError(f"recall is made of published documents; none are generated. {advice} {base}.jsonl.")
     try:

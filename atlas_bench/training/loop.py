@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atlas_bench.errors import reason
+from atlas_bench.errors import UserError, reason
 from atlas_bench.files import checkpoint_file
 from atlas_bench.kernels.cpu import keep_freed_memory
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.lm import is_finite
-from atlas_bench.tasks.lessons import Lessons, weigh
-from atlas_bench.training import checkpoint
+from atlas_bench.tasks.lessons import Lessons, reach, weigh
+from atlas_bench.training import checkpoint, muon
+from atlas_bench.training.processes import ALONE, Processes
 from atlas_bench.training.recipe import Progress, Recipe
 from atlas_bench.training.schedule import advance, plan_round, set_cost, set_rates, summed
 from atlas_bench.training.step import count_skipped, follow, make_optimizers, step, token_rows
@@ -41,6 +42,7 @@ class _Training:
     average: Decoder
     optimizers: list[torch.optim.Optimizer]
     progress: Progress
+    processes: Processes
     window: deque[dict[str, list[int]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     until: float | None = None,
     device: str = "cpu",
+    processes: Processes = ALONE,
 ) -> tuple[Decoder, Progress]:
     """Trains (or goes on training) the model whose checkpoint lies in `out`; returns it with its history.
 
@@ -70,18 +73,22 @@ def train(
     until         time.time() at which to checkpoint and stop
     device        of torch, where the model trains. A checkpoint of one device goes on on another; weights begin alike
                   on all, but noise is drawn on the device, so that only one device's trainings equal each other
+    processes     that share the training; all of them call this with the same arguments
 
-    Raises UserError for a checkpoint of another run, and where training diverges.
+    Raises UserError for a checkpoint of another run, one that not all processes see, and where training diverges.
     """
     keep_freed_memory()
-    run = _begun(config, recipe, out, device, warm_start, warn)
+    dtype = processes.gathered(muon.fastest_dtype(torch.device(device).type))[0]  # measured: two might not agree
+    with processes.in_turn():  # the first one puts a damaged checkpoint aside
+        run = _begun(config, recipe, out, device, warm_start, warn, processes, dtype)
+    _check_alike(run)
     progress, failure = run.progress, ""
     saved, counted = time.monotonic(), -math.inf
     while progress.stage != "done":
-        if until is not None and time.time() > until:
+        if until is not None and processes.gathered(time.time())[0] > until:
             break
         _read_round(run, make_lessons)
-        if background is not None and time.monotonic() - counted > COUNT_SECONDS:
+        if background is not None and processes.first and time.monotonic() - counted > COUNT_SECONDS:
             progress.open, counted = open_shares(run.average, background), time.monotonic()
         report(progress)
         advance(progress, recipe, run.window)
@@ -93,7 +100,7 @@ def train(
 
 def _begun(
     config: Config, recipe: Recipe, out: Path, device: str, warm_start: dict[str, Tensor] | None,
-    warn: Callable[[str], Any],
+    warn: Callable[[str], Any], processes: Processes, dtype: torch.dtype,
 ) -> _Training:  # fmt: skip
     """The training whose checkpoint lies in `out`, or a new one."""
     torch.manual_seed(recipe.seed)
@@ -103,7 +110,7 @@ def _begun(
     average = Decoder(config).requires_grad_(False)
     average.load_state_dict(model.state_dict())
     model, average = model.to(device), average.to(device)
-    optimizers = make_optimizers(model, recipe)
+    optimizers = make_optimizers(model, recipe, dtype)
     progress = Progress(length=recipe.first_length)
     out.mkdir(parents=True, exist_ok=True)
     path = out / checkpoint.FILE
@@ -113,7 +120,17 @@ def _begun(
         except checkpoint_file.Damaged as error:
             aside = checkpoint_file.put_aside(path)
             warn(f"checkpoint '{path}' cannot be used: {error}. It is now '{aside}'. Training begins again.")
-    return _Training(config, recipe, out, model, average, optimizers, progress)
+    return _Training(config, recipe, out, model, average, optimizers, progress, processes)
+
+
+def _check_alike(run: _Training) -> None:
+    """Raise UserError where the processes do not all begin at one place."""
+    rounds = run.processes.gathered(run.progress.round)
+    if len(set(rounds)) > 1:
+        raise UserError(
+            f"the processes of this training found checkpoints of different rounds in '{run.out}': "
+            f"{', '.join(map(str, rounds))}. Choose a folder on a file system that all machines share."
+        )
 
 
 def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
@@ -121,16 +138,17 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
     recipe, progress = run.recipe, run.progress
     began, seed = time.monotonic(), recipe.seed * 1_000_003 + progress.round
     lessons = make_lessons(seed)
+    reach(lessons, progress.tokens)
     if not recipe.paced:
         weigh(lessons, progress.kinds)
     torch.manual_seed(seed)
-    run.model.set_gate_noise(0.0 if progress.stage == "curriculum" else recipe.gate_noise)
+    run.model.set_gate_noise(0.0 if progress.stage == "curriculum" else recipe.gate_noise, run.processes.noise)
     length, batch = plan_round(recipe, progress)
     segment, state = min(recipe.segment, length), None
     streams = zip(*(lessons.stream(length, segment) for _ in range(batch)), strict=True)
     while segments := list(islice(streams, max(1, recipe.longest // segment))):
         set_rates(run.optimizers, recipe, progress)
-        figures, state = step(run.model, run.optimizers, segments, state, recipe, progress)
+        figures, state = step(run.model, run.optimizers, segments, state, recipe, progress, run.processes)
         follow(run.average, run.model, min(recipe.average, progress.step / (progress.step + 10)))
         progress.step += 1
         for count in ("tokens", "stage_tokens", "length_tokens"):
@@ -139,7 +157,8 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
             run.window.append(tally)
         count_skipped(progress, figures)
         set_cost(progress, recipe)
-        if not is_finite(state):  # nothing can be learnt from the rest of these contexts
+        finite = run.processes.gathered(state is None or is_finite(state))
+        if not all(finite):  # nothing can be learnt from the rest of these contexts
             break
     progress.round += 1
     progress.seconds += time.monotonic() - began
@@ -154,6 +173,8 @@ def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
     failure  that reason so far, "" for none: it is not warned of again
     """
     path = run.out / checkpoint.FILE
+    if not run.processes.first:
+        return failure
     try:
         checkpoint.save(run.out, run.model, run.average, run.optimizers, run.config, run.recipe, run.progress)
     except Exception as error:  # of safetensors or the system: none of them is worth a training

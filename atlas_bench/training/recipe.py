@@ -11,6 +11,9 @@ cross-entropy of the answers, the mean of those to questions and the mean of tho
 `screen_cost` for every token that a screen lets through. From there both costs grow while the answers stay right.
 Where the lessons say which tokens state something, writing those is free.
 Matrices are trained by Muon, everything else by AdamW; the model is the average of the weights over the last steps.
+language() is the recipe for running text, `--task loss`: all contexts have one length, nothing is asked, and writing is
+free. The rates are constant, then fall, then stay low for a short rest.
+
 The data of a round depends on the seed, the round and the accuracy so far, all in the checkpoint, so a killed run
 resumes at its last checkpoint as if it had never stopped.
 """
@@ -18,12 +21,14 @@ resumes at its last checkpoint as if it had never stopped.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atlas_bench.errors import UserError
 
 STAGES = ("curriculum", "mixed", "stream")
+SEGMENT = 512  # tokens of running text whose loss is one step
 LEAST_LONGEST = 1024  # tokens of the longest contexts, and
 LEAST_STEP = 512  # of a step, however small a fixed schedule's budget is
 
@@ -37,6 +42,7 @@ class Recipe:
     seed: int = 0
     first_length: int = 64
     longest: int = 8192
+    context: int = 0  # tokens of every context, whatever the stage; 0: as the stages have it
     segment: int = 512
     contexts: int = 8  # at least so many in a step,
     least_tokens: int = 2048  # at least so many tokens
@@ -82,7 +88,8 @@ class Recipe:
                 f"Give {-(-total // min(stages.values()))} or more."
             )
         recipe = replace(self, **budgets, stay_tokens=stay)
-        return recipe._smaller(math.sqrt(tokens / total)) if self.paced and tokens < total else recipe
+        small = self.paced and not self.context and tokens < total
+        return recipe._smaller(math.sqrt(tokens / total)) if small else recipe
 
     def _smaller(self, factor: float) -> Recipe:
         """The same recipe with lengths and steps that many times as large; lengths stay powers of two."""
@@ -98,6 +105,32 @@ class Recipe:
             least_tokens=max(LEAST_STEP, round(self.least_tokens * factor)),
             most_tokens=max(LEAST_STEP, round(self.most_tokens * factor)),
         )
+
+
+def is_language(tasks: Iterable[str]) -> bool:
+    """Whether training on these tasks is language modelling: running text and nothing else."""
+    return set(tasks) == {"loss"}
+
+
+def language(context: int = 4096, batch: int = 4, window: int = 16) -> Recipe:
+    """The recipe for running text: `batch` contexts side by side, read in segments that pass on their state.
+
+    The gradient stays within a segment (truncated backpropagation), which is at least as long as attention's window.
+
+    context  tokens of one
+    window   of attention, 0 for all of a context
+
+    Raises UserError for a context that is no whole number of segments.
+    """
+    segment = min(context, max(SEGMENT, window)) if window else context
+    if context % segment:
+        raise UserError(f"context {context} is no multiple of {segment}, the tokens of a segment. Give one that is.")
+    return Recipe(
+        version="language-1", tasks=("loss:text",), first_length=segment, longest=segment, segment=segment,
+        context=context, contexts=batch, least_tokens=0, most_tokens=batch * context, paced=True,
+        curriculum_tokens=10_000_000, mixed_tokens=9_000_000, stream_tokens=1_000_000, stream_length=context,
+        muon_lr=0.012, adam_lr=6e-3, long_rate=1.0, write_cost=0.0, screen_cost=0.0, gate_noise=0.0,
+    )  # fmt: skip
 
 
 @dataclass

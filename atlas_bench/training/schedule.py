@@ -16,6 +16,8 @@ LEAST_ASKED = 20  # questions of a kind over the last steps, for its accuracy to
 
 def plan_round(recipe: Recipe, progress: Progress) -> tuple[int, int]:
     """Length and number of the contexts of the next round."""
+    if recipe.context:
+        return recipe.context, recipe.contexts
     length = progress.length
     if progress.stage != "curriculum":
         longest = recipe.longest if progress.stage == "mixed" else recipe.stream_length

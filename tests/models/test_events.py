@@ -1,5 +1,8 @@
 """Reading by events gives the state of dense reading, however a stream is split, and computes less."""
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -80,9 +83,9 @@ def test_tables_give_the_screen_itself():
     model = rarely_open()
     reader, tokens = EventReader(model), stream(500, 0.05)
     expected, _ = model.screen(_embedded(model, tokens), model.screen.start(2))
-    screen, past = reader.screen(model.start(2), tokens)
+    screen, past = reader.screen(model.screen.start(2)["past"], tokens)
     assert torch.allclose(screen, expected, atol=1e-5) and 0 < float((screen > 0).float().mean()) < 0.1
-    after, _ = reader.screen([{"screen": past}], tokens)  # begins where the first ended
+    after, _ = reader.screen(past, tokens)  # begins where the first ended
     both = _embedded(model, torch.cat([tokens, tokens], 1))
     assert torch.allclose(after, model.screen(both, model.screen.start(2))[0][:, 500:], atol=1e-5)
 
@@ -91,6 +94,29 @@ def _embedded(model, tokens):
     from atlas_bench.models.placement import norm
 
     return norm(model.embedding(tokens))
+
+
+@pytest.mark.parametrize("memory", ["gated-deltanet", "omeganet", "titans", "atlas"])
+def test_blocks_searched_at_once_and_backwards_give_the_very_state(memory):
+    model = rarely_open(memory)
+    reader, tokens = EventReader(model), stream(2000, 0.004)
+    tokens[:, 1200:1400] = RARE[0]  # too many writes for events
+    cuts = [0, 3, 500, 620, 1200, 1400, 1401, 2000]
+
+    def search(part):
+        start, stop = part
+        before = tokens[:, max(0, start - 4) : start]
+        return reader.search(reader.past(before), tokens[:, start:stop])
+
+    parts = list(pairwise(cuts))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(search, reversed(parts)))[::-1]
+    assert [each is None for each in found] == [True, False, False, False, True, True, False]
+    state = expected = model.start(2)
+    for (start, stop), each in zip(parts, found, strict=True):
+        expected = reader.feed(expected, tokens[:, start:stop])
+        state = reader.feed(state, tokens[:, start:stop]) if each is None else reader.replay(state, each)
+    assert gap(expected, state) == 0.0 and gap(model.start(2), state) > 0.1
 
 
 def test_what_no_open_token_sees_is_not_computed(monkeypatch):

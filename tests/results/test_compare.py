@@ -39,14 +39,14 @@ def versus(comparison, model="b"):
 
 
 def test_the_numbers_are_those_worked_out_by_hand(cell):
-    """10 questions both right, 9 only the contender, 1 only the baseline, 20 neither."""
+    """10 questions both right, 9 only the candidate, 1 only the baseline, 20 neither."""
     a = [True] * 10 + [False] * 9 + [True] + [False] * 20
     b = [True] * 10 + [True] * 9 + [False] + [False] * 20
     comparison = compare([cell("a", a), cell("b", b)])
     found = versus(comparison)
     p = 2 * (comb(10, 0) + comb(10, 1)) / 2**10
     assert found["difference"] == pytest.approx(8 / 40) and found["low"] < 0.2 < found["high"]
-    assert (found["only_contender"], found["only_baseline"], found["test"]) == (9, 1, "McNemar")
+    assert (found["only_candidate"], found["only_baseline"], found["test"]) == (9, 1, "McNemar")
     assert found["p"] == pytest.approx(p) and found["p_holm"] == pytest.approx(p) and found["verdict"] == "better"
     assert comparison["baseline"] == "a" and versus(comparison, "a") is None
     text = "\n".join(lines(comparison))
@@ -67,7 +67,7 @@ def test_many_comparisons_raise_the_bar(cell):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), min_size=2, max_size=30))
-def test_turning_the_contenders_round_turns_the_signs(triples):
+def test_turning_the_candidates_round_turns_the_signs(triples):
     from atlas_bench.results.record import Record
 
     def record(model, side):
@@ -217,7 +217,7 @@ def test_seeds_of_one_model_are_more_questions(cell):
     assert row["versus"]["p"] == pytest.approx(2 / 2**8)
 
 
-def test_a_seed_that_failed_speaks_for_its_contender(cell, failed):
+def test_a_seed_that_failed_speaks_for_its_candidate(cell, failed):
     records = [*seeded(cell, "a", [0.5] * 3), *seeded(cell, "b", [1.0, 1.0])]
     records.append(failed("failed", "training failed: it diverged", model="b", length=16_000, seed=2))
     row = compare(records)["rows"][1]
@@ -241,5 +241,5 @@ def test_what_stopped_by_its_answers_is_judged_by_what_holds_at_any_stop(cell):
 def test_the_rates_that_were_tried_are_told(cell):
     comparison = compare(seeded(cell, "a", [0.5]))
     tried = [{"factor": 1 / 3, "loss": 2.3}, {"factor": 1.0, "loss": 1.1042}, {"factor": 3.0, "loss": None}]
-    comparison["rates"] = [{"contender": "a", "task": "mqar", "chosen": 1.0, "tried": tried}]
+    comparison["rates"] = [{"candidate": "a", "task": "mqar", "chosen": 1.0, "tried": tried}]
     assert "a on mqar: x0.333 2.300, x1 1.104 (chosen), x3 failed" in lines(comparison)

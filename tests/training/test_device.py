@@ -21,7 +21,7 @@ import torch
 from atlas_bench import registry
 from atlas_bench.models.config import Config
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
-from atlas_bench.training import command, muon
+from atlas_bench.training import examine, muon
 from atlas_bench.training.loop import open_shares, train
 from atlas_bench.training.recipe import Recipe
 
@@ -54,8 +54,8 @@ def trained(out: Path, device: str, config: Config = CONFIG, recipe: Recipe = RE
     with patch.object(muon, "fastest_dtype", lambda *_: torch.float32):  # it is measured: two devices, two answers
         model, progress = train(config, recipe, Drill().seeded, out, device=device, background=background, **given)
     weights = {name: x.detach().cpu() for name, x in model.state_dict().items()}
-    right = command.accuracy(model, [Drill().seeded(1)], 64)["correct"]
-    loss = command.validation(model, [Drill().seeded(1)], lengths=(64,))["loss"]
+    right = examine.accuracy(model, [Drill().seeded(1)], 64)["correct"]
+    loss = examine.validation(model, [Drill().seeded(1)], lengths=(64,))["loss"]
     return weights, [progress.last["loss"], progress.tokens, *open_shares(model, background), right, loss]
 
 

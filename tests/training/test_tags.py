@@ -13,7 +13,7 @@ from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.tokenizer import embedded
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
 from atlas_bench.tasks.track import TRACK
-from atlas_bench.training import command
+from atlas_bench.training import examine
 from atlas_bench.training.loop import train
 from atlas_bench.training.recipe import Recipe
 from atlas_bench.training.step import make_optimizers, step
@@ -79,6 +79,6 @@ def test_a_model_learns_a_stack_of_the_recipe_and_is_examined(tmp_path):
     config = Config("gated-deltanet", d_model=32, n_heads=2)
     model, progress = train(config, recipe, lessons.seeded, tmp_path)
     assert progress.kinds["dyck"] > 0.25
-    found = command.accuracy(model, lessons.examinations(), 64)
+    found = examine.accuracy(model, lessons.examinations(), 64)
     assert found["kinds"]["dyck"] == [found["correct"], found["n"]] and found["n"] > 200
     assert found["correct"] / found["n"] > 0.25

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from atlas_bench.errors import UserError, clip, did_you_mean
+from atlas_bench.files.home import expanded
 from atlas_bench.models.endpoint.client import REPLY_CHARS, clean
 from atlas_bench.models.tokenizer import Tokenizer, embedded
 from atlas_bench.units import parse_length
@@ -154,7 +155,7 @@ def tokenizer(name: str | None) -> Tokenizer:
     """
     if name is None:
         return embedded()
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         if not path.exists():
             from huggingface_hub import hf_hub_download

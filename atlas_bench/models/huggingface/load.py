@@ -35,6 +35,7 @@ from transformers.utils import cached_file
 
 from atlas_bench.errors import UserError, reason, unknown
 from atlas_bench.files import hub, text_files
+from atlas_bench.files.home import expanded
 from atlas_bench.models import causal_lm  # noqa: F401 - transformers then knows models that `export` has written
 from atlas_bench.models.huggingface.model import DTYPES, HuggingFaceModel
 from atlas_bench.models.huggingface.packages import PACKAGES, bring
@@ -64,7 +65,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 
     Raises UserError for an option or a value that is not there.
     """
-    if (whole := spec.removeprefix("hf:").strip()) and Path(whole).expanduser().is_dir():
+    if (whole := spec.removeprefix("hf:").strip()) and expanded(whole).is_dir():
         return whole, {}  # its path may hold ':'
     name, written = SPEC.fullmatch(spec).groups() if SPEC.fullmatch(spec) else ("", None)
     if not name.strip():
@@ -149,7 +150,7 @@ def _called(spec: str, options: dict[str, Any]) -> str:
 
 def _folder(name: str) -> str:
     """The name, or the folder's path where it is one; UserError for a path that is not there."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return str(path)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:

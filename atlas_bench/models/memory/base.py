@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -81,6 +82,7 @@ class Memory(nn.Module):
     unit_keys = True  # whether keys and queries are scaled to length 1
     chunk_size = 1  # tokens between two anchors of the inner gradient; see inner_optimizer.py
     counts_written = False  # whether an older token of a window weighs as much as its own write gate lets it
+    affine = False  # whether tokens take M [.., K, V >= K] to A M + B, A and B of them alone, and change nothing else
     dense = DENSE
     together = 1  # dense blocks in a row that write_chunk() takes at once, at most: more where it stores little
     kernel = "events"  # what computes it, as a record says
@@ -126,7 +128,8 @@ class Memory(nn.Module):
         self.out = nn.Linear(inner, d_model, bias=False)
         nn.init.zeros_(self.out.weight)
         self.around: Any = None  # Surroundings, where a block has any: convolutions, norm and gate of the output
-        self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set
+        self.gate_noise = 0.0  # standard deviation added to the write gate's logit; for a trainer to set,
+        self.draw: Callable[[Tensor], Tensor] = torch.randn_like  # and where it comes from
         self.written = torch.zeros(1, 1)  # [B, T], mean write gate of the last call's tokens: what is paid for writing
         self.open_rate = torch.zeros(())  # share of its tokens that any head wrote, where no gradient is wanted
 
@@ -186,10 +189,14 @@ class Memory(nn.Module):
         return state
 
     def __call__(self, x: Tensor, state: State | None = None, **options: Any) -> tuple[Tensor, State]:
-        """forward(), but for an empty segment, T = 0: no outputs, and the state as it was. No forward() sees one."""
-        if x.shape[1]:
-            return super().__call__(x, state, **options)
-        return x, self.start(x.shape[0]) if state is None else dict(state)
+        """forward(), but for an empty segment, T = 0: no outputs, and the state as it was. No forward() sees one.
+
+        Memories compute in their weights' precision where the rest of a model is autocast: small steps add up in them.
+        """
+        if not x.shape[1]:
+            return x, self.start(x.shape[0]) if state is None else dict(state)
+        with _full_precision(x):
+            return super().__call__(x.to(self.query.weight.dtype), state, **options)
 
     def forward(
         self, x: Tensor, state: State | None = None, *, output: bool = True, screen: Tensor | None = None
@@ -222,7 +229,9 @@ class Memory(nn.Module):
 
     def retrieve(self, x: Tensor, state: State) -> Tensor:
         """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]. Not with short convolutions."""
-        return self._output(self._read(state, self._queries(x)), x)
+        with _full_precision(x):
+            x = x.to(self.query.weight.dtype)
+            return self._output(self._read(state, self._queries(x)), x)
 
     def _gates(self, x: Tensor, screen: Tensor | None = None) -> dict[str, Tensor]:
         """Gates and constants [B, T, H] or [B, T, H, n] of tokens x [B, T, D]."""
@@ -231,7 +240,7 @@ class Memory(nn.Module):
             parts = project(x, *layers).split([linear.out_features for linear in layers], -1)
             logits = dict(zip(self.gate, parts, strict=True))
         if self.gate_noise and "write" in logits:
-            logits["write"] = logits["write"] + self.gate_noise * torch.randn_like(logits["write"])
+            logits["write"] = logits["write"] + self.gate_noise * self.draw(logits["write"])
         gates = {}
         for name, gate in self.gates.items():
             logit = logits.get(name)
@@ -343,6 +352,13 @@ class Memory(nn.Module):
             state = {name: torch.cat([new[name], x[n:]]) if n < len(x) else new[name] for name, x in state.items()}
             versions.append(state)
         return {name: torch.stack([version[name] for version in versions]) for name in state}, state
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast ends where x is, if it is on there."""
+    kind = x.device.type
+    casts = kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if casts else nullcontext()
 
 
 def _busy(counts: list[int], dense: list[bool], together: int) -> Iterator[tuple[int, int, int | None]]:

@@ -22,6 +22,7 @@ from atlas_bench.models.memory.inner_optimizer import InnerOptimizer
 class DeltaNet(InnerOptimizer):
     """DeltaNet (arXiv 2102.11174, 2406.06484): the Omega rule with a window of 1, exact inside a chunk."""
 
+    affine = True
     printed_gates = {"lr": Gate(0.0, form=torch.sigmoid)}
     printed_slope = 1.0  # of |M(k) - v|^2 / 2
 

@@ -24,6 +24,7 @@ class GatedDeltaNet(Memory):
     printed_gates = {"write": ALWAYS, "lr": Gate(0.0, form=torch.sigmoid), "dt": Gate(-4.6, form=F.softplus)}
     printed_constants = {"rate": Gate(1.4, form=torch.exp)}  # with dt, 4 % are forgotten per token at first
     kernel = "events, omega"
+    affine = True
     together = TOGETHER
 
     def __init__(

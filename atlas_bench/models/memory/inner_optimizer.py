@@ -98,62 +98,17 @@ class InnerOptimizer(Memory):
     }
 
     def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        head_dim: int,
-        *,
-        map: str = "matrix",
-        expansion: int = 1,
-        features: nn.Module | None = None,
-        omega_window: int = 1,
-        window_counts: str = "all",
-        chunk_size: int = 1,
-        muon: str = "none",
-        muon_every: int = 1,
-        bounded: bool | None = None,
-        most_momentum: float | None = None,
-        forgetting: bool = True,
-        printed: bool = False,
-    ):
+        self, d_model: int, n_heads: int, head_dim: int, *, map: str = "matrix", expansion: int = 1,
+        features: nn.Module | None = None, omega_window: int = 1, window_counts: str = "all", chunk_size: int = 1,
+        muon: str = "none", muon_every: int = 1, bounded: bool | None = None, most_momentum: float | None = None,
+        forgetting: bool = True, printed: bool = False,
+    ):  # fmt: skip
         bounded = self.chosen("bounded", bounded, printed)
         most_momentum = self.chosen("most_momentum", most_momentum, printed)
-        for name, value, known in (("map", map, MAPS), ("muon", muon, MUON), ("window_counts", window_counts, COUNTS)):
-            if value not in known:
-                raise unknown(name, value, known)
-        sizes = {
-            "expansion": expansion,
-            "omega_window": omega_window,
-            "chunk_size": chunk_size,
-            "muon_every": muon_every,
-        }
-        for name, value in sizes.items():
-            if value < 1:
-                raise UserError(f"{name} is {value}. Give 1 or more.")
-        if not 0 <= most_momentum <= 1:
-            raise UserError(f"most_momentum is {most_momentum}. Give 0, for no momentum, to 1.")
-        if window_counts == "written" and (omega_window == 1 or chunk_size > 1):
-            raise UserError(
-                f"window_counts is 'written', with omega_window {omega_window} and chunk_size {chunk_size}: it weighs "
-                f"the older tokens of a window by write gates that an open chunk does not keep. Give omega_window 2 or "
-                f"more and chunk_size 1, or window_counts 'all'."
-            )
-        if printed and (bounded or window_counts == "written"):
-            why = "bounded is true" if bounded else "window_counts is 'written'"
-            raise UserError(
-                f"printed is true, and {why}: as printed, no step is bounded and every token is written. "
-                "Leave one of the two out."
-            )
-        if muon_every > 1 and not most_momentum:
-            raise UserError(
-                f"muon_every is {muon_every} and most_momentum 0: what is orthogonalised every so many tokens is the "
-                f"momentum. Give muon_every 1, or a most_momentum above 0."
-            )
-        if chunk_size % muon_every or (muon_every > 1 and muon == "none"):
-            raise UserError(
-                f"muon_every is {muon_every}, with chunk_size {chunk_size} and muon '{muon}': orthogonalising happens "
-                f"inside a chunk. Give a chunk_size that is a multiple of muon_every, and muon 'sized' or 'plain'."
-            )
+        _check(
+            map, muon, window_counts, most_momentum, printed=printed, bounded=bounded, expansion=expansion,
+            omega_window=omega_window, chunk_size=chunk_size, muon_every=muon_every,
+        )  # fmt: skip
         sums = map == "matrix" and self.bias == "dot"  # the gradient does not depend on the memory: no anchor
         if chunk_size > 1 and (sums or type(self).step is not InnerOptimizer.step):
             why = "its gradient is the same wherever it is taken" if sums else "its step is not the family's"
@@ -382,6 +337,46 @@ def window_weights(gates: dict[str, Tensor], omega_window: int) -> Tensor:
         return newest[..., None]
     weights = torch.stack([newest] + [gates[f"lag{j}"] for j in range(1, omega_window)], -1)
     return weights / weights.sum(-1, keepdim=True)
+
+
+def _check(
+    map: str, muon: str, window_counts: str, most_momentum: float, *, printed: bool, bounded: bool, expansion: int,
+    omega_window: int, chunk_size: int, muon_every: int,
+) -> None:  # fmt: skip
+    """Raise UserError for an option that is none, and for two that exclude each other."""
+    for name, value, known in (("map", map, MAPS), ("muon", muon, MUON), ("window_counts", window_counts, COUNTS)):
+        if value not in known:
+            raise unknown(name, value, known)
+    sizes = {
+        "expansion": expansion, "omega_window": omega_window, "chunk_size": chunk_size, "muon_every": muon_every,
+    }  # fmt: skip
+    for name, value in sizes.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}. Give 1 or more.")
+    if not 0 <= most_momentum <= 1:
+        raise UserError(f"most_momentum is {most_momentum}. Give 0, for no momentum, to 1.")
+    if window_counts == "written" and (omega_window == 1 or chunk_size > 1):
+        raise UserError(
+            f"window_counts is 'written', with omega_window {omega_window} and chunk_size {chunk_size}: it weighs "
+            f"the older tokens of a window by write gates that an open chunk does not keep. Give omega_window 2 or "
+            f"more and chunk_size 1, or window_counts 'all'."
+        )
+    if printed and (bounded or window_counts == "written"):
+        why = "bounded is true" if bounded else "window_counts is 'written'"
+        raise UserError(
+            f"printed is true, and {why}: as printed, no step is bounded and every token is written. "
+            "Leave one of the two out."
+        )
+    if muon_every > 1 and not most_momentum:
+        raise UserError(
+            f"muon_every is {muon_every} and most_momentum 0: what is orthogonalised every so many tokens is the "
+            f"momentum. Give muon_every 1, or a most_momentum above 0."
+        )
+    if chunk_size % muon_every or (muon_every > 1 and muon == "none"):
+        raise UserError(
+            f"muon_every is {muon_every}, with chunk_size {chunk_size} and muon '{muon}': orthogonalising happens "
+            f"inside a chunk. Give a chunk_size that is a multiple of muon_every, and muon 'sized' or 'plain'."
+        )
 
 
 MUON = {"none": None, "sized": Step(sized=True), "plain": Step()}

@@ -32,6 +32,7 @@ class EluPlusOne(nn.Module):
 class LinearAttention(InnerOptimizer):
     """Linear attention (arXiv 2006.16236) behind a write gate."""
 
+    affine = True
     bias = "dot"
 
     def __init__(self, d_model: int, n_heads: int, head_dim: int, *, printed: bool = False):

@@ -55,6 +55,7 @@ class MatrixMemory(Memory):
     """
 
     kernel = "events, delta"
+    affine = True
     together = TOGETHER
     constants: Mapping[str, Gate] = {}
     printed_gates: Mapping[str, float | Gate] = {"write": ALWAYS}

@@ -78,7 +78,7 @@ def _render(template: str, **context: Any) -> str:
 
 def _tally(comparison: Comparison) -> list[tuple[str, str]]:
     """(candidate, 'worse in 5 cells, not separable in 5') of each but the baseline."""
-    counts: dict[str, Counter[str]] = {name: Counter() for name in comparison["contenders"][1:]}
+    counts: dict[str, Counter[str]] = {name: Counter() for name in comparison["candidates"][1:]}
     for row in comparison["rows"]:
         if row["versus"] and row["model"] in counts:
             counts[row["model"]][row["versus"].get("verdict", "not compared")] += 1

@@ -22,6 +22,7 @@ from typing import Any
 
 from atlas_bench.errors import UserError
 from atlas_bench.files import hub, text_files
+from atlas_bench.files.home import expanded
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _load(subset: str, where: str, encoding: str | None, version: Any) -> Data:
     if where == "hub":
         rows = hub.rows(*source.hub, split="validation", advice="Use --data FOLDER with the published file.")
         return source.parse(source.from_hub(list(rows)))
-    path = Path(where).expanduser() / source.file
+    path = expanded(where) / source.file
     try:
         read = json.loads(text_files.read(path, encoding, choice=True))
     except FileNotFoundError:

@@ -138,18 +138,19 @@ def noise(tokenizer: Tokenizer) -> corpora.Corpus:
 def _other_needles(kind: Kind, tokenizer: Tokenizer, document_tokens: int | None) -> corpora.Corpus:
     """Lines like the hidden ones, whose keys no hidden one has."""
     name = f"ruler needles {kind.key} {kind.value}"
-
-    def lines(seed: int | str) -> Iterator[str]:
-        rng = random.Random(f"{name} {seed}")
-        while True:
-            key, value = words.key(rng, kind.key, hidden=False), words.key(rng, kind.value)
-            yield NEEDLE.format(values=kind.value, key=key, value=value)
-
+    lines = partial(_lines, name, kind)
     # some of them tell whether all are the same: no version number that somebody must remember to raise
     version = list(islice(lines("version"), 20))
     return corpora.endless(
         name, tokenizer, lines, version=version, separator="\n", **corpora.shards_of(document_tokens)
     )
+
+
+def _lines(name: str, kind: Kind, seed: int | str) -> Iterator[str]:
+    rng = random.Random(f"{name} {seed}")
+    while True:
+        key, value = words.key(rng, kind.key, hidden=False), words.key(rng, kind.value)
+        yield NEEDLE.format(values=kind.value, key=key, value=value)
 
 
 def _fill(kind: Kind, query: str, template: str) -> str:

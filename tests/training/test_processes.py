@@ -1,0 +1,171 @@
+"""Several processes train as one does: real ones, by gloo on the CPU.
+
+`torchrun -m tests.training.test_processes FOLDER` is what they run: a training from its beginning, one that is cut
+short, and one that a single process had begun.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+from atlas_bench import registry
+from atlas_bench.errors import UserError
+from atlas_bench.models.config import Config
+from atlas_bench.models.decoder import Decoder
+from atlas_bench.tasks.lessons import Ask, Segment, Tags
+from atlas_bench.training import muon, processes
+from atlas_bench.training.log import FILE, Log
+from atlas_bench.training.loop import train
+from atlas_bench.training.processes import ALONE, Processes, launched
+from atlas_bench.training.recipe import Progress, Recipe
+from atlas_bench.training.step import make_optimizers, step
+from tests.marks import sweep
+
+RECIPE = Recipe(
+    first_length=32, longest=64, segment=32, contexts=5, least_tokens=0, most_tokens=160, promote_steps=2,
+    curriculum_tokens=640, mixed_tokens=320, stream_tokens=320, stream_length=128, cost_length=32,
+)  # fmt: skip
+CONFIG = Config("gated-deltanet", vocab_size=64, d_model=16, n_heads=2, screen=2)
+CUT = 4  # rounds before a training is cut short
+
+
+class Uneven:
+    """Lessons whose rows ask nothing, one thing or two, of two lengths; only some of them have answers along."""
+
+    def seeded(self, seed):
+        self.rng = np.random.default_rng(seed)
+        return self
+
+    def stream(self, length, segment):
+        tagged = self.rng.random() < 0.5
+        for _ in range(0, length, segment):
+            tokens = self.rng.integers(1, 60, segment, dtype=np.int32)
+            asks = (Ask((int(tokens[0]), 61), (int(tokens[1]),), "one"), Ask((62,), (3, 4, 5), "two", auxiliary=True))
+            tags = Tags(np.where(tokens < 30, tokens, -1), tokens < 15, "along") if tagged else None
+            yield Segment(tokens, asks[: self.rng.integers(3)], tokens > 30, tags)
+
+
+def curve(out: Path, *, cut: bool = False, **given) -> list[list[float]]:
+    """[round, loss, accuracy, gradient's norm] after each round of a training into `out`."""
+    seen = []
+
+    def report(progress):
+        last = progress.last
+        seen.append([progress.round, last["loss"], last["accuracy"], last.get("gradient_norm", 0.0)])
+        if cut and progress.round == CUT + 1:
+            raise KeyboardInterrupt  # the checkpoint is of the round before
+
+    with patch.object(muon, "fastest_dtype", lambda *_: torch.float32), suppress(KeyboardInterrupt):
+        train(CONFIG, RECIPE, Uneven().seeded, out, report=report, checkpoint_seconds=0 if cut else 60, **given)
+    return seen
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    together = launched("cpu")
+    found = {
+        "size": together.size,
+        "whole": curve(folder / "whole", processes=together),
+        "cut": curve(folder / "cut by several", cut=True, processes=together),
+        "resumed": curve(folder / "cut by one", processes=together),
+    }
+    if together.first:
+        (folder / "found.json").write_text(json.dumps(found))
+    together.end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])  # of three, one has nothing to read where a round has two contexts
+def test_several_processes_have_the_loss_curve_of_one_and_go_on_with_its_checkpoints(tmp_path, size):
+    alone = curve(tmp_path / "alone")
+    assert curve(tmp_path / "cut by one", cut=True)[-1][0] == CUT + 1
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
+    words += ["-m", "tests.training.test_processes", str(tmp_path)]
+    done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["size"] == size and {row[0] for row in alone} == set(range(1, len(alone) + 1))
+    assert np.ptp([row[1] for row in alone]) > 0.1  # a curve, and no constant
+    np.testing.assert_allclose(found["whole"], alone, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["resumed"], alone[CUT:], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(curve(tmp_path / "cut by several"), alone[CUT:], rtol=1e-5, atol=1e-6)
+
+
+def test_processes_that_see_other_checkpoints_are_told(tmp_path):
+    class Two(Processes):
+        def gathered(self, value):
+            return [value, 7] if isinstance(value, int) else [value, value]
+
+    with pytest.raises(UserError, match=r"different rounds in '.*': 0, 7\. Choose a folder"):
+        train(CONFIG, RECIPE, Uneven().seeded, tmp_path, processes=Two())
+
+
+def test_only_a_launcher_makes_several_processes(monkeypatch):
+    for name in ("WORLD_SIZE", "RANK", "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+    processes.launched.cache_clear()
+    assert launched("cpu") is ALONE
+    processes.launched.cache_clear()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(UserError, match="'fp16' is not supported in training"):
+        launched("cpu")
+    processes.launched.cache_clear()
+
+
+@sweep("memory", ["none", *registry.MEMORIES, "mac"], quick=["titans"])
+def test_every_memory_trains_in_mixed_precision_much_as_without(memory):
+    placement = {"placement": "mac", "segment": 16} if memory == "mac" else {}
+    config = Config("deltanet" if placement else memory, vocab_size=64, d_model=16, n_heads=2, **placement)
+    rows = [Uneven().seeded(seed).stream(64, 32) for seed in range(3)]
+    segments = [list(each) for each in zip(*rows, strict=True)]
+
+    class Mixed(Processes):
+        def autocast(self):
+            return torch.autocast("cpu", torch.bfloat16)
+
+    found = []
+    for together in (ALONE, Mixed()):
+        torch.manual_seed(0)
+        model = Decoder(config)
+        made = make_optimizers(model, RECIPE, torch.float32)
+        found.append([step(model, made, segments, None, RECIPE, processes=together)[0] for _ in range(2)])
+    full, mixed = ([(each["loss"], each["gradient_norm"]) for each in figures] for figures in found)
+    np.testing.assert_allclose(mixed, full, rtol=0.02)
+    assert mixed != full
+
+
+def test_a_share_of_the_rows_is_every_nth():
+    share = Processes()
+    share.rank, share.size = 1, 3
+    assert [list(share.own(range(n))) for n in (1, 2, 5)] == [[], [1], [1, 4]]
+
+
+def test_the_log_has_each_round_once_and_a_full_disk_is_warned_of_once(tmp_path):
+    def rounds(numbers, out, said):
+        log = Log(out, said.append)
+        for number in numbers:
+            log(Progress(round=number, step=3 * number, tokens=64, last={"loss": 1.0 / number, "accuracy": 0.5}))
+
+    said = []
+    rounds((1, 2, 3), tmp_path, said)
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"round": 4, "lo')  # a kill
+    rounds((3, 4), tmp_path, said)
+    lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
+    assert [(line["round"], line["loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+    assert not said
+    rounds((1, 2), tmp_path / "nowhere", said)
+    assert len(said) == 1 and "cannot be written" in said[0]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
