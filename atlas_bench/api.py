@@ -40,30 +40,29 @@ def run(
     task: str | Sequence[str], lengths: Lengths | None = None, models: Models = "gated-deltanet-nano",
     samples: Samples | None = None, seeds: int | Iterable[int] = 0, *, until: float | None = None,
     data: PathLike = "generated", background: PathLike = "generated", prompt: str = "bare",
-    encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, out: PathLike = "runs",
-    batch: int | None = None, block: str | int | None = None, checkpoint_every: str | int = "1M",
-    timeout: float | None = None, readers: int = 1, threads: int | None = None, device: str | None = None,
-    matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (), canary: bool = False,
-    debug: bool = False, quiet: bool = True,
+    encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, engine: str = "local",
+    out: PathLike = "runs", batch: int | None = None, block: str | int | None = None,
+    checkpoint_every: str | int = "1M", timeout: float | None = None, readers: int = 1, threads: int | None = None,
+    device: str | None = None, matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (),
+    canary: bool = False, debug: bool = False, quiet: bool = True,
 ) -> list[Record]:  # fmt: skip
     """Ask models about long contexts: `atlas-bench run`.
 
     task      'babilong:qa1', 'niah,mqar:8', './my_task.py' (is executed), 'lm-eval:piqa'; several in a list
     lengths   tokens of a prompt: 16_000, '16K', '4Ki,10M', '1K..64K', or a list; None: a first look at 1K and 16K
     models    names, model folders, 'hf:..', 'openai:..', Model objects of your own, or a mapping of names to them
-    samples   questions in each cell, or at each length: 100, {"1K": 500, "10M": 20}, '100,10M=20'; None: as many as
-              docs/tasks.md says for the length
+    samples   questions in each cell, or at each length: 100, {"1K": 500}, '100,10M=20'; None: those of docs/tasks.md
     until     points; a cell is asked no more once its 95 % interval is so wide, and `samples` is the most
     seeds     decide every sample
-    shard     '2/4': the second of four parts of every cell; merge() puts the folders of all four together
+    shard     '2/4': the second of four parts of every cell; merge() puts all four folders together
+    engine    'ray' or 'ray:ADDRESS' spreads cells over a Ray cluster; models are then names
     out       folder of the records; what it has a final record of is not run again
     timeout   seconds that a cell may take
     readers   blocks of a stream that are made and searched for writes at once, and processes that make generated text
     quiet     shows no progress; warnings are shown on stderr
 
-    `atlas-bench run --help` explains the others. Returns the records of all cells, those of earlier runs too; what
-    failed, timed out or had too little memory is a record with that status. Raises UserError for a mistake before
-    anything is written, KeyboardInterrupt on Ctrl-C after the checkpoint is saved.
+    `atlas-bench run --help` explains the others. Returns the records of all cells, those of earlier runs too, failures
+    too. Raises UserError for a mistake before anything is written, KeyboardInterrupt after a checkpoint on Ctrl-C.
     """
     given = locals()
     from atlas_bench import job
@@ -78,7 +77,7 @@ def run(
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
         out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers,
         threads=threads, device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary,
-        debug=debug, shard=shard, progress=Progress(quiet=quiet), command=_written(run, given),
+        debug=debug, shard=shard, engine=engine, progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 

@@ -229,6 +229,9 @@ Shard = Annotated[
 ]
 
 # How models are run
+Engine = Annotated[
+    str, _run(metavar="ENGINE", help="local; ray or ray:ADDRESS spreads cells over a Ray cluster: docs/cluster.md.")
+]
 Batch = Annotated[int | None, _run(metavar="N", min=1, help="Contexts read side by side [up to 8].")]
 Block = Annotated[
     str | None, _run(metavar="TOKENS", help="Tokens fed at once [4096 over all streams].", callback=_length)

@@ -35,6 +35,7 @@ def run(
     encoding: opt.Encoding = _run.encoding,
     num_fewshot: opt.NumFewshot = _run.num_fewshot,
     shard: opt.Shard = _run.shard,
+    engine: opt.Engine = _run.engine,
     out: opt.RecordsFolder = Path(_run.out),
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
@@ -70,7 +71,7 @@ def run(
         background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
         block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers, threads=threads,
         device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug,
-        shard=shard,
+        shard=shard, engine=engine,
         progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:

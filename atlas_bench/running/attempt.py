@@ -51,7 +51,7 @@ class Attempt:
         self._evaluation, self._cell, self._model, self._rules = evaluation, cell, model, evaluation.rules
         self._settings, self._progress = settings, progress
         self._keeper = Keeper(checkpoint, settings.checkpoint_tokens, model, progress)
-        self.batch = settings.streams(len(cell.asked), cell.length, model)
+        self.batch = settings.streams(evaluation.contexts, cell.length, model)
         self.block = settings.tokens(self.batch, model)
         self.resumed = False
         self._reached = False  # whether the model has said what it can read

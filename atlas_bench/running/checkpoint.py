@@ -2,6 +2,7 @@
 
 .checkpoints/KEY.safetensors   a Point with the packed state: checkpoint_file.py
 .checkpoints/KEY.answers       answers in the order they came, one a line, each on disk before the next is awaited
+.checkpoints/KEY.parts         records of parts of the cell that a cluster has asked: cluster.py
 .checkpoints/KEY.damaged       a checkpoint that could not be used
 """
 
@@ -118,6 +119,7 @@ class Checkpoint:
         self.key = key
         self.path = folder / ".checkpoints" / f"{key}.safetensors"
         self.answers = self.path.with_suffix(".answers")
+        self.parts = self.path.with_suffix(".parts")
 
     def save(self, point: Point, model: Model) -> None:
         """Replace the checkpoint by this point, whole or not at all; raises whatever keeps it from being written."""
@@ -198,7 +200,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the files, and their folder with the last one; files that were set aside stay."""
-        for leftover in (self.path, self.answers):
+        for leftover in (self.path, self.answers, self.parts):
             leftover.unlink(missing_ok=True)
         discard_draft(self.path)
         with suppress(OSError):

@@ -7,8 +7,10 @@ What happens inside one cell is attempt.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from atlas_bench import registry
 from atlas_bench.files import locks
@@ -60,16 +62,27 @@ def missing(cells: Iterable[Cell], models: Mapping[str, Model], folder: Path) ->
     return [
         evaluation.cell
         for evaluation in evaluations_of(cells, models)
-        if _final(evaluation, done.get(cell_key(recording.blank(evaluation)))) is None
+        if final(evaluation, done.get(cell_key(recording.blank(evaluation)))) is None
     ]
 
 
 def run_cell(
     evaluation: Evaluation, folder: Path, settings: Settings, progress: Progress, *, blank: Record | None = None
 ) -> Record:
-    """Run one cell from its last checkpoint on, append its record and return it.
+    """Run one cell from its last checkpoint on, append its record and return it; see attempted()."""
+    file = folder / f"{evaluation.cell.task}.jsonl"
+    return attempted(evaluation, folder, settings, progress, keep=partial(store.append, file), blank=blank)
 
-    blank  recording.blank() of the evaluation, where the caller has it
+
+def attempted(
+    evaluation: Evaluation, folder: Path, settings: Settings, progress: Progress, *, keep: Callable[[Record], Any],
+    blank: Record | None = None,
+) -> Record:  # fmt: skip
+    """Run one cell from its last checkpoint on, and return its record.
+
+    folder  that the checkpoint is in
+    keep    is given the record before the checkpoint is deleted
+    blank   recording.blank() of the evaluation, where the caller has it
 
     Whatever goes wrong inside a task or model becomes the record's status and reason. Raises Interrupted on Ctrl-C, and
     UserError if the record cannot be written or the machine fails.
@@ -86,7 +99,7 @@ def run_cell(
         parallel=settings.parallel(evaluation.model, asks=bool(evaluation.rules.scorers)), resumed=attempt.resumed,
         command=settings.command,
     )  # fmt: skip
-    store.append(folder / f"{evaluation.cell.task}.jsonl", record)
+    keep(record)
     attempt.close(status)
     progress.note(f"{evaluation.title}: {score.outcome(record)}")
     return record
@@ -100,7 +113,7 @@ def _settle(
     key = cell_key(blank)
 
     def already() -> Record | None:
-        record = _final(evaluation, kept.record(key, f"{evaluation.cell.task}.jsonl"))
+        record = final(evaluation, kept.record(key, f"{evaluation.cell.task}.jsonl"))
         if record and _may_have_changed(evaluation.model):
             progress.warn(
                 f"{title}: taken from '{kept.folder}', not run again. This model's facts() have no weights_hash, so a "
@@ -125,7 +138,7 @@ def _settle(
         return already() or run_cell(evaluation, kept.folder, settings, progress, blank=blank)
 
 
-def _final(evaluation: Evaluation, record: Record | None) -> Record | None:
+def final(evaluation: Evaluation, record: Record | None) -> Record | None:
     """The record, where its cell need not be run again; one may be supported by now, with another limit or memory."""
     if record and record.status == "unsupported" and not evaluation.unsupported():
         return None
