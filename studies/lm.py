@@ -1,7 +1,7 @@
 """A language model of novels: its loss by position in a novel that it has not read, with its memory and without.
 
     python -m studies.lm run --books FOLDER   trains the model and reads the held-out novel; goes on where it stopped
-    python -m studies.lm show                 the table of docs/training.md, from results/lm.json
+    python -m studies.lm show                 the table of docs/results.md, from results/lm.json
 
 FOLDER has plain texts, HELD_OUT.txt among them. The trained model reads each stream of the held-out novel twice, with
 its memories and with them closed, so the differences are paired, stream by stream (training/examine.py).

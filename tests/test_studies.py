@@ -38,7 +38,7 @@ def test_the_table_of_state_tracking_in_the_results_is_that_of_its_records():
     assert len(rows) > 4 and [line for line in rows if line not in shown] == []
 
 
-def test_the_loss_by_position_in_the_document_on_training_is_that_of_its_results():
-    shown = (HERE / "docs" / "training.md").read_text("utf-8").splitlines()
+def test_the_loss_by_position_in_the_results_is_that_of_its_study():
+    shown = (HERE / "docs" / "results.md").read_text("utf-8").splitlines()
     rows = lm.table()
     assert len(rows) > 5 and [line for line in rows if line not in shown] == []
