@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import atlas, lm, track
+from studies import atlas, lm, rules, track
 
 HERE = Path(__file__).parents[1]
 
@@ -42,3 +42,15 @@ def test_the_loss_by_position_in_the_results_is_that_of_its_study():
     shown = (HERE / "docs" / "results.md").read_text("utf-8").splitlines()
     rows = lm.table()
     assert len(rows) > 5 and [line for line in rows if line not in shown] == []
+
+
+def test_the_comparison_of_six_rules_in_the_results_is_that_of_its_records(monkeypatch):
+    monkeypatch.chdir(HERE)
+    shown = (HERE / "docs" / "results.md").read_text("utf-8").splitlines()
+    comparison = rules.compared()
+    rows = [line for line in rules.table(comparison) if line.startswith("|")]
+    assert len(rows) == 2 + 6 * (2 + 4 + 2 + 1) and [line for line in rows if line not in shown] == []
+    assert {row["trainings"] for row in comparison["rows"]} == {rules.SEEDS}
+    assert {len(each["tried"]) for each in comparison["rates"]} == {rules.RATES}
+    page = (HERE / "docs" / "rules.html").read_text("utf-8")
+    assert "The small circles are the seeds" in page and len(page) < 500_000
