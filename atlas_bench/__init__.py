@@ -1,6 +1,6 @@
 """atlas-bench: how far does a sequence model really remember?
 
-From Python: run, merge, load, report, show, score, compare, train. Each is what the command of its name does; see
+From Python: run, merge, load, report, show, score, compare, train. Each does what the command of its name does; see
 api.py and docs/python.md.
 """
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Record, which brings pydantic, is imported where it is asked for."""
+    """Record needs pydantic, so it is imported on first use."""
     if name != "Record":
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from atlas_bench.results.record import Record

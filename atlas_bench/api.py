@@ -40,30 +40,29 @@ def run(
     task: str | Sequence[str], lengths: Lengths | None = None, models: Models = "gated-deltanet-nano",
     samples: Samples | None = None, seeds: int | Iterable[int] = 0, *, until: float | None = None,
     data: PathLike = "generated", background: PathLike = "generated", prompt: str = "bare",
-    encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, out: PathLike = "runs",
-    batch: int | None = None, block: str | int | None = None, checkpoint_every: str | int = "1M",
-    timeout: float | None = None, readers: int = 1, threads: int | None = None, device: str | None = None,
-    matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (), canary: bool = False,
-    debug: bool = False, quiet: bool = True,
+    encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, engine: str = "local",
+    out: PathLike = "runs", batch: int | None = None, block: str | int | None = None,
+    checkpoint_every: str | int = "1M", timeout: float | None = None, readers: int = 1, threads: int | None = None,
+    device: str | None = None, matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (),
+    canary: bool = False, debug: bool = False, quiet: bool = True,
 ) -> list[Record]:  # fmt: skip
     """Ask models about long contexts: `atlas-bench run`.
 
     task      'babilong:qa1', 'niah,mqar:8', './my_task.py' (is executed), 'lm-eval:piqa'; several in a list
     lengths   tokens of a prompt: 16_000, '16K', '4Ki,10M', '1K..64K', or a list; None: a first look at 1K and 16K
     models    names, model folders, 'hf:..', 'openai:..', Model objects of your own, or a mapping of names to them
-    samples   questions in each cell, or at each length: 100, {"1K": 500, "10M": 20}, '100,10M=20'; None: as many as
-              docs/tasks.md says for the length
+    samples   questions in each cell, or at each length: 100, {"1K": 500}, '100,10M=20'; None: those of docs/tasks.md
     until     points; a cell is asked no more once its 95 % interval is so wide, and `samples` is the most
     seeds     decide every sample
-    shard     '2/4': the second of four parts of every cell; merge() puts the folders of all four together
+    shard     '2/4': the second of four parts of every cell; merge() puts all four folders together
+    engine    'ray' or 'ray:ADDRESS' spreads cells over a Ray cluster; models are then names
     out       folder of the records; what it has a final record of is not run again
     timeout   seconds that a cell may take
     readers   blocks of a stream that are made and searched for writes at once, and processes that make generated text
     quiet     shows no progress; warnings are shown on stderr
 
-    `atlas-bench run --help` explains the others. Returns the records of all cells, those of earlier runs too; what
-    failed, timed out or had too little memory is a record with that status. Raises UserError for a mistake before
-    anything is written, KeyboardInterrupt on Ctrl-C after the checkpoint is saved.
+    `atlas-bench run --help` explains the others. Returns the records of all cells, those of earlier runs too, failures
+    too. Raises UserError for a mistake before anything is written, KeyboardInterrupt after a checkpoint on Ctrl-C.
     """
     given = locals()
     from atlas_bench import job
@@ -78,7 +77,7 @@ def run(
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
         out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers,
         threads=threads, device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary,
-        debug=debug, shard=shard, progress=Progress(quiet=quiet), command=_written(run, given),
+        debug=debug, shard=shard, engine=engine, progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 
@@ -88,7 +87,7 @@ def load(records: Source) -> pd.DataFrame:
     records  a file, a folder, several of them, or what run() returned
 
     Of several records of one cell the latest counts, as in a report. docs/python.md lists the columns, which
-    results/leaderboard.py defines. Lines that are no record are left out with a warning. Raises UserError for a path
+    results/leaderboard.py defines. Lines that are not records are skipped with a warning. Raises UserError for a path
     that is not there.
     """
     from atlas_bench.results import leaderboard, store, summary
@@ -163,7 +162,7 @@ def show(
 
     The others choose one record of several, `atlas-bench show --help` explains them. Returns plain data: 'context'
     (the prompt's ends and what surrounds the facts), 'question', 'targets', 'answer', 'correct' by scorer, 'facts'
-    and their positions. Raises UserError where several records are left, and where the sample cannot be made again.
+    and their positions. Raises UserError if several records are left, and where the sample cannot be made again.
     """
     from atlas_bench.results import store
     from atlas_bench.running import remake
@@ -194,7 +193,7 @@ def score(
     task     only these, 'babilong' or 'babilong:qa1'
     model    only these, as the records name them
 
-    data, background and tokenizer are as in show(), where a scorer reads of a sample what the record does not have.
+    data, background and tokenizer are as in show(); they matter if a scorer reads fields that the record does not have.
     Returns the new records, in the order of the old ones, less those without answers: each is the old one with the
     scorer's verdicts beside the old ones, its score as the headline, and its source in `rescored`. Raises UserError
     where the scorer fails, where no record has answers, and where `out` is there already.
@@ -357,7 +356,7 @@ def list_tasks() -> dict[str, str]:
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """Name -> default of the function's arguments that have one: the command of its name has the same."""
+    """Name -> default of the function's arguments; the command of its name has the same defaults."""
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
@@ -394,7 +393,7 @@ def _written(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is written in Python; of an object, its class."""
+    """A value as Python source; for an object, its class."""
     if value is None or isinstance(value, (str, int, float)):
         return repr(value)
     if isinstance(value, os.PathLike):

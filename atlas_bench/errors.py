@@ -1,4 +1,4 @@
-"""A user's mistake, told in one message: what, the value, why, and what to do next."""
+"""A user's mistake, in one message: what, the value, why, and what to do next."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class UserError(Exception):
 
 
 class NoAnswer(Exception):
-    """A reply in which there is no answer: the sample is `failed`, in no score, and the cell goes on.
+    """A reply without an answer: the sample is `failed` and in no score, and the cell continues.
 
     The message says why, and what to set.
     """
 
 
 class MachineError(UserError):
-    """What the machine, not the command or a cell, stands in the way of: a full disk, a folder that is read-only."""
+    """A failure of the machine rather than of the command or a cell: a full disk, a read-only folder."""
 
 
 def reason(error: BaseException) -> str:
-    """What is wrong, in one line: the system's words where there are some, else the library's."""
+    """What is wrong, in one line: in the system's words if it has any, else in the library's."""
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
@@ -35,7 +35,7 @@ def without_secrets(text: str) -> str:
 
 
 def clip(text: str, limit: int = 200) -> str:
-    """The text, or its beginning and what is left out of it: nobody reads 4000 digits in a message."""
+    """The text, or its beginning and the length of the rest: nobody reads 4000 digits in a message."""
     return text if len(text) <= limit else f"{text[:limit]}.. ({len(text)} characters)"
 
 

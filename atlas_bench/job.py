@@ -7,7 +7,7 @@ records = job.run()                                                         # fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from atlas_bench.files import text_files
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
-from atlas_bench.running import announce, estimate, plan, runner, shards
+from atlas_bench.running import announce, cluster, estimate, plan, remote, runner, shards
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
@@ -28,11 +28,12 @@ from atlas_bench.types import Model, TaskOptions
 
 @dataclass(frozen=True)
 class Job:
-    """Cells to run with these models into that folder, and lm-eval's tasks behind them.
+    """Cells to run with these models into that folder, and lm-eval's tasks after them.
 
     theirs       names of lm-eval's tasks
     documents    of each of those, None for all
     num_fewshot  examples before each of their questions, None for their own number
+    workers      of a cluster that are to ask; None: this process asks
     """
 
     cells: list[Cell]
@@ -43,9 +44,10 @@ class Job:
     documents: int | None
     num_fewshot: int | None
     progress: Progress
+    workers: cluster.Cluster | None = None
 
     def estimate(self) -> dict[str, Any]:
-        """What running would take, as plain data: estimate.py; nothing is run, and nothing written."""
+        """The estimate of estimate.py as plain data; nothing is run or written."""
         estimated = estimate.estimate(self.cells, self.models, self.out, self.settings, progress=self.progress)
         if any(cell.stop for cell in self.cells):
             note = "--until: a cell may end before its samples do; this is what all of them would take."
@@ -56,8 +58,10 @@ class Job:
     def run(self) -> list[Record]:
         """Run what the folder has no record of yet; records of everything that was asked for.
 
-        Raises runner.Interrupted on Ctrl-C, UserError where a record cannot be written.
+        Raises runner.Interrupted on Ctrl-C, UserError if a record cannot be written.
         """
+        if self.workers:
+            return cluster.run(self.cells, self.models, self.out, self.settings, self.progress, self.workers)
         with self.settings.making():
             return self._run()
 
@@ -82,7 +86,7 @@ def prepare(
     until: float | None, seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None,
     num_fewshot: int | None, out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int,
     timeout: float | None, readers: int, threads: int | None, device: str | None, matmul_precision: str | None,
-    code: Iterable[str | Path], canary: bool, debug: bool, shard: str | None, progress: Progress,
+    code: Iterable[str | Path], canary: bool, debug: bool, shard: str | None, engine: str, progress: Progress,
     command: str | None = None,
 ) -> Job:  # fmt: skip
     """The job of what a user asks for; atlas_bench.run() explains the arguments.
@@ -95,18 +99,10 @@ def prepare(
     asked, numbers = specs.typed(models), units.parse_samples(samples)  # first: these mistakes take no time to find
     ours, theirs = plan.split_lm_eval(task)
     wanted = plan.parse_tasks(ours) if ours else []
-    split = shard and units.parse_shard(shard)
-    _check_splits(shard, until, theirs)
+    split, (on_ray, address) = shard and units.parse_shard(shard), cluster.address_of(engine)
+    _check_splits([f"shard {shard}"] * bool(shard) + [f"engine {engine}"] * on_ray, until, theirs)
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
-    settings = Settings(
-        batch=None if batch is None else units.whole("batch", batch, least=1),
-        block=None if block is None else units.parse_length(block),
-        checkpoint_tokens=units.parse_length(checkpoint_every),
-        timeout=None if timeout is None else units.amount("timeout", timeout),
-        readers=units.whole("readers", readers, least=1),
-        debug=debug,
-        command=command,
-    )
+    settings = _settings(batch, block, checkpoint_every, timeout, readers, debug=debug, command=command)
     shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
     if theirs and not ours and numbers.keys() - {None}:
         raise UserError(f"samples '{samples}': lm-eval's documents have no length to ask for. Give one number.")
@@ -124,9 +120,11 @@ def prepare(
         from atlas_bench.models.endpoint import spec
 
         asked = spec.with_canary(asked)
-    loaded = loading.load_all(
-        asked, say=progress.note, threads=units.few(threads), device=device, matmul_precision=matmul_precision
-    )
+    how = {"threads": units.few(threads), "device": device, "matmul_precision": matmul_precision}
+    if on_ray:
+        loaded, makings = _for_workers(asked, ours, code, progress.note, how)
+    else:
+        loaded, makings = loading.load_all(asked, say=progress.note, **how), {}
     cells = plan.make(
         wanted, lengths=asked_lengths, models=list(loaded),
         seeds=[units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS) for seed in seeds],
@@ -136,15 +134,54 @@ def prepare(
         cells = shards.of(cells, *split)
     store.check_names(out, loaded)
     plan.check(cells, loaded)  # the last thing that can be the user's mistake
-    return Job(cells, loaded, out, settings, theirs, documents, shots, progress)
+    workers = cluster.Cluster(address, makings) if on_ray else None
+    return Job(cells, loaded, out, settings, theirs, documents, shots, progress, workers)
 
 
-def _check_splits(shard: str | None, until: float | None, theirs: Sequence[str]) -> None:
-    """Raise UserError where a shard could not be exactly its part of one run."""
-    if shard and until is not None:
+def _settings(
+    batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None, readers: int,
+    **others: Any,
+) -> Settings:  # fmt: skip
+    """How cells are read, of what the user gave; UserError for what is no such number."""
+    return Settings(
+        batch=None if batch is None else units.whole("batch", batch, least=1),
+        block=None if block is None else units.parse_length(block),
+        checkpoint_tokens=units.parse_length(checkpoint_every),
+        timeout=None if timeout is None else units.amount("timeout", timeout),
+        readers=units.whole("readers", readers, least=1),
+        **others,
+    )
+
+
+def _for_workers(
+    asked: Mapping[str, Any], tasks: str, code: Iterable[str | Path], say: Callable[[str], Any], how: Mapping[str, Any]
+) -> tuple[dict[str, Model], dict[str, remote.Making]]:
+    """The models as the driver of a cluster looks at them, on its CPU, and how workers make them."""
+    loaded: dict[str, Model] = {}
+    makings = {}
+    for name, spec in asked.items():
+        if not isinstance(spec, str):
+            raise UserError(
+                f"model '{name}' is an object of this process, and workers load models by name. Give a name or a "
+                "folder, or leave engine out."
+            )
+        ((shown, model),) = loading.load_all({name: spec}, say=say, device="cpu").items()
+        loaded[shown] = model
+        makings[shown] = remote.Making(name, spec, tasks, tuple(map(str, code)), **how)
+    return loaded, makings
+
+
+def _check_splits(by: Sequence[str], until: float | None, theirs: Sequence[str]) -> None:
+    """Raise UserError where parts could not be exactly one run together.
+
+    by  what splits the run: 'shard 2/4', 'engine ray'
+    """
+    if len(by) > 1:
+        raise UserError(f"{by[0]} and {by[1]} do not go together: each splits the whole run. Leave one out.")
+    if by and until is not None:
         raise UserError(
-            f"shard {shard} and until {until:g} do not go together: all answers of a cell decide when it stops, and "
-            "a shard has some of them. Leave one out."
+            f"{by[0]} and until {until:g} do not go together: all answers of a cell decide when it stops, and a part "
+            "has some of them. Leave one out."
         )
-    if shard and theirs:
-        raise UserError(f"lm-eval:{theirs[0]} cannot be split, here by shard {shard}. Run it in its own command.")
+    if by and theirs:
+        raise UserError(f"lm-eval:{theirs[0]} cannot be split, here by {by[0]}. Run it in its own command.")

@@ -187,7 +187,7 @@ def source_of(name: str) -> bytes | None:
 
 
 def parted(text: str) -> tuple[str, str | None]:
-    """(name or path of a file, what stands behind its colon) of a written task or memory; None without a colon."""
+    """(name or path of a file, the part after its colon) of a task or memory as typed; None without a colon."""
     parts = re.fullmatch(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(?::(.*))?", text, re.DOTALL)
     assert parts, "the pattern takes any text"
     return parts[1], parts[2]
@@ -228,9 +228,9 @@ def typed_memory(spec: str, *, feed: bool = True) -> tuple[str, dict[str, Any]]:
 def memory_options(name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Every option of a memory, those given over the class's defaults, and those given of the block around it.
 
-    A model's card says them all, so that a later default changes no model; a default may depend on whether the rule is
-    `printed` (memory/inner_optimizer.py). Raises UserError for an option that the memory does not have, and for a value
-    of another type than its default.
+    A model's card has all of them, so that a later default changes no model. A default may depend on whether the rule
+    is `printed` (memory/inner_optimizer.py). Raises UserError for an option that the memory does not have, and for a
+    value of another type than its default.
     """
     variant = memory(name)
     own = {} if variant is None else _keywords(variant)
@@ -266,7 +266,7 @@ def control(name: str) -> Any:
 
 
 def _keywords(variant: type) -> dict[str, Any]:
-    """The variant's keyword-only parameters with their defaults; **options stands for its parent's as well."""
+    """The variant's keyword-only parameters with their defaults; **options includes its parent's."""
     found: dict[str, Any] = {}
     for cls in variant.__mro__:
         if "__init__" not in vars(cls):

@@ -79,7 +79,7 @@ class Sample:
 
     @property
     def asked(self) -> tuple[int, ...]:
-        """What follows the context: the question, and the answer's beginning."""
+        """The text after the context: the question, and the answer's beginning."""
         return (*self.question, *self.prefill)
 
     @property
@@ -124,7 +124,7 @@ class Rules:
     stop                   texts that end an answer; the model's own end of text always does
     counts_answer          whether a cell's length counts max_answer_tokens too, as RULER's does
     questions_per_context  samples in a row that share one context
-    restart                tokens after which a model that is measured by its loss begins anew
+    restart                tokens after which a model that is measured by its loss starts again
     """
 
     scorers: Mapping[str, Scorer]
@@ -187,7 +187,7 @@ class Task(Protocol):
     def rules(self, subset: str) -> Rules: ...
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where no sample of that length can be made."""
+        """Raise UserError if no sample of that length can be made."""
         ...
 
     def samples(
@@ -240,7 +240,7 @@ class Model(ABC):
         """Greedy text after the question, up to a stop text, the end of text or max_tokens; state is unchanged.
 
         A stop text ends what comes after the first character that is no blank: a model may begin with a line break.
-        Raises errors.NoAnswer where there is none: the sample is `failed`, and the others are asked.
+        Raises errors.NoAnswer if there is none: the sample is `failed`, and the others are asked.
         """
 
     def supports(self, length: int) -> str | None:
@@ -268,7 +268,8 @@ class Model(ABC):
         return dict(arrays)
 
     def finite(self, state: Any) -> bool:
-        """False once the state holds numbers that are not finite: the cell then fails, and says after which token."""
+        """False once the state has numbers that are not finite: the cell then fails, with the token at which that
+        happened."""
         return True
 
     def facts(self) -> dict[str, Any]:
@@ -279,11 +280,11 @@ class Model(ABC):
         return {}
 
     def begin_cell(self) -> None:
-        """A cell begins: what facts() says of what ran is from here on."""
+        """A cell begins: from here on facts() describes what this cell ran."""
         return None
 
     def logprobs(self, state: Any, tokens: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
-        """(the state after all tokens [B, T + 1] but the last, nats, greedy): losses and likelihoods are made of them.
+        """(the state after all tokens [B, T + 1] except the last, nats, greedy), for losses and likelihoods.
 
         nats    log-probabilities of tokens[:, 1:], float32 [B, T]
         greedy  whether each was the likeliest token, bool [B, T]
@@ -336,7 +337,7 @@ class Model(ABC):
 
     @property
     def is_control(self) -> bool:
-        """Whether the model is shown the samples: its scores are bounds, and say nothing of a memory."""
+        """Whether the model sees the samples: its scores are bounds, and say nothing about a memory."""
         return self._defines("peek")
 
     def _defines(self, method: str) -> bool:

@@ -59,7 +59,7 @@ def parse_samples(given: str | int | Mapping[Any, int] | None) -> dict[int | Non
 
     given  a number for all lengths, '100'; numbers for some, '1K=500,10M=20', or a mapping; both, '100,10M=20'
 
-    Raises UserError for what is neither, and for a length that stands twice.
+    Raises UserError for anything else, and for a length that is given twice.
     """
     if given is None:
         return {}
@@ -141,7 +141,8 @@ def amount(name: str, value: Any) -> float:
 
 
 def few(threads: int | None) -> int | None:
-    """The number of threads, where the machine has cores for so many: torch takes any, and crashes on large ones."""
+    """The number of threads, if the machine has that many cores: torch accepts any number, and crashes on large
+    ones."""
     cores = os.cpu_count() or 1
     if threads is not None and whole("threads", threads, least=1) > (most := max(16, 4 * cores)):
         raise UserError(f"threads {threads} is too many for the {cores} cores of this machine. Give {most} or fewer.")
@@ -149,7 +150,7 @@ def few(threads: int | None) -> int | None:
 
 
 def share_of(percent: float) -> float:
-    """80 % -> 0.8; UserError for what is none, and for 0.8 % where 80 % was meant."""
+    """80 % -> 0.8; UserError for anything else, and for 0.8 % where 80 % was meant."""
     if 0 < percent <= 1:
         raise UserError(f"threshold {percent} is {percent:g} %. Write {100 * percent:g} for {100 * percent:g} %.")
     if not 0 <= percent <= 100:

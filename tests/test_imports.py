@@ -191,7 +191,7 @@ def without(packages: str, *commands: str) -> list[list[str]]:
 
 
 without_torch = partial(without, "torch,transformers,triton,lm_eval")
-OPTIONAL = "aiohttp,datasets,lm_eval,matplotlib,nltk,pyarrow,triton"  # what extras bring
+OPTIONAL = "aiohttp,datasets,lm_eval,matplotlib,nltk,pyarrow,ray,triton"  # what extras bring
 
 
 def test_what_extras_bring_is_not_needed_without_them(tmp_path):
@@ -217,6 +217,7 @@ def test_a_missing_extra_is_one_message(tmp_path):
         f"run lm-eval:lambada_openai --model atlas-nano --out {tmp_path / 'runs'}": "pip install lm-eval",
         f"run mqar:8 --len 1K --model openai:http://localhost:9/v1#m --out {tmp_path / 'runs'}": "pip install aiohttp",
         f"push results/retention.jsonl {tmp_path / 'data'}": "pip install pyarrow",
+        f"run mqar:8 --len 1K --model oracle --engine ray --out {tmp_path / 'runs'}": "pip install ray",
         "lm-eval --help": "pip install lm-eval",
     }
     for (code, said, _), (command, advice) in zip(without(OPTIONAL, *commands), commands.items(), strict=True):

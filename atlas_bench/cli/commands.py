@@ -79,7 +79,7 @@ class Command(TyperCommand):
         return rest
 
     def _check_typed(self, ctx: typer.Context, typed: Mapping[str, Any], order: Sequence[Any]) -> None:
-        """Raise UserError for a list that stands twice, and for an empty value."""
+        """Raise UserError for a list that is given twice, and for an empty value."""
         for param in order:  # of a list in one word, nobody expects that the last holds
             twice = order.count(param) > 1 and not param.multiple and not ctx.resilient_parsing
             option = origins.label_of(param)
@@ -138,7 +138,7 @@ def _mistakes_shown(ctx: Any) -> Iterator[None]:
 
 
 class Commands(TyperGroup):
-    """The group of the commands: every mistake is one message, and --print-config may stand anywhere."""
+    """The group of commands: a user's mistake gives one message, and --print-config may appear anywhere."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args:
@@ -156,7 +156,7 @@ class Commands(TyperGroup):
 def _wrong_value(
     ctx: typer.Context, error: typer.BadParameter, typed: Mapping[str, Any], order: Sequence[Any]
 ) -> Exception:
-    """What to raise for a value that an option does not take: where it is from, and what to write."""
+    """The error for a value that an option does not take: its origin, and what to write instead."""
     param = error.param
     if param is None or error.param_hint:
         return error
@@ -170,7 +170,7 @@ def _wrong_value(
 
 
 def _why(message: str) -> str:
-    """Click's, pydantic's or our own words, to stand behind the value: ' should be a valid integer.'"""
+    """The words of click, pydantic or ours that follow the value: ' should be a valid integer.'"""
     if message.startswith(" "):
         return message
     message = message.removeprefix("Value error, ").removesuffix(".").partition(", unable to")[0]

@@ -16,7 +16,7 @@ from atlas_bench.running import listing
 
 
 def complete(incomplete: str, *kinds: str) -> list[str]:
-    """Names of those kinds, for a shell; of a task its subsets behind its colon, the next one behind a comma."""
+    """Names of those kinds, for a shell; of a task its subsets after its colon, the next one after a comma."""
     if kinds == ("tasks",) and "," in incomplete:
         before, comma, last = incomplete.rpartition(",")
         return [f"{before}{comma}{name}" for name in complete(last, *kinds)]
@@ -37,7 +37,7 @@ def complete(incomplete: str, *kinds: str) -> list[str]:
 def complete_in_bash(app: Callable[[], Any]) -> None:
     """The app's completion for bash, which takes 'babilong:qa1' for three words and wants the end of the last.
 
-    The app is given one word, and of what it says that stands which follows the last colon.
+    The app completes one word; we keep what follows the last colon.
     """
     words: list[str] = []
     for word in os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1]:

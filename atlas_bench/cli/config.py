@@ -113,7 +113,7 @@ def typed() -> str:
 
 
 def _typed(value: Any, param: Any, where: str) -> Any:
-    """A value as if it had been typed, so that click judges it as it judges the command line's."""
+    """A value as if it had been typed, so that click checks it like the command line."""
     several = param.multiple or param.nargs == -1
     if "" in origins.listed(value):
         raise UserError(f'{where} is empty (""). Give it a value, or leave the line out.')

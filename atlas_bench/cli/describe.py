@@ -1,4 +1,4 @@
-"""What stands behind a name; torch is needed for sizes, memories' options and models.
+"""What a name means; torch is needed for sizes, memories' options and models.
 
 data = describe("babilong:qa1")         # plain data: description, scorers, chance, one real sample
 print("\\n".join(lines(data)))
@@ -24,9 +24,9 @@ from atlas_bench.units import format_bytes
 
 
 def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Listings by kind as lines of 80 columns, with heads where they are several.
+    """Listings by kind as lines of 80 columns, with headings if there are several.
 
-    There are tabs behind a name, so that `cut -f1` gives the names alone.
+    There are tabs after a name, so that `cut -f1` gives the names alone.
     """
     for kind, entries in listings.items():
         if len(listings) > 1:
@@ -40,7 +40,7 @@ def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 def describe(name: str) -> dict[str, Any]:
     """Plain data on a task, TASK:SUBSET, task file (which is executed), model, memory, size or model folder.
 
-    Raises UserError for a name that nothing has.
+    Raises UserError for an unknown name.
     """
     base, colon = re.match(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(:?)", name, re.DOTALL).groups()
     if base in registry.TASKS or registry.is_file(base) or name.startswith("lm-eval:"):
@@ -64,7 +64,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def lines(data: dict[str, Any]) -> Iterator[str]:
-    """What describe() found, for a terminal."""
+    """The result of describe(), formatted for a terminal."""
     if data["kind"] == "task":
         yield from describe_task.lines(data)
     elif data["kind"] == "size":
@@ -83,7 +83,7 @@ def lines(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _options(name: str) -> dict[str, Any] | None:
-    """A memory's options and their defaults; None where torch is not there."""
+    """A memory's options and their defaults; None without torch."""
     try:
         return registry.memory_options(name)
     except ImportError:
@@ -91,7 +91,7 @@ def _options(name: str) -> dict[str, Any] | None:
 
 
 def _measured(card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Parameters of a card's model and bytes of one stream's state, None where it grows; None without torch."""
+    """Parameters of a card's model and bytes of one stream's state (None if it grows); None without torch."""
     with suppress(Exception):  # a card in a folder states what it likes, a user's memory among that
         from atlas_bench.models import sizes
         from atlas_bench.models.config import Config
@@ -106,7 +106,7 @@ def _measured(card: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _card_lines(data: dict[str, Any]) -> Iterator[str]:
-    """A card in words; one that is not as `train` writes them, as it is."""
+    """A card in words; a card that `train` did not write is shown unchanged."""
     try:
         rows = _card_rows(data["card"], data["measured"])
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -135,7 +135,7 @@ def _card_rows(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> d
             state = f"{format_bytes(measured['state_bytes'])} per stream, at any length"
     opened, right = final.get("background_open"), []
     for at, tally in final.items():
-        _, is_accuracy, length = at.rpartition("accuracy at ")  # behind the task's name since recipe 2
+        _, is_accuracy, length = at.rpartition("accuracy at ")  # after the task's name since recipe 2
         if is_accuracy:
             low, high = wilson(tally["correct"], tally["n"])
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"

@@ -40,7 +40,7 @@ def describe(typed: str, *, one: bool) -> dict[str, Any]:
 
 
 def lines(data: dict[str, Any]) -> Iterator[str]:
-    """What describe() found, for a terminal."""
+    """The result of describe(), formatted for a terminal."""
     yield from folded(data["about"])
     yield ""
     if data["subset"]:
@@ -66,7 +66,7 @@ def lines(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _sample(task: Task, subset: str) -> dict[str, Any]:
-    """One real sample, shortened, or why there is none."""
+    """One real sample, shortened, or the reason why none can be made."""
     name, why = f"{task.name}:{subset}" if subset else task.name, ""
     for length in LENGTHS:
         try:
@@ -82,7 +82,7 @@ def _sample(task: Task, subset: str) -> dict[str, Any]:
 
 
 def _first(task: Task, subset: str, length: int) -> dict[str, Any]:
-    """The first sample of seed 0 in the embedded models' tokens; UserError where none has that length."""
+    """The first sample of seed 0 in the embedded models' tokens; UserError if none has that length."""
     from atlas_bench.models.tokenizer import embedded
 
     task, tokenizer = type(task)(), embedded()  # a new one: a task keeps its background open

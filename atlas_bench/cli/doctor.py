@@ -1,7 +1,7 @@
 """`atlas-bench doctor`: what this machine has, which kernels run on it, and why no faster ones do.
 
 report = examine()                     # plain data; seconds, for everything in it is measured now
-report["versions"]["torch"]            # '2.13.0', None where it is not installed
+report["versions"]["torch"]            # '2.13.0', None if it is not installed
 report["kernels"][0]                   # {'op': 'gates', 'form': 'torch', 'error': 3e-07, 'well': True, 'why': ..}
 print("\\n".join(lines(report)))
 """
@@ -57,7 +57,7 @@ def well(report: dict[str, Any]) -> bool:
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
-    """What examine() found, 80 columns wide."""
+    """The result of examine(), 80 columns wide."""
     versions = (f"{name} {number or '(not installed)'}" for name, number in report["versions"].items())
     yield from textwrap.wrap(", ".join(versions), 80, subsequent_indent=" " * 9)
     yield from _processor(report)
@@ -160,7 +160,7 @@ def _fitted() -> dict[str, dict[str, Any]]:
 
 
 def _versions() -> dict[str, str | None]:
-    """Of the packages that decide speeds and numbers; None where one is not installed."""
+    """Versions of the packages that affect speed and numbers; None for a package that is not installed."""
     report: dict[str, str | None] = {}
     for package in PACKAGES:
         try:

@@ -16,7 +16,7 @@ COMMAND = "atlas-bench "
 
 
 def folded(text: str) -> Iterator[str]:
-    """Paragraphs, labelled columns and equations folded to the terminal's width; commands stay as they are."""
+    """Wrap paragraphs, labelled columns and equations to the terminal's width; leave commands unchanged."""
     for line in _joined([plain(line) for line in text.splitlines()]):
         start, command = _LABEL.match(line)[0], line.lstrip().startswith(COMMAND)
         left, gap, right = re.fullmatch(r"(?:(.*\S)( {2,}))?(\S.*)?", line[len(start) :].rstrip()).groups()
@@ -54,7 +54,7 @@ def _joined(lines: Sequence[str]) -> Iterator[str]:
 
 
 def wrapped(line: str, hang: int) -> list[str]:
-    """A line as lines of the terminal's width, those after the first under its column `hang`."""
+    """Wrap a line to the terminal's width, with the continuation lines under its column `hang`."""
     if len(line) <= _width():
         return [line]
     if hang > 0.6 * _width():  # too little is left beside the label

@@ -1,10 +1,11 @@
-"""What an `atlas-bench.toml` may set that only lies in the working folder, perhaps in a repository just cloned.
+"""The options that a found `atlas-bench.toml` may set: it lies in the working folder, perhaps in a repository just
+cloned.
 
     is_harmless("samples", 200)             # True: a number says how much, and nothing more
     is_harmless("out", "../.bashrc")        # False: no path, no address, no name of code
     is_harmless("model", "hf:a/b")          # False: of names, those of atlas-bench's own alone
 
-It is a list of what is allowed: an option that is not in it may be typed, or set by a file that the user names.
+This is an allow-list: any other option can be typed, or set by a file that the user names.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def is_harmless(key: str, value: Any) -> bool:
 
 
 def _tasks(words: Iterable[str]) -> list[str]:
-    """Those that are tasks of ours, or subsets of them: no file, none of lm-eval's."""
+    """Our own tasks and their subsets; no files and no tasks of lm-eval."""
     named = [(word, re.fullmatch(r"([\w-]+)(:[\w-]+)?", word)) for word in words]
     return [word for word, parts in named if parts and parts[1] in registry.TASKS]
 
@@ -49,7 +50,7 @@ def _models(words: Iterable[str]) -> list[str]:
 
 
 def _memories(words: Iterable[str]) -> list[str]:
-    """Those that are memories of ours, without options: they are Python literals."""
+    """Our own memories without options, since options are Python literals."""
     return [word for word in words if word in registry.MEMORIES]
 
 

@@ -1,4 +1,4 @@
-"""`list`, `describe` and `doctor`: what there is, what it is, what runs here."""
+"""`list`, `describe` and `doctor`: what exists, what it means, what runs on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def list_(kind: opt.Kind = None, as_json: opt.Json = False) -> None:
 def describe(name: opt.Name, as_json: opt.Json = False) -> None:
     """Tell what a task asks, a memory computes, a model is made of.
 
-    Of a task one real sample is shown, of a size what it costs with each memory.
+    A task is shown with one real sample, a size with its cost for each memory.
     """
     from atlas_bench.cli import describe as about
 
@@ -30,7 +30,7 @@ def describe(name: opt.Name, as_json: opt.Json = False) -> None:
 def doctor(as_json: opt.Json = False) -> None:
     """Tell what runs on this machine, and why no faster kernels do.
 
-    Each is compared with its slow definition first; exit code 1 where one differs, or torch is not there.
+    Each is first compared with its slow definition; exit code 1 if one differs, or torch is missing.
     """
     from atlas_bench.cli import doctor as examination
 

@@ -68,7 +68,7 @@ def train(
 def verify(memory: opt.VerifiedMemory, as_json: opt.Json = False) -> None:
     """Check a memory: is it causal, is its state of one size, ..
 
-    A .py file is executed. Exit code 1 where a contract is broken.
+    A .py file is executed. Exit code 1 if a contract is broken.
     """
     output.loading(as_json)
     from atlas_bench import registry

@@ -1,4 +1,4 @@
-"""The options and arguments that commands declare, but for their defaults; names are completed without importing torch.
+"""The options and arguments of commands, without defaults; names are completed without importing torch.
 
 def command(task: options.Task, samples: options.Samples = 100, as_json: options.Json = False): ...
 """
@@ -18,7 +18,7 @@ from atlas_bench.units import SEEDS
 
 
 def _completing(*kinds: str) -> Callable[[str], list[str]]:
-    """A function from what has been typed so far to the names that it may become."""
+    """A function from the text typed so far to the names that may complete it."""
 
     def complete(incomplete: str) -> list[str]:
         from atlas_bench.cli import completion
@@ -50,7 +50,7 @@ def _reading(reader: str) -> Callable[[Any], Any]:
 
 
 def _questions(value: Any) -> Any:
-    """The number of questions, or the numbers by length as they were typed."""
+    """The number of questions, or the numbers by length, as typed."""
     from atlas_bench import units
 
     try:
@@ -187,7 +187,7 @@ Reset = Annotated[
     str | None,
     _asked(
         metavar=_LENGTHS,
-        help="Forget all but so many tokens before a question [a quarter of the context].",
+        help="Forget all but that many tokens before a question [a quarter of the context].",
         callback=_lengths,
     ),
 ]
@@ -229,6 +229,9 @@ Shard = Annotated[
 ]
 
 # How models are run
+Engine = Annotated[
+    str, _run(metavar="ENGINE", help="local; ray or ray:ADDRESS spreads cells over a Ray cluster: docs/cluster.md.")
+]
 Batch = Annotated[int | None, _run(metavar="N", min=1, help="Contexts read side by side [up to 8].")]
 Block = Annotated[
     str | None, _run(metavar="TOKENS", help="Tokens fed at once [4096 over all streams].", callback=_length)

@@ -29,12 +29,12 @@ def variable(command: str | None, key: str) -> str:
 
 
 def variables(command: str | None, param: Any) -> list[str]:
-    """The variable of a parameter, and the one that it had before it was renamed."""
+    """The variable of a parameter, and its variable under the old name."""
     return [variable(command, name) for name in renamed.names(key_of(param))]
 
 
 def line_of(path: Path, table: str, key: str) -> int | None:
-    """The line of the file on which the key of the table stands; None where it is written in an unusual way."""
+    """The line of the file that has the key of the table; None if it is written in an unusual way."""
     names = "|".join(renamed.names(key.replace("_", "-")))
     here, written = None, names.replace("-", "[-_]")
     for number, line in enumerate(text_files.read(path).splitlines(), start=1):
@@ -77,7 +77,7 @@ def values_of(ctx: typer.Context) -> Iterator[tuple[Any, Any, str]]:
 
 
 def added(ctx: typer.Context) -> list[str]:
-    """What would have to be typed instead of the file and the variables."""
+    """The words to type instead of the file and the variables."""
     words = []
     for param, value, origin in values_of(ctx):
         if origin in ("command line", "default") or value is None:
@@ -91,7 +91,7 @@ def added(ctx: typer.Context) -> list[str]:
 
 
 def lines(ctx: typer.Context) -> Iterator[str]:
-    """The command's values as a configuration file, each with its origin; what has no value is commented out."""
+    """The command's values as a configuration file, each with its origin; options without a value are commented out."""
     yield f"[{ctx.info_name}]"
     for param, value, origin in values_of(ctx):
         empty = value is None or value == []

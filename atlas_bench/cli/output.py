@@ -1,4 +1,4 @@
-"""What the commands print: standard output as far as it takes it, notes and warnings on stderr.
+"""Output of the commands: results on standard output, notes and warnings on stderr.
 
 with guarded():                                         # round a whole command
     show({"cells": 3}, as_json, lambda found: [f"{found['cells']} cells"])
@@ -23,11 +23,12 @@ from atlas_bench.files import output_file
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Print what standard output cannot say as escapes; end in one message where it takes no more, and on Ctrl-C.
+    """Print characters that standard output cannot encode as escapes; end with one message when it is closed, and on
+    Ctrl-C.
 
-    A closed pipe (`| head`) ends the command in silence.
+    A closed pipe (`| head`) ends the command without a message.
     """
-    out = sys.stdout  # None where it was closed: then nobody listens
+    out = sys.stdout  # None if it was closed: then nobody listens
     if hasattr(out, "reconfigure"):
         out.reconfigure(errors="backslashreplace")
     try:
@@ -56,7 +57,7 @@ def quieten(quiet: bool) -> None:
 
 
 def loading(quiet: bool = False) -> None:
-    """A line for who sits before a terminal while torch is imported, which takes seconds on a slow machine."""
+    """Print a line on a terminal while torch is imported, which takes seconds on a slow machine."""
     if not quiet and sys.stderr.isatty():
         typer.echo("loading torch ..", err=True)
 
@@ -83,6 +84,6 @@ def warn(message: str) -> None:
 
 
 def write(file: Path, text: str) -> None:
-    """Write the whole file, or nothing of it, and print its size on stderr. Raises UserError where that fails."""
+    """Write the file completely or not at all, and print its size on stderr. Raises UserError if that fails."""
     size_bytes = output_file.write(file, text)
     typer.echo(f"{file}: {size_bytes / 1024:.0f} KiB", err=True)

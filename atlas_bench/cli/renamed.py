@@ -10,7 +10,7 @@ RENAMED = {"products": "matmul-precision", "paced": "fixed-schedule", "contender
 
 
 def names(name: str) -> list[str]:
-    """The name of an option, and the one that it had."""
+    """The name of an option, and its old name."""
     return [name, *(old for old, new in RENAMED.items() if new == name)]
 
 

@@ -27,8 +27,8 @@ def report(
 ) -> None:
     """Show results, models x lengths: as a table or a page.
 
-    With -o in a file, whose suffix says the form: .html is one page to open in a browser. With --answers every answer
-    is written too, as a page of its own, with filters.
+    With -o in a file, whose suffix says the form: .html is one page to open in a browser. --answers also writes every
+    answer, as a separate page with filters.
     """
     from atlas_bench.results import report as results
     from atlas_bench.units import share_of

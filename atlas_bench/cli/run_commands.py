@@ -1,4 +1,4 @@
-"""`run`, `compare` and `probe`: ask models, and show what came of it. Heavy imports stand inside the commands."""
+"""`run`, `compare` and `probe`: ask models, and show the results. Heavy imports stand inside the commands."""
 
 from __future__ import annotations
 
@@ -22,40 +22,23 @@ _run, _compare = (SimpleNamespace(**api.defaults(function)) for function in (api
 
 
 def run(
-    ctx: typer.Context,
-    task: opt.RunTask,
-    lengths: opt.FirstLength = _run.lengths,
-    models: opt.RunModels = [_run.models],  # noqa: B006
-    samples: opt.RunSamples = _run.samples,
-    until: opt.Until = _run.until,
-    seeds: opt.Seeds = [_run.seeds],  # noqa: B006
-    data: opt.Data = _run.data,
-    background: opt.Background = _run.background,
-    prompt: opt.Prompt = _run.prompt,
-    encoding: opt.Encoding = _run.encoding,
-    num_fewshot: opt.NumFewshot = _run.num_fewshot,
-    shard: opt.Shard = _run.shard,
-    out: opt.RecordsFolder = Path(_run.out),
-    dry_run: opt.DryRun = False,
-    as_json: opt.Json = False,
-    batch: opt.Batch = _run.batch,
-    block: opt.Block = _run.block,
-    checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every,
-    timeout: opt.Timeout = _run.timeout,
-    readers: opt.Readers = _run.readers,
-    threads: opt.Threads = _run.threads,
-    device: opt.Device = _run.device,
-    matmul_precision: opt.MatmulPrecision = _run.matmul_precision,
-    code: opt.Code = [*_run.code],  # noqa: B006
-    canary: opt.Canary = _run.canary,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = _run.debug,
-) -> None:
+    ctx: typer.Context, task: opt.RunTask, lengths: opt.FirstLength = _run.lengths,
+    models: opt.RunModels = [_run.models], samples: opt.RunSamples = _run.samples, until: opt.Until = _run.until,  # noqa: B006
+    seeds: opt.Seeds = [_run.seeds], data: opt.Data = _run.data, background: opt.Background = _run.background,  # noqa: B006
+    prompt: opt.Prompt = _run.prompt, encoding: opt.Encoding = _run.encoding,
+    num_fewshot: opt.NumFewshot = _run.num_fewshot, shard: opt.Shard = _run.shard,
+    engine: opt.Engine = _run.engine, out: opt.RecordsFolder = Path(_run.out), dry_run: opt.DryRun = False,
+    as_json: opt.Json = False, batch: opt.Batch = _run.batch, block: opt.Block = _run.block,
+    checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every, timeout: opt.Timeout = _run.timeout,
+    readers: opt.Readers = _run.readers, threads: opt.Threads = _run.threads, device: opt.Device = _run.device,
+    matmul_precision: opt.MatmulPrecision = _run.matmul_precision, code: opt.Code = [*_run.code],  # noqa: B006
+    canary: opt.Canary = _run.canary, quiet: opt.Quiet = False, debug: opt.Debug = _run.debug,
+) -> None:  # fmt: skip
     """Ask models about long contexts.
 
-    Without --len it is a first look of less than a minute: 1K and 16K, 20 questions each. The same command again
-    runs only what is missing. Exit code: 0, 1 where a cell failed, timed out or had too little memory, 2 for a mistake
-    in the command, 130 after Ctrl-C.
+    Without --len it is a first look of less than a minute: 1K and 16K, 20 questions each. A repeated command runs only
+    what is missing. Exit code: 0, 1 if a cell failed, timed out or had too little memory, 2 for a mistake in the
+    command, 130 after Ctrl-C.
     """
     output.quieten(quiet)
     from atlas_bench import job
@@ -69,9 +52,8 @@ def run(
         task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
         background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
         block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers, threads=threads,
-        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug,
-        shard=shard,
-        progress=Progress(quiet=quiet),
+        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug, shard=shard,
+        engine=engine, progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
         from atlas_bench.running import estimate_table
@@ -110,7 +92,7 @@ def compare(
     A candidate is a memory to be trained (titans, atlas:degree=1, ./my_memory.py, which is executed), attention
     alone (transformer, swa), or a trained model (atlas-nano, a folder). Without --train all are trained models.
 
-    The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
+    A repeated command runs only what is missing. Exit code: 0, 1 if something failed, 2 for a mistake in the
     command, 130 after Ctrl-C.
     """
     output.quieten(quiet)
@@ -155,10 +137,10 @@ def probe(
 ) -> None:
     """Take a trained model apart: what does each part contribute?
 
-    The model answers the same questions whole and with one part taken away after training: an ingredient of its
-    memory's rule, the memory of a layer, all older than a distance, the screen, attention.
+    The model answers the same questions as it is and with one part removed after training: an ingredient of its
+    memory's rule, the memory of a layer, everything older than a distance, the screen, attention.
 
-    The same command again runs only what is missing. Exit code: 0, 1 where something failed, 2 for a mistake in the
+    A repeated command runs only what is missing. Exit code: 0, 1 if something failed, 2 for a mistake in the
     command, 130 after Ctrl-C.
     """
     output.quieten(quiet)

@@ -12,7 +12,7 @@ LABEL = 11  # columns before a text
 
 
 def lines(shown: dict[str, Any]) -> Iterator[str]:
-    """What remake() found: where it was asked, the excerpt, question, targets, answer and verdicts."""
+    """The result of remake(): where it was asked, the excerpt, question, targets, answer and verdicts."""
     name = f"{shown['task']}:{shown['subset']}" if shown["subset"] else shown["task"]
     about = (
         f"{name} at {format_length(shown['length'])} tokens, {shown['model']}, seed {shown['seed']}: question "

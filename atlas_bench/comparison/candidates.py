@@ -1,4 +1,4 @@
-"""Who is compared: the words of a command as trained models, or as memories to train by the one recipe.
+"""The candidates: words of a command as trained models, or as memories to train by the one recipe.
 
 titans  atlas:degree=1  ./my_memory.py     memories, with --train
 transformer  swa                           attention alone, full or over a window; with --train
@@ -42,7 +42,8 @@ class Candidate:
 
 
 def resolve(words: Sequence[str | Model], *, train: bool) -> list[Candidate]:
-    """The candidates of the command line, in order; files that it names are executed. A model object is one as it is.
+    """The candidates of the command line, in order; files that it names are executed. A model object is a candidate as
+    it is.
 
     Raises UserError for fewer than two, one named twice, an unknown one, or a memory that nobody has trained.
     """

@@ -1,4 +1,4 @@
-"""`atlas-bench compare`: train who is not trained yet, ask all of them the same, compare the records."""
+"""`atlas-bench compare`: train the untrained candidates, ask all of them the same questions, compare the records."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _options(name: str, wanted: Iterable[str], options: TaskOptions) -> TaskOpti
 
 
 def _failed(cell: Cell, reason: str) -> Record:
-    """What stands for a cell whose model could not be trained; not kept on disk, for no cell has run."""
+    """The record of a cell whose model could not be trained; it is not kept on disk, because no cell has run."""
     task = registry.task(cell.task)
     rules = rules_of(cell, task)
     return Record(

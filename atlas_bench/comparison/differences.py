@@ -34,7 +34,7 @@ def is_state(state: Any) -> bool:
 
 
 def names(given: Any) -> str:
-    """The names in a state; of anything else its type, such as '(Tensor, list)'."""
+    """The names in a state; for anything else its type, such as '(Tensor, list)'."""
     if isinstance(given, dict):
         return ", ".join(map(repr, given)) or "nothing"
     return f"({', '.join(type(part).__name__ for part in given)})" if type(given) is tuple else type(given).__name__

@@ -1,4 +1,4 @@
-"""What the contracts of verify.py are checked on: small memories, random streams, and the rule alone.
+"""Fixtures for the contracts of verify.py: small memories, random streams, and the rule alone.
 
 build = builder(Titans)                                   # makes one Titans after another, all alike
 y, state = build()(tokens())                              # half of the tokens open
@@ -71,7 +71,7 @@ def sparse_tokens() -> Tensor:
 
 
 def open_tokens(memory: Memory, x: Tensor) -> list[int]:
-    """Of each block of 64, the most tokens that any row and head lets in."""
+    """The most tokens of each block of 64 that any row and head lets in."""
     is_open = memory._gates(x)["write"].detach() > 0
     blocks = F.pad(is_open, (0, 0, 0, -x.shape[1] % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK))
     return blocks.sum(2).amax((0, 2)).tolist()

@@ -1,7 +1,7 @@
 """`atlas-bench probe`: what the parts of a trained model contribute to its score, each taken away after training.
 
-The model as it is and every altered one read the same contexts and are asked the same questions. They are the models
-of one plan: their records are kept like any run's, and what is compared is the answers, question by question.
+The whole model and every altered one read the same contexts and answer the same questions. They are the models of one
+plan: their records are kept like those of any run, and their answers are compared question by question.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(
 
 
 def check(spec: str) -> None:
-    """Raise UserError for what is no model, and for one that has no parts which could be taken away here."""
+    """Raise UserError for an unknown model, and for a model whose parts cannot be removed here."""
     can = "Name an embedded model, a folder that `atlas-bench train` wrote, hf:NAME or py:FILE.py."
     if spec.startswith("openai:"):
         runs = f"`atlas-bench run babilong:qa1 --len 1K,4K,16K --model {spec}` shows how far it remembers"

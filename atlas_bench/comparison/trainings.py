@@ -105,8 +105,8 @@ def choose(planned: Sequence[Training], failed: Iterable[Path]) -> list[dict[str
     planned  trainings of one seed
     failed   folders of trainings that failed: such a rate is not chosen, unless training failed at every rate
 
-    Returns [{"candidate", "task", "chosen": factor, "tried": [{"factor", "loss"}, ..]}]; loss is None where training
-    failed, and where there is but one rate.
+    Returns [{"candidate", "task", "chosen": factor, "tried": [{"factor", "loss"}, ..]}]; loss is None if training
+    failed, or if there is only one rate.
     """
     lost = set(failed)
     by_task: dict[tuple[str, str], dict[float, float]] = {}
@@ -125,7 +125,7 @@ def choose(planned: Sequence[Training], failed: Iterable[Path]) -> list[dict[str
 
 
 def beginning(init: str | None, wanted: Iterable[str]) -> str:
-    """In words, where training on each task begins."""
+    """A sentence on where training on each task begins."""
     known = loading.taught(loading.card(init)) if init else set()
     warm = [task for task in wanted if task in known]
     cold = [task for task in wanted if task not in known]
@@ -137,7 +137,7 @@ def beginning(init: str | None, wanted: Iterable[str]) -> str:
 
 
 def _loss(folder: Path) -> float:
-    """The loss on held-out lessons of a trained model, from its card; nan where it states none that is finite."""
+    """The loss on held-out lessons of a trained model, from its card; nan if the card has no finite one."""
     found = ((loading.card(str(folder)).get("final") or {}).get("validation") or {}).get("loss")
     return float(found) if isinstance(found, (int, float)) and math.isfinite(found) else math.nan
 

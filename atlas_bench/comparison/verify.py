@@ -4,9 +4,9 @@
     causal(build)                            # None
     for contract, sentence in verify(Titans): ...
 
-Each builds its own memory, small and in float64, whose write gates let half of random tokens in, a tenth of them
-on average. What depends on which tokens are open is checked on a sparse stream as well, some of its blocks wholly
-closed, as a trained memory meets it.
+Each builds its own memory, small and in float64, whose write gates let half of random tokens in, a tenth of them on
+average. What depends on which tokens are open is also checked on a sparse stream with wholly closed blocks, like those
+that a trained memory reads.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CUTS = (1, 2, 7, 64, 127, 129, 255)
 
 
 class Remark(str):
-    """What a contract says of a memory that keeps it: a property to know, and no fault."""
+    """A property worth knowing of a memory that keeps the contract."""
 
 
 ALL_WRITTEN = Remark("none: no gate of this rule can close, and every token is written")
@@ -56,7 +56,7 @@ def is_broken(sentence: str | None) -> bool:
 
 
 def verify(variant: type[Memory], options: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str | None]]:
-    """(contract, None, a Remark or what is broken) of every contract; after a memory that does not run no more."""
+    """(contract, None, a Remark or what is broken) of every contract; nothing more after a memory that does not run."""
     build = builder(variant, options)
     for name, contract in CONTRACTS.items():
         try:
@@ -155,7 +155,7 @@ def constant_state(build: Build) -> str | None:
 
 @torch.no_grad()
 def closed_gate(build: Build) -> str | None:
-    """Closed tokens change nothing of the memory, bit for bit; beside an open one they count in its window alone."""
+    """Closed tokens do not change the memory by a bit; near an open token they count only in its window."""
     memory, x = build(), tokens()
     if not memory.closes:
         return ALL_WRITTEN
@@ -171,7 +171,7 @@ def closed_gate(build: Build) -> str | None:
 
 
 def _beside_open(build: Build) -> str | None:
-    """What a closed token does right before an open one, and where the next open one is a window away."""
+    """The effect of a closed token right before an open one, and of one a window away from the next open one."""
     window = build().sees + 1
     for apart in (window + 1, EVENT_BLOCK // 2):  # open tokens in plenty, which a closed form reads, and few
         if trace := _trace(build, window, apart):
@@ -183,7 +183,7 @@ def _beside_open(build: Build) -> str | None:
 
 @torch.no_grad()
 def _trace(build: Build, distance: int, apart: int) -> str | None:
-    """What changes later with a closed token that stands so many before an open one; of these all are `apart`."""
+    """The later effect of a closed token that many tokens before an open one; all of these are `apart`."""
     memory, x = build(), tokens()
     memory.gate["write"].weight.zero_()
     memory.gate["write"].weight[:, 0] = 1.0  # the first number of an input opens the gate
@@ -238,7 +238,7 @@ def gradients(build: Build) -> str | None:
 def closed_form(build: Build) -> str | None:
     """The closed form over a chunk equals the rule token by token, forward and in gradients; or NO_CLOSED_FORM.
 
-    Of a row of the family with chunk_size above 1, what is compared is the closed form of kernels/anchored.
+    For a row of the family with chunk_size above 1, this compares the closed form of kernels/anchored.
     """
     anchored = build.variant.forward is InnerOptimizer.forward and build().chunk_size > 1
     if not (anchored or build().has_closed_form()):

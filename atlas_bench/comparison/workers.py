@@ -22,7 +22,7 @@ from atlas_bench.comparison.trainings import Training
 from atlas_bench.files.atomic import replacing
 from atlas_bench.models import loading
 
-ENDED = "\0ended "  # cli/child.py prints it, with an exit code, behind each command
+ENDED = "\0ended "  # cli/child.py prints it, with an exit code, after each command
 
 
 def train_all(planned: Sequence[Training], *, jobs: int, say: Callable[[str], Any]) -> dict[Path, str]:
@@ -56,14 +56,14 @@ def train_all(planned: Sequence[Training], *, jobs: int, say: Callable[[str], An
 
 
 class _Worker:
-    """A process that runs one command after another; begun with the first, and anew where it was killed."""
+    """A process that runs one command after another; it starts with the first one, and again after a kill."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
         self.errors: Any = None
 
     def run(self, words: Sequence[str], say: Callable[[str], Any]) -> tuple[int, str]:
-        """(exit code, last line on stderr) of a command; each line that it prints is told to `say`."""
+        """(exit code, last line on stderr) of a command; each line that it prints goes to `say`."""
         process = self._running()
         begun = self.errors.seek(0, os.SEEK_END)
         assert process.stdin and process.stdout
@@ -121,7 +121,7 @@ def _is_done(training: Training) -> bool:
 
 
 def _put(path: Path, source: bytes) -> None:
-    """Write a file that another process may be reading, where it is not there yet."""
+    """Write a file that another process may be reading, unless it exists."""
     if not path.exists() or path.read_bytes() != source:
         with replacing(path) as draft:
             draft.write_bytes(source)

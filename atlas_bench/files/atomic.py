@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Files that exist completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write a new file at; it then replaces `path`, and is deleted where anything fails.
 
-    The draft has a folder of its own, since libraries put temporary files beside what they write (safetensors does),
-    which a kill leaves there. One process at a time: the next clears away what a killed one has left.
+    The draft has its own folder, because some libraries (safetensors) put temporary files beside it, and a kill would
+    leave these behind. One process at a time: the next clears away what a killed one has left.
     """
     discard_draft(path)
     _drafts(path).mkdir(parents=True)

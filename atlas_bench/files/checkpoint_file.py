@@ -21,11 +21,11 @@ from atlas_bench.files.atomic import replacing
 
 
 class Damaged(Exception):
-    """The file does not hold what was saved; the message says what is wrong with it."""
+    """The file does not hold what was saved; the message says how."""
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
-    """Replace the file; a save that fails, for whatever reason, leaves the older file as it is and nothing beside it.
+    """Replace the file; a failed save leaves the older file unchanged and nothing beside it.
 
     Raises what safetensors and the system raise: a full disk is a SafetensorError there.
     """
@@ -38,9 +38,9 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays, and the JSON text of the values; Damaged where a bit differs from what was saved.
+    """The arrays, and the JSON text of the values; raises Damaged if a bit differs from what was saved.
 
-    Raises FileNotFoundError where there is no file, other OSErrors where it cannot be read.
+    Raises FileNotFoundError if there is no file, other OSErrors if it cannot be read.
     """
     from safetensors import safe_open
 

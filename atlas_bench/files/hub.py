@@ -1,9 +1,9 @@
 """The Hugging Face hub: whether it can be reached, found out within seconds, and rows of its data sets.
 
-    reach("Qwen/Qwen2.5-0.5B")                                       # UserError where neither hub nor cache has it
+    reach("Qwen/Qwen2.5-0.5B")                                       # UserError if neither hub nor cache has it
     for row in rows("emozilla/pg19", split="test", advice="Use --background generated."): ...
 
-Its own clients try again for half a minute, some for several, before they say that there is no network.
+The hub's own clients retry for half a minute or longer before they report that there is no network.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ OFFLINE = "HF_HUB_OFFLINE=1 takes what has been downloaded before, without askin
 
 
 def reach(model: str) -> bool:
-    """Whether the hub answers; without it the cached copy of the model is taken, and nothing is asked any more.
+    """Whether the hub answers; if not, the cached copy of a model is used without further requests.
 
-    Raises UserError where neither is there.
+    Raises UserError if neither is there.
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -42,7 +42,7 @@ def rows(*name: str, split: str, advice: str, skip: int = 0) -> Iterator[Mapping
     skip    rows to leave out at the beginning
     advice  what the user can do without the hub, in a sentence
 
-    Raises UserError where the datasets library is missing or the hub cannot be read.
+    Raises UserError if the datasets library is missing or the hub cannot be read.
     """
     with needs("datasets", extra="hub", to=f"read '{name[0]}' from the Hugging Face hub", advice=advice):
         import datasets
@@ -62,7 +62,7 @@ def rows(*name: str, split: str, advice: str, skip: int = 0) -> Iterator[Mapping
 
 
 def _unreachable() -> str | None:
-    """Why the hub does not answer; None where it does, whatever it answers."""
+    """Why the hub does not answer; None if it gives any answer."""
     from huggingface_hub import constants, get_session
 
     try:

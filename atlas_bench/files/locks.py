@@ -1,11 +1,11 @@
-"""One process at a time: a lock that the kernel takes back when its holder ends, however it ends.
+"""One process at a time: a lock that the kernel releases when its holder ends, in whatever way.
 
     with locks.held(folder / ".lock", "the folder", wait=True, say=print) as mine:
         ...                                                   # mine is False only where wait is False
 
-A lock is flock(2) on a file of its own, which its holder removes. Processes on other machines see it where the file
-system carries flock, as NFS 4 and most cluster file systems do. Where it does not, and on Windows, nothing is locked:
-that is said once for each folder, and two runs at once are then the user's care.
+A lock is flock(2) on a separate file, which its holder removes. Processes on other machines see it if the file system
+supports flock, as NFS 4 and most cluster file systems do. Where it does not, and on Windows, nothing is locked: a
+warning says so once per folder, and the user must not start two runs at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNLOCKABLE: set[Path] = set()  # folders of which the user has been warned
 
 @contextmanager
 def held(path: Path, what: str, *, wait: bool, say: Callable[[str], Any]) -> Iterator[bool]:
-    """Hold the lock of that path, whose folder is made; yields False where another process does and `wait` is False.
+    """Hold the lock of that path, whose folder is made; yields False if another process does and `wait` is False.
 
     what  is locked, for the messages
     say   is given a message before waiting, and where nothing can be locked
@@ -54,7 +54,7 @@ def held(path: Path, what: str, *, wait: bool, say: Callable[[str], Any]) -> Ite
 
 
 def _open(path: Path, what: str, wait: bool, say: Callable[[str], Any]) -> int | None:
-    """The locked file's descriptor, None where another process has it; OSError where files cannot be locked."""
+    """The locked file's descriptor; None if another process holds it; OSError if files cannot be locked."""
     if fcntl is None:
         raise OSError("this system has no flock")
     while True:

@@ -14,15 +14,15 @@ from atlas_bench.errors import UserError
 
 
 def check(file: Path | None, option: str = "-o") -> None:
-    """Raise UserError where the file of an option could not be written: before the work that it is to hold."""
+    """Raise UserError if the file of an option could not be written: before the work that it is to hold."""
     if file and not (folder := _target(file).parent).is_dir():
         raise UserError(f"'{file}' cannot be written: '{folder}' is no folder. Choose another with {option}.")
 
 
 def write(file: Path, text: str) -> int:
-    """Write the whole file, or nothing of it, where a link points to; return its size in bytes.
+    """Write the file completely or not at all, to the target of a link; return its size in bytes.
 
-    A device or a pipe, such as /dev/stdout, is appended to. Raises UserError where that fails.
+    A device or a pipe, such as /dev/stdout, is appended to. Raises UserError if that fails.
     """
     data = text.encode("utf-8", "replace")  # half a surrogate pair is no text
     try:
@@ -37,7 +37,7 @@ def write(file: Path, text: str) -> int:
 
 
 def _stays(file: Path) -> bool:
-    """Whether a file is added to, not replaced: what is no regular one, and standard output, wherever it goes."""
+    """Whether writing appends instead of replacing: for anything but a regular file, and for standard output."""
     if not file.exists():
         return False
     with suppress(OSError):  # it was closed
@@ -47,7 +47,7 @@ def _stays(file: Path) -> bool:
 
 
 def _target(file: Path) -> Path:
-    """What a link points to, be it there or not; another file itself."""
+    """The target of a link, whether it exists or not; any other file itself."""
     return Path(os.path.realpath(file)) if file.is_symlink() else file
 
 

@@ -72,7 +72,7 @@ def version(path: str | Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def decode(data: bytes, where: str | Path, encoding: str | None = None, *, choice: bool = False) -> str:
-    """The text of bytes that were read from a file, whose name stands in the message; see read()."""
+    """The text of bytes that were read from a file, which an error message names; see read()."""
     try:
         return data.decode((encoding and known(encoding)) or "utf-8-sig")
     except UnicodeError as error:

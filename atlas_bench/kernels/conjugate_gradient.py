@@ -10,7 +10,7 @@ def solve(A: Tensor, b: Tensor, iterations: int) -> Tensor:
     """A^-1 b, [.., K, T], for positive definite A [.., K, K] and b [.., K, T], broadcast over [..].
 
     iterations  0: exactly; else so many steps of conjugate gradients from 0 (Hestenes and Stiefel 1952), of which K are
-                enough but for rounding
+                enough except for rounding
     """
     b = b.expand(*torch.broadcast_shapes(A.shape[:-2], b.shape[:-2]), *b.shape[-2:])
     if not iterations:

@@ -1,4 +1,4 @@
-"""What the processor does best: projections side by side, products in bf16 where it has a unit for them, its memory.
+"""What suits the CPU: projections side by side, products in bf16 if it has a unit for them, and memory that it keeps.
 
 with matmul_precision("bf16"):            # matrix products of float32 tensors are made in bf16, sums in float32
     y = project(x, query, key)    # one product for both
@@ -21,7 +21,7 @@ PRECISIONS = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 @cache
 def best_matmul_precision(device: str = "cpu") -> tuple[str, str]:
-    """(a name of PRECISIONS, why): the products that are fastest on "cpu" or "cuda" and leave answers as they are.
+    """(a name of PRECISIONS, why): the fastest products on "cpu" or "cuda" that do not change answers.
 
     bf16 rounds the factors of a product to 8 bits, tf32 to 11, and both add in float32. With AMX bf16 is four to five
     times as fast; units before AMX gain too little to be worth the rounding.
@@ -38,7 +38,8 @@ def best_matmul_precision(device: str = "cpu") -> tuple[str, str]:
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Matrix products of float32 tensors in that precision, a name of PRECISIONS, for the whole process meanwhile."""
+    """A context in which the whole process computes matrix products of float32 tensors in that precision, a name of
+    PRECISIONS."""
     before, now = torch.get_float32_matmul_precision(), PRECISIONS[precision]
     if now == before:
         yield
@@ -59,9 +60,9 @@ def project(x: Tensor, *layers: nn.Linear) -> Tensor:
 
 @cache
 def keep_freed_memory() -> None:
-    """Blocks of a stream free and ask for the same megabytes thousands of times: glibc is told to keep them.
+    """The blocks of a stream free and allocate the same megabytes thousands of times, so glibc keeps them.
 
-    Otherwise it hands them back to the kernel, which clears every page anew: a third of a block's time. Without glibc
+    Otherwise it returns them to the kernel, which clears every page again: a third of a block's time. Without glibc
     nothing changes.
     """
     with suppress(OSError, AttributeError):

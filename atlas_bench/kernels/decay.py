@@ -16,9 +16,9 @@ def decay(x: Tensor) -> Tensor:
 
 
 def flush(x: Tensor) -> Tensor:
-    """Products x >= 0 too small to matter as 0: denormal numbers make a matrix product a hundred times slower.
+    """Set negligible products x >= 0 to 0: denormal numbers make a matrix product a hundred times slower.
 
-    What is 0 already keeps its gradient.
+    Entries that are 0 already keep their gradient.
     """
     return torch.where((x > 0) & (x < _negligible(x)), 0.0, x)
 

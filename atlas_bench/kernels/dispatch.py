@@ -1,13 +1,13 @@
 """Which form of an op runs, and why no faster one does.
 
-Every op has a slow definition (naive.py), a torch form (chunk.py) and a Triton form (triton.py) of one signature. What
-is composed of them, omega/chunk.py and anchored/chunk.py, is written once: only these leaves are exchanged.
+Every op has a slow definition (naive.py), a torch form (chunk.py) and a Triton form (triton.py) of one signature.
+omega/chunk.py and anchored/chunk.py combine these ops and exist once: only the ops are exchanged.
 
     recurrence = form("recurrence", x).recurrence
 
 A Triton form runs on CUDA tensors that it fits, once it has agreed with the definition on this very chip (selftest.py):
-Triton has miscompiled kernels silently before, and none of these has been on every chip. It multiplies float32 as tf32,
-so where that is not allowed (cpu.matmul_precision("fp32"), torch's default) the torch form runs.
+Triton has miscompiled kernels silently before, and none of these was tested on every chip. It multiplies float32 as
+tf32, so where that is not allowed (cpu.matmul_precision("fp32"), torch's default) the torch form runs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RAN: dict[str, tuple[str, str | None]] = {}
 
 
 def why_not(op: str, device: str, **sizes: Any) -> str | None:
-    """Why the Triton form of `op` does not run on "cpu" or "cuda"; None where it does."""
+    """Why the Triton form of `op` does not run on "cpu" or "cuda"; None if it does."""
     why = why_torch(device)
     if why:
         return why
@@ -82,7 +82,7 @@ def _why_inexact(x: Tensor) -> str | None:
 
 @cache
 def why_torch(device: str) -> str | None:
-    """Why no Triton kernel runs on "cpu" or "cuda"; None where they may."""
+    """Why no Triton kernel runs on "cpu" or "cuda"; None if they can."""
     if device != "cuda":
         return "Triton kernels need a GPU"
     try:

@@ -45,7 +45,7 @@ _opened: dict[str, Model] = {}
 
 
 class Unsupported(UserError):
-    """What is not run: a prompt longer than the model can read, a task that would run the model's code."""
+    """Not run: a prompt longer than the model can read, or a task that would run the model's code."""
 
 
 class Prompt(str):
@@ -66,7 +66,7 @@ class Prompt(str):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the stream of a text stands.
+    """The place of a text's stream.
 
     state  after all tokens but `last`
     read   tokens so far, `last` among them
@@ -132,7 +132,7 @@ class AtlasLM(LM):
         return self.model.tokenizer.key
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The chat in the model's own template; UserError where it has none."""
+        """The chat in the model's own template; UserError if it has none."""
         return self.strings.rendered(chat_history, add_generation_prompt)
 
     def chat_template(self, chat_template: bool | str = False) -> str:
@@ -140,7 +140,7 @@ class AtlasLM(LM):
         return self.strings.template()
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval's results say of the model beside its arguments."""
+        """The facts about the model that lm-eval's results add to its arguments."""
         facts = self.model.facts()
         return {"model_num_parameters": facts.get("parameters", -1), "atlas_bench": facts}
 
@@ -249,14 +249,14 @@ class AtlasLM(LM):
 
 
 def opened(name: str) -> Model:
-    """The model of that name, AtlasLM's where it has one: our tasks count in its tokens."""
+    """The model of that name, or AtlasLM's own: our tasks count in its tokens."""
     if name not in _opened:
         _opened[name] = loading.load(name)
     return _opened[name]
 
 
 def _open(arguments: dict[str, Any], config: Mapping[str, Any]) -> Model:
-    """The model of lm-eval's --model_args and options; a UserError names what is not among them."""
+    """The model of lm-eval's --model_args and options; a UserError names an unknown one."""
     arguments.pop("trust_remote_code", None)  # lm-eval adds it for data sets
     if "products" in arguments:  # its name in version 0.1
         arguments["matmul_precision"] = arguments.pop("products")

@@ -3,9 +3,9 @@
     {"results": {"piqa": {"acc,none": 0.61, "acc_stderr,none": .011, ..}}, "samples": {"piqa": [{"acc": 1.0, ..}, ..]}}
     -> scores {"acc": {"correct": 1121, "n": 1838}, "acc_norm": ..}, a row of answers for each document
 
-A metric is a score where it is the mean of numbers in 0..1 that are better when higher, counted document by
-document; every other one (perplexities, bits per byte, ..) goes to `metrics` with lm-eval's standard error of it.
-A metric of another filter than "none" is named "metric,filter", one that is several numbers "metric,part".
+A metric is a score if it is the mean over documents of numbers in 0..1, higher being better. Every other metric
+(perplexity, bits per byte, ..) goes to `metrics` with lm-eval's standard error. A metric of a filter other than "none"
+is named "metric,filter"; a metric with several numbers "metric,part".
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _row(
 
 
 def _chance(samples: Sequence[Mapping[str, Any]]) -> float:
-    """Of a guess among the choices, or of the choice that is right most often where that is more."""
+    """The accuracy of a random guess among the choices, or of the most frequent right choice, whichever is higher."""
     guess = math.fsum(1 / len(sample["arguments"]) for sample in samples) / len(samples)
     commonest = Counter(str(sample["target"]) for sample in samples).most_common(1)[0][1]
     return round(max(guess, commonest / len(samples)), 4)

@@ -5,10 +5,10 @@
 A name is lm-eval's own, of a task, a group or a tag (`atlas-bench lm-eval ls tasks` lists them); the path of a YAML
 file that defines one; or "papers": what the Titans and Atlas papers measure language modelling and common sense by.
 
-Each task is one record: task "lm-eval", subset the task's name, length 0 (documents are as long as they are), seed
-that of lm-eval's few-shot examples, `samples` the limit, 0 for every document. It is appended as the task ends;
-requests answered so far outlive a stop, and the same command runs only what is missing. Results are lm-eval's own,
-see results.py. Tasks that want lm-eval's --metadata, its RULER among them, are for `atlas-bench lm-eval run`.
+Each task is one record: task "lm-eval", subset the task's name, length 0 (documents are as long as they are), seed that
+of lm-eval's few-shot examples, `samples` the limit, 0 for every document. It is appended when the task ends. Answered
+requests survive a stop, and the same command runs only what is missing. Results are lm-eval's own, see results.py.
+Tasks that want lm-eval's --metadata, its RULER among them, are for `atlas-bench lm-eval run`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def run(
 
 
 def _loaded(manager: Any, name: str) -> dict[str, Any]:
-    """The tasks of that name; what they print meanwhile goes to stderr, for stdout is for records."""
+    """The tasks of that name; their prints go to stderr, since stdout is for records."""
     with redirect_stdout(sys.stderr):
         return manager.load([name])["tasks"]
 

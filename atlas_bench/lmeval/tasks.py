@@ -102,7 +102,7 @@ class AtlasTask(ConfigurableTask):
 
 
 def _config(rules: Rules) -> dict[str, Any]:
-    """What lm-eval is to do with our documents."""
+    """How lm-eval handles our documents."""
     return {
         "test_split": "test",
         "output_type": "generate_until",
@@ -172,7 +172,7 @@ def _whole(metadata: Mapping[str, Any], key: str, default: int) -> int:
 
 
 def _reader(name: str, metadata: Mapping[str, Any]) -> Any:
-    """Our model, or whatever else has a tokenizer: what decides the tokens of the samples."""
+    """Our model, or anything else with a tokenizer, which determines the tokens of the samples."""
     if "name" in metadata:
         return opened(str(metadata["name"]))
     source = next((metadata[key] for key in ("tokenizer", "pretrained", "model") if metadata.get(key)), None)

@@ -4,9 +4,9 @@
     for part, ids in strings.parts(text): ...
     strings.beyond(tail, " garden")          # tokens that a continuation adds to the context it follows
 
-A text is tokenised in parts of 64K characters or more, since one encode() of 10M tokens would take gigabytes; a
-shorter one is tokenised whole. A part begins at a single space between two words, where no tokenizer joins what is on
-both sides: in a run of blanks it may.
+A text is tokenised in parts of 64K characters or more, since one encode() of 10M tokens would take gigabytes; a shorter
+one is tokenised whole. A part begins at a single space between two words, which no tokenizer joins; within several
+blanks it might.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class Strings:
             first = False
 
     def opening(self, ids: list[int]) -> list[int]:
-        """What goes before a text's first tokens: `before`, unless it begins with that itself."""
+        """The tokens before a text: `before`, unless the text begins with them."""
         return [] if ids[: len(self.before)] == self.before else self.before
 
     def beyond(self, tail: Tail, continuation: str) -> Iterator[list[int]]:
         """The tokens of tail + continuation that the tail alone does not have.
 
-        Where a continuation melts into the tail's last token, those of the continuation alone: there HFLM stops.
+        If a continuation merges into the tail's last token, the tokens of the continuation alone; HFLM fails there.
         """
         skip, some = tail.tokens, False
         for part, ids in self.parts(tail.text + continuation, first=tail.first):
@@ -77,7 +77,7 @@ class Strings:
             yield from (ids for _, ids in self.parts(continuation, first=False))
 
     def rendered(self, messages: list[dict[str, str]], generate: bool) -> str:
-        """A chat as the model's own template shows it; UserError where it has none.
+        """A chat as the model's own template shows it; UserError if it has none.
 
         generate  end with the beginning of an answer, instead of going on with the last message
         """

@@ -41,7 +41,7 @@ OPTIONAL = tuple(
 
 
 def as_model(model: Any, *, name: str | None = None) -> Model:
-    """The object as a Model: itself where it is one, else with Model's defaults for what it does not have.
+    """The object as a Model: itself if it is one, else with Model's defaults for missing members.
 
     name  that it is given elsewhere, so that it needs none of its own
 

@@ -1,11 +1,11 @@
-"""What can be taken away from a trained model, one thing at a time and without training it again.
+"""The parts that can be removed from a trained model, one at a time and without training it again.
 
     for alteration in alterations(model.model):
         without = altered(model, alteration)        # a LanguageModel of its own; it shares the weights that stay
     recent = Recent(model, 1000)                    # remembers the last 1000 tokens and nothing older
 
-INGREDIENTS is the table of the parts of an update rule: how a memory shows that it has one, and how it is removed. What
-a gate controls is removed by holding the gate at one value, so a memory of your own takes part by its gates' names.
+INGREDIENTS is the table of the parts of an update rule: how a memory shows that it has one, and how it is removed.
+Holding a gate at one value removes what it controls, so a user's memory takes part by the names of its gates.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from atlas_bench.units import format_length
 class Alteration:
     """One change of a trained model.
 
-    name    as it stands behind the model's name in records: 'momentum=off'
+    name    as it stands after the model's name in records: 'momentum=off'
     effect  what is different, for a table
     apply   changes a decoder; it replaces tensors and never writes into them, since copies share them
     """
@@ -53,7 +53,7 @@ class Ingredient(NamedTuple):
 
 
 def altered(model: LanguageModel, alteration: Alteration) -> LanguageModel:
-    """The model with one alteration; `model` stays as it is, and all tensors that do not change are shared."""
+    """The model with one alteration; `model` does not change, and unchanged tensors are shared."""
     decoder = model.model
     decoder = copy.deepcopy(decoder, {id(x): x for x in (*decoder.parameters(), *decoder.buffers())})
     alteration.apply(decoder)

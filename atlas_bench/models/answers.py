@@ -4,9 +4,9 @@ r"""What is an answer: one rule for models that run here (`hf:`) and for those b
     answer("<think>\nHm.\n</think>\n\ngarden</s>", stop=("\n",))       # "garden"
     answer("<think>\nHm, where", stop=("\n",), cut=True)              # NoAnswer: .. thinking=4096 ..
 
-The steps, in this order: thoughts are taken off, the text ends before the first end mark, leading whitespace goes, and
-the text ends before the first stop text. What cannot be told from an answer for certain is no answer: it raises
-NoAnswer, the sample is `failed` and in no score. docs/models.md has a table of all kinds of replies.
+The steps, in this order: remove thoughts, end the text before the first end mark, remove leading whitespace, end the
+text before the first stop text. If the answer is not certain, this raises NoAnswer: the sample is `failed` and in no
+score. docs/models.md has a table of all kinds of replies.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def answer(
     cut       whether the reply ends because its tokens ran out
     thinking  tokens that the model was given for its thoughts
 
-    Raises NoAnswer where the reply ends within the thoughts, or right behind them. A model that was given room for its
-    thoughts, and ends its turn behind them, has given an empty answer.
+    Raises NoAnswer if the reply ends within the thoughts, or right after them. A model that was given room for its
+    thoughts, and ends its turn after them, has given an empty answer.
     """
     text, ended, in_thoughts, thought = read(reply, stop=stop, opened=opened, special=special)
     if in_thoughts:
@@ -117,8 +117,8 @@ def answer(
 
 
 def more_room(thinking: int) -> str:
-    """What to set where thoughts take the room of the answer."""
-    return f"A model that thinks needs room for it: set thinking={max(ROOM, 2 * thinking)} behind its name."
+    """The option to set if thoughts leave no room for the answer."""
+    return f"A model that thinks needs room for it: set thinking={max(ROOM, 2 * thinking)} after its name."
 
 
 def opens_thoughts(text: str) -> bool:
@@ -130,7 +130,7 @@ def opens_thoughts(text: str) -> bool:
 def without_echo(reply: str, prompt: str) -> str:
     """The reply without the prompt before it, which some servers give back.
 
-    Raises NoAnswer where the reply is the prompt, or the beginning of it, and nothing else.
+    Raises NoAnswer if the reply is the prompt, or the beginning of it, and nothing else.
     """
     text, sent = reply.strip(), prompt.strip()
     if len(sent) < LEAST_ECHO:

@@ -29,8 +29,8 @@ class _Attention(nn.Module):
 class SlidingWindowAttention(_Attention):
     """Each token attends to itself and the window-1 tokens before it.
 
-    A learnt bias per head and distance stands for position, so a stream has no last position. Before the
-    stream stand zero keys and values: the split into blocks needs no special case for its beginning.
+    A learnt bias per head and distance encodes position, so a stream has no last position. Zero keys and values precede
+    the stream, so its beginning needs no special case.
     """
 
     def __init__(self, d_model: int, n_heads: int, window: int):
@@ -47,7 +47,7 @@ class SlidingWindowAttention(_Attention):
     def forward(
         self, x: Tensor, state: State, *, output: bool = True, prefix: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """[B, T, D] -> ([B, T, D], state); output=False where only the state is wanted.
+        """[B, T, D] -> ([B, T, D], state); output=False if only the state is wanted.
 
         prefix  [N, D], tokens that every query sees besides its window, at no distance
         """
@@ -94,11 +94,12 @@ class SlidingWindowAttention(_Attention):
 
 
 class SegmentAttention(_Attention):
-    """Each token attends to the tokens of its segment up to itself, to what was recalled at them, and to a prefix.
+    """Each token attends to the tokens of its segment up to itself, to what the memory recalled at them, and to a
+    prefix.
 
     y_i = softmax over [p || h_1 .. h_i || x_1 .. x_i], Titans eq. (22), (23). A learnt bias per head and distance
     stands for position, one for h and one for x. State: keys and values [B, 2, segment, H, K] of h and x, zeros
-    behind the newest; count [B] of tokens held, the same in all rows.
+    after the newest; count [B] of tokens held, the same in all rows.
     """
 
     def __init__(self, d_model: int, n_heads: int, segment: int):

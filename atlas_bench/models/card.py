@@ -68,7 +68,7 @@ class _Card(_Part):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The card as plain data; UserError for a file that cannot be read, is no JSON or no card."""
+    """The card as plain data; UserError for a file that cannot be read, or is not JSON or not a card."""
     try:
         size = path.stat().st_size
         text = text_files.read(path) if size <= LARGEST else ""
@@ -90,7 +90,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def learnt(about: Mapping[str, Any]) -> list[str] | None:
-    """'babilong:qa1' and all else that the weights of a card saw in training, before it began too; None: not said."""
+    """'babilong:qa1' and every other task that a card's weights saw in training, earlier trainings included; None if
+    unknown."""
     found: list[str] = []
     for recipe in (about.get("recipe"), (about.get("initialised_from") or {}).get("recipe")):
         if recipe:

@@ -76,7 +76,7 @@ class StateCache:
         return self.length
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Row i becomes what row beam_idx[i] was: beam search."""
+        """For beam search: row i gets the old state of row beam_idx[i]."""
         if self.state is not None:
             self.state = _each(lambda x: x.index_select(0, beam_idx.to(x.device)), self.state)
 
@@ -106,7 +106,8 @@ class AtlasBenchForCausalLM(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """What from_pretrained found in no file and left empty: buffers are computed again, weights are refused."""
+        """Tensors that from_pretrained found in no file and left empty: buffers are computed again, missing weights are
+        an error."""
 
         def empty(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
             return [name for name, x in tensors if not getattr(x, "_is_hf_initialized", False)]
@@ -257,7 +258,7 @@ def _checked(cache: Any, batch: int) -> StateCache:
 
 
 def _joined(rows: list[State]) -> State:
-    """One state of all rows; refused where all rows must stand at one place of the stream."""
+    """One state of all rows; an error if all rows must be at the same place of the stream."""
 
     def join(*x: Tensor) -> Tensor:
         for y in x[1:]:  # a key-value cache of another length, or another place in a segment or chunk
@@ -275,7 +276,7 @@ def from_atlas_bench(name: str) -> AtlasBenchForCausalLM:
     """The transformers model of an embedded model ("atlas-nano") or a folder written by `train`, in eval mode.
 
     Its generation ends at a newline, as every answer in the embedded models' training does.
-    Raises UserError where there is no such model, or it has no weights.
+    Raises UserError if there is no such model, or it has no weights.
     """
     if name in registry.MODELS:
         raise UserError(f"'{name}' is a control without weights. Choose a trained model of `atlas-bench list models`.")
@@ -307,7 +308,7 @@ def export(name: str, folder: Path) -> None:
     name    as from_atlas_bench takes it
     folder  new or empty
 
-    Raises UserError where the folder holds anything.
+    Raises UserError if the folder holds anything.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"'{folder}' is not an empty folder. Choose a new one: nothing is overwritten.")

@@ -1,4 +1,4 @@
-"""An architecture in numbers, as a model's card has it; what is built of it is decoder.py. No torch is needed."""
+"""An architecture in numbers, as in a model's card; decoder.py builds the model. No torch is needed."""
 
 from __future__ import annotations
 

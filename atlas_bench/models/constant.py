@@ -10,7 +10,7 @@ from atlas_bench.models.oracle import Control
 
 
 class Constant(Control):
-    """Answers the task's first label whatever was read, or '' where the task names no labels."""
+    """Always answers the task's first label, or '' if the task has no labels."""
 
     name = "constant"
 

@@ -13,11 +13,11 @@ from atlas_bench.models.screen import WIDTH
 def feed_flops(config: Config, length: int) -> int:
     """Matrix-product operations (2 per multiply-add) that reading `length` tokens executes.
 
-    Counted is what runs, not what a full forward pass would: the last layer computes no more than the state
-    needs (no MLP, no read but what attention's state or the next write is made of), keys and values of closed tokens
-    are never formed, and events, being one token in thousands, are left out, as is what runs once a block (keys of
-    persistent tokens, the last window's). Norms, softmax and activations are not counted. In placement "mac", segments
-    fed whole. With a screen it is what dense reading executes; by events nearly nothing of it is.
+    We count what runs, not a full forward pass: the last layer computes only what the state needs (no MLP, and only the
+    reads that attention's state or the next write uses), and keys and values of closed tokens are never formed. We omit
+    events, which are one token in thousands, and what runs once per block (keys of persistent tokens, the last
+    window's). Norms, softmax and activations are not counted. In placement "mac", segments fed whole. With a screen it
+    is the cost of dense reading; reading by events costs almost nothing.
     """
     d, window, segment = config.d_model, config.attention_window, config.segment
     project = 2 * d * d

@@ -39,7 +39,7 @@ class Decoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are, and where tokens are wanted."""
+        """The device of its weights and of its input tokens."""
         return self.embedding.weight.device
 
     def start(self, batch: int) -> State:

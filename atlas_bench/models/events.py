@@ -1,11 +1,11 @@
 """Reading by events: of a stream, only the tokens that a screen lets through, and what they can see, are computed.
 
-Where the screen is 0 no layer writes, and a memory that is not written does not change. So a token matters to the
+Where the screen is 0, no layer writes, so no memory changes. So a token matters to the
 state only if attention can carry it to a token that is written: at layer l of n, with windows of w tokens, it stands
 up to (n - l + 1) (w - 1) tokens before an open one, or before the block's end, which the next block's windows see.
 Such tokens are fed to the layers side by side, as if nothing had stood between them. The first ones after a gap then
 attend to wrong neighbours. That is harmless: at each layer what is wrong reaches w - 1 tokens further, and so never an
-open token. The state is that of dense reading, but for the rounding of sums.
+open token. The state equals that of dense reading, except for the rounding of sums.
 
 The screen depends on token ids alone. So search() needs no state, and several threads may search as many blocks at
 once, in any order; replay() then takes what was found to the state, block after block.

@@ -200,7 +200,7 @@ class LanguageModel(Model):
 
 
 def training(card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The seed and the learning rates of the training, as far as the card states them; None where it states neither."""
+    """The seed and learning rates of the training by the card; None if it has neither."""
     recipe = card.get("recipe") or {}
     return {name: recipe[name] for name in ("seed", "muon_lr", "adam_lr") if name in recipe} or None
 

@@ -33,7 +33,7 @@ def taught(about: Mapping[str, Any]) -> set[str]:
 
 
 def load_all(models: Any, *, say: Callable[[str], Any] = lambda text: None, **options: Any) -> dict[str, Model]:
-    """What records call the model -> the model, of all that specs.typed() takes; options as load() takes them.
+    """Name in records -> model, for everything that specs.typed() takes; options as for load().
 
     That is the user's own name for it, or the word as it was typed; a Hugging Face model or an endpoint has a name of
     its own, without the options that change no answer. A model object is passed through.
@@ -113,7 +113,7 @@ def load(
 
 
 def checked(device: str | None, matmul_precision: str | None) -> str:
-    """The device to run on, torch's GPU where none is asked for; UserError for what is not there."""
+    """The device to run on, by default torch's GPU if there is one; UserError for a missing device."""
     import torch
 
     if device is not None and device not in PRECISIONS:
@@ -146,7 +146,7 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def check_weights(path: Path, weights: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raises UserError where weights are of another architecture than the card says."""
+    """Raises UserError if weights are of another architecture than the card says."""
     wrong = [
         f"{name} is {tuple(weights[name].shape) if name in weights else 'absent'}, not {tuple(x.shape)}"
         for name, x in wanted.items()
@@ -167,7 +167,7 @@ def weights_hash(folder: Path) -> str:
 def save(folder: Path, model: Any, about: Mapping[str, Any]) -> None:
     """Writes a model folder: weights and card, and the source of a memory that is a user's file.
 
-    The card comes last: a folder without one is no model yet. Raises MachineError where it cannot be written.
+    The card is written last: a folder without one is not yet a model. Raises MachineError if it cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

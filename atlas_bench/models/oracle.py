@@ -59,7 +59,7 @@ class Control(Model):
 
 
 class Oracle(Control):
-    """Answers the target, provided that it was fed what is to be read of the context and the right question."""
+    """Answers the target, provided that it was fed the context up to the question, and the right question."""
 
     name = "oracle"
 

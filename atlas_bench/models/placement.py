@@ -1,4 +1,4 @@
-"""Where a memory stands beside attention: one block of the backbone per placement, for any memory.
+"""A memory beside attention: one block of the backbone per placement, for any memory.
 
     behind  x = x + A(norm x);  x = x + M(norm x)                 the memory behind attention; the default
     lmm     x = x + M(norm x)                                     memory alone
@@ -159,7 +159,7 @@ class MemoryAsGate(Gated):
 
 
 class MemoryAsContext(Gated):
-    """What the memory recalls stands before each segment, and the memory learns what attention made of it.
+    """What the memory recalls precedes each segment, and the memory writes attention's output.
 
     Segments of `segment` tokens begin at multiples of it in the stream, however that is fed. Done to the letter,
     two equations let a token see later ones: attention over all of h, where h_j is a function of x_j (eq. 23), and

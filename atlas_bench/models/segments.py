@@ -9,8 +9,8 @@ other, so segments are read layer by layer, as rows of one batch:
     4. the outputs of every segment from there on
 
 Chunks that would come one after another so become as many rows: a device with room for them is filled by one stream.
-The price is step 2, two more passes of the memory without its outputs. The state is that of dense reading, but for the
-rounding of sums.
+The price is step 2, two more passes of the memory without its outputs. The state equals that of dense reading, except
+for the rounding of sums.
 """
 
 from __future__ import annotations

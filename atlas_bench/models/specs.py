@@ -46,11 +46,11 @@ def is_elsewhere(name: str) -> bool:
 
 
 def typed(models: Any) -> dict[str, Any]:
-    """Shown name -> what to load, or the model itself, in order; the name is the word where it has no other.
+    """Shown name -> what to load, or the model itself, in order; without a name of its own, the word is the name.
 
-    models  a word as it stands behind --model, a model object, several of both, or a mapping of shown names to them
+    models  a word as it stands after --model, a model object, several of both, or a mapping of shown names to them
 
-    Raises UserError for what is no model, a list that cannot be parted, and a name that is given twice.
+    Raises UserError for an unknown model, a list that cannot be split, and a name that is given twice.
     """
     found: dict[str, Any] = {}
     for name, spec in _named(models) if isinstance(models, Mapping) else _listed(models):
@@ -86,7 +86,7 @@ def _listed(models: Any) -> Iterator[tuple[str, Any]]:
 
 
 def shown(word: str) -> tuple[str, str]:
-    """(name to be shown, what to load) of 'NAME=SPEC'; both are the word itself where it gives no name."""
+    """(shown name, what to load) of 'NAME=SPEC'; without a name, both are the word."""
     named = None if os.path.exists(_path(word)) else SHOWN.fullmatch(word)
     return (named[1], named[2].strip()) if named else (word, word)
 
@@ -114,7 +114,7 @@ def check(spec: str) -> None:
 
 
 def folder_of(name: str) -> Path:
-    """Where the embedded model of that name, or the model folder of that path, lies; UserError for neither."""
+    """The folder of the embedded model of that name, or of the model at that path; UserError for neither."""
     if "/" not in name and os.path.exists(PRETRAINED / name / CARD):
         return PRETRAINED / name
     folder = Path(_path(name))
@@ -158,7 +158,7 @@ def unknown_model(name: str, known: Iterable[str] | None = None, *, kind: str = 
 
 
 def _parts(word: str) -> list[str]:
-    """The models of a list, 'atlas-nano,swa-nano'; commas behind hf: and openai: are part of what stands there."""
+    """The models of a list, 'atlas-nano,swa-nano'; commas after hf: and openai: belong to that entry."""
     if "," not in word or _is_dir(word):
         return [word]
     specs = [shown(part.strip())[1] for part in word.split(",")]

@@ -15,9 +15,10 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from atlas_bench.results.leaderboard import Leaderboard
 from atlas_bench.results.panels import Panel
@@ -54,50 +55,94 @@ class Grid:
         return [self.corner, *self.columns], rows
 
 
+class _Part(NamedTuple):
+    """Answers that belong in a cell of the grid of a kind and title; those of one cell are added."""
+
+    kind: str
+    title: str
+    row: Any
+    column: Any
+    tally: Tally
+
+
 def grids(board: Leaderboard) -> list[Grid]:
     """All the tables that the leaderboard has something for."""
-    kinds = (_depths, _ruler, _distances, _doses, _losses)
-    return [grid for kind in kinds for grid in kind(board.panels)]
+    return [
+        *_scored(board, _depths), *_ruler(board), *_scored(board, _distances), *_scored(board, _doses), *_losses(board),
+    ]  # fmt: skip
 
 
-def _depths(panels: Iterable[Panel]) -> Iterator[Grid]:
+def _depths(panel: Panel) -> Iterator[_Part]:
     """Depth x length of each panel and model."""
-    for panel in panels:
-        for row in panel.rows:
-            found = [
-                (tenth, length, tally)
-                for length, cell in row.cells.items()
-                for each in cell.counted
-                for tenth, tally in each.depths.items()
-            ]
-            if found:
-                title = f"{_title(panel)}, {_name(row.model)}: % by needle depth"
-                yield _scored("depth", title, "depth", found, panel.chance, _per_cent, format_length)
+    for row, length, cell in panel.places():
+        for tenth, tally in chain.from_iterable(each.depths.items() for each in cell.counted):
+            yield _Part("depth", f"{_title(panel)}, {_name(row.model)}: % by needle depth", tenth, length, tally)
 
 
-def _ruler(panels: Iterable[Panel]) -> Iterator[Grid]:
+def _distances(panel: Panel) -> Iterator[_Part]:
+    """Distance x model where all is asked at the end; distance x age of the stream where it is asked on the way."""
+    for row, length, cell in panel.places():
+        model, title = _name(row.model), f"{_title(panel)} {format_length(length)}"
+        along = any(each.along for each in cell.counted)
+        for (distance, age), tally in chain.from_iterable(each.distances.items() for each in cell.counted):
+            if along:
+                by = f"{title}, {model}: % by tokens since the fact and tokens read by then"
+                yield _Part("age", by, distance, age, tally)
+            else:
+                yield _Part("distance", f"{title}: % by tokens since the fact", distance, model, tally)
+
+
+def _doses(panel: Panel) -> Iterator[_Part]:
+    """Kind x dose of each length and model, where subsets are named KIND-DOSE."""
+    if named := re.fullmatch(r"(.+)-(\d{1,9})", panel.subset):
+        for row, length, cell in panel.places():
+            if cell.n:
+                title = f"{_terms(panel)} {format_length(length)}, {_name(row.model)}: % by dose"
+                yield _Part("dose", title, _name(named[1]), int(named[2]), Tally(cell.correct, cell.n))
+
+
+def _scored(board: Leaderboard, parts: Callable[[Panel], Iterator[_Part]]) -> Iterator[Grid]:
+    """A grid for each title, of panels on equal terms."""
+    sums: dict[tuple[Any, ...], dict[tuple[Any, Any], Tally]] = defaultdict(dict)
+    for panel in board.panels:
+        for kind, title, row, column, tally in parts(panel):
+            own = sums[kind, title, panel.terms, panel.chance]
+            before = own.get((row, column), Tally(0, 0))
+            own[row, column] = Tally(before.correct + tally.correct, before.n + tally.n)
+    for (kind, title, _, chance), found in sums.items():
+        rows, columns = (_in_order([key[i] for key in found]) for i in (0, 1))
+        if kind == "dose" and len(found) == len(rows):  # one dose alone shows nothing
+            continue
+        corner, row_name, column_name = _NAMES[kind]
+        named = {(row_name(row), column_name(column)): tally for (row, column), tally in found.items()}
+        yield Grid(
+            kind, f"{title}, n = {_range([tally.n for tally in found.values()])} a cell", corner,
+            [*map(row_name, rows)], [*map(column_name, columns)], {at: _share(tally) for at, tally in named.items()},
+            {at: tally.correct / tally.n for at, tally in named.items() if tally.n}, chance,
+        )  # fmt: skip
+
+
+def _ruler(board: Leaderboard) -> Iterator[Grid]:
     """RULER's average of its 13 tasks, its effective length and weighted averages, where all 13 were asked."""
-    for terms, group in _on_equal_terms(panel for panel in panels if panel.subset in TASKS):
+    for group in _on_equal_terms(panel for panel in board.panels if panel.subset in TASKS):
         scores: dict[tuple[str, str], dict[tuple[str, int], float]] = defaultdict(dict)
         for panel in group:
-            for row in panel.rows:
-                record = next(iter(row.cells.values())).all[0].record  # a row's name is another's in the next panel
-                scores[record.model, (record.weights_hash or "-")[:8]] |= {
-                    (panel.subset, length): cell.accuracy
-                    for length, cell in row.cells.items()
-                    if cell.accuracy is not None
-                }
-        rows, cells = [], {}
-        for (name, weights), found in scores.items():
-            if means := averages(found):
-                several = sum(name == other for other, _ in scores) > 1
-                model = _name(name) + f" weights={weights}" * several
-                summary = _ruler_summary(means)
-                rows += [row for row in summary if row not in rows]
-                cells |= {(row, model): text for row, text in summary.items()}
-        if cells:
-            title = f"{group[0].task}{terms}: mean of the 13 tasks; effective: longest length with {THRESHOLD}"
-            yield Grid("ruler", title, "", rows, list(dict.fromkeys(model for _, model in cells)), cells)
+            for _, length, cell in panel.places():
+                if cell.accuracy is not None:
+                    record = cell.counted[0].record  # a row's name is another's in the next panel
+                    weights = (record.weights_hash or "-")[:8]
+                    scores[record.model, weights][panel.subset, length] = cell.accuracy
+        names = [name for name, _ in scores]
+        columns = {
+            _name(name) + f" weights={weights}" * (names.count(name) > 1): _ruler_summary(means)
+            for (name, weights), found in scores.items()
+            if (means := averages(found))
+        }
+        if columns:
+            title = f"{_terms(group[0])}: mean of the 13 tasks; effective: longest length with {THRESHOLD}"
+            rows = list(dict.fromkeys(chain.from_iterable(columns.values())))
+            cells = {(row, model): text for model, summary in columns.items() for row, text in summary.items()}
+            yield Grid("ruler", title, "", rows, list(columns), cells)
 
 
 def _ruler_summary(means: Mapping[int, float]) -> dict[str, str]:
@@ -107,62 +152,20 @@ def _ruler_summary(means: Mapping[int, float]) -> dict[str, str]:
     return texts | {"wAvg inc": f"{rising:.1f}", "wAvg dec": f"{falling:.1f}"}
 
 
-def _distances(panels: Iterable[Panel]) -> Iterator[Grid]:
-    """Distance x model where all is asked at the end; distance x age of the stream where it is asked on the way."""
-    for panel in panels:
-        for length in panel.lengths:
-            at_end, title = [], f"{_title(panel)} {format_length(length)}"
-            for row in panel.rows:
-                counted = row.cells[length].counted if length in row.cells else ()
-                tallies = [item for each in counted for item in each.distances.items()]
-                found = [(distance, age, tally) for (distance, age), tally in tallies]
-                if any(each.along for each in counted) and found:
-                    by = f"{title}, {_name(row.model)}: % by tokens since the fact and tokens read by then"
-                    yield _scored("age", by, "tokens ago", found, panel.chance, _about, _about)
-                else:
-                    at_end += [(distance, _name(row.model), tally) for distance, _, tally in found]
-            if at_end:
-                by = f"{title}: % by tokens since the fact"
-                yield _scored("distance", by, "tokens ago", at_end, panel.chance, _about, str)
-
-
-def _doses(panels: Iterable[Panel]) -> Iterator[Grid]:
-    """Kind x dose of each length and model, where subsets are named KIND-DOSE and a kind has several doses."""
-    named = ((panel, re.fullmatch(r"(.+)-(\d{1,9})", panel.subset)) for panel in panels)
-    dosed = {id(panel): (panel, match[1], int(match[2])) for panel, match in named if match}
-    for terms, group in _on_equal_terms(panel for panel, _, _ in dosed.values()):
-        kinds = [dosed[id(panel)][1] for panel in group]
-        found: dict[tuple[int, str], list[tuple[str, int, Tally]]] = defaultdict(list)
-        for panel in group:
-            _, kind, dose = dosed[id(panel)]
-            for row in panel.rows if len(kinds) > len(set(kinds)) else ():
-                for length, cell in row.cells.items():
-                    if cell.n:
-                        found[length, _name(row.model)].append((kind, dose, Tally(cell.correct, cell.n)))
-        for (length, model), tallies in sorted(found.items(), key=lambda item: item[0][0]):
-            title = f"{group[0].task}{terms} {format_length(length)}, {model}: % by dose"
-            yield _scored("dose", title, "kind", tallies, group[0].chance, _name, str)
-
-
-def _losses(panels: Iterable[Panel]) -> Iterator[Grid]:
+def _losses(board: Leaderboard) -> Iterator[Grid]:
     """Loss by position: ranges x (model, subset) of each task and length."""
-    for terms, group in _on_equal_terms(panels):
-        found: dict[int, list[tuple[str, list[dict[str, Any]]]]] = defaultdict(list)
+    for group in _on_equal_terms(board.panels):
+        found: dict[int, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
         for panel in group:
-            for row in panel.rows:
-                for length, cell in row.cells.items():
-                    for each in cell.counted:
-                        seed = f" seed={each.record.seed}" if len(cell.counted) > 1 else ""
-                        if each.record.curve:
-                            named = f"{_name(row.model)} {_name(panel.subset)}".strip() + seed
-                            found[length].append((named, each.record.curve))
+            for row, length, cell in panel.places():
+                for record in (each.record for each in cell.counted if each.record.curve):
+                    seed = f" seed={record.seed}" if len(cell.counted) > 1 else ""
+                    found[length][f"{_name(row.model)} {_name(panel.subset)}".strip() + seed] = record.curve
         for length, curves in sorted(found.items()):
-            rows = list(dict.fromkeys(f"{part['from']:,} -" for _, curve in curves for part in curve))
-            cells = {(f"{part['from']:,} -", name): _nats(part) for name, curve in curves for part in curve}
-            streams = sorted({part["streams"] for _, curve in curves for part in curve})
-            by = f"nats/token by position, {_range(streams)} streams"
-            title = f"{group[0].task}{terms} {format_length(length)}: {by}"
-            yield Grid("loss", title, "from", rows, [name for name, _ in curves], cells)
+            cells = {(f"{part['from']:,} -", name): _nats(part) for name, curve in curves.items() for part in curve}
+            streams = _range([part["streams"] for curve in curves.values() for part in curve])
+            title = f"{_terms(group[0])} {format_length(length)}: nats/token by position, {streams} streams"
+            yield Grid("loss", title, "from", list(dict.fromkeys(row for row, _ in cells)), list(curves), cells)
 
 
 def _nats(part: Mapping[str, Any]) -> str:
@@ -172,13 +175,17 @@ def _nats(part: Mapping[str, Any]) -> str:
     return f"{part['nats']:.3f}" + ("" if low is None or high is None else f" +-{(high - low) / 2:.3f}")
 
 
-def _on_equal_terms(panels: Iterable[Panel]) -> list[tuple[str, list[Panel]]]:
-    """Panels of one task, versions and choice of data, with what tells the choice from the usual one."""
+def _on_equal_terms(panels: Iterator[Panel] | Sequence[Panel]) -> list[list[Panel]]:
+    """Panels of one task, versions and choice of data."""
     groups: dict[tuple[Any, ...], list[Panel]] = defaultdict(list)
     for panel in panels:
-        versions = (panel.task, panel.task_version, panel.scorer, panel.scorer_version)
-        groups[*versions, repr(sorted(panel.options.items()))].append(panel)
-    return [(clip(group[0].unusual, NAME_CHARS), group) for group in groups.values()]
+        groups[panel.terms].append(panel)
+    return list(groups.values())
+
+
+def _terms(panel: Panel) -> str:
+    """The task, and what tells the choice of data from the usual one."""
+    return panel.task + clip(panel.unusual, NAME_CHARS)
 
 
 def _title(panel: Panel) -> str:
@@ -187,25 +194,6 @@ def _title(panel: Panel) -> str:
 
 def _name(text: str) -> str:
     return clip(text, NAME_CHARS)
-
-
-def _scored(
-    kind: str, title: str, corner: str, found: Iterable[tuple[Any, Any, Tally]], chance: float | None,
-    row_name: Callable[[Any], str], column_name: Callable[[Any], str],
-) -> Grid:  # fmt: skip
-    """The grid of (row, column, tally), tallies of one place added."""
-    sums: dict[tuple[Any, Any], Tally] = {}
-    for row, column, tally in found:
-        before = sums.get((row, column), Tally(0, 0))
-        sums[row, column] = Tally(before.correct + tally.correct, before.n + tally.n)
-    rows, columns = (_in_order([key[i] for key in sums]) for i in (0, 1))
-    named = {(row_name(r), column_name(c)): tally for (r, c), tally in sums.items()}
-    return Grid(
-        kind, f"{title}, n = {_range(sorted(tally.n for tally in sums.values()))} a cell", corner,
-        [row_name(r) for r in rows], [column_name(c) for c in columns],
-        {where: _share(tally) for where, tally in named.items()},
-        {where: tally.correct / tally.n for where, tally in named.items() if tally.n}, chance,
-    )  # fmt: skip
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:
@@ -221,11 +209,7 @@ def _share(tally: Tally) -> str:
 
 
 def _range(counts: Sequence[int]) -> str:
-    return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
-
-
-def _per_cent(tenth: int) -> str:
-    return f"{10 * tenth} %"
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _about(half: int) -> str:
@@ -233,3 +217,11 @@ def _about(half: int) -> str:
     value = 10 ** (half / 2)
     unit = 10 ** int(math.log10(value))
     return f"~{format_length(round(value / unit) * unit)}"
+
+
+_NAMES: dict[str, tuple[str, Callable[[Any], str], Callable[[Any], str]]] = {  # kind -> corner, of a row, of a column
+    "depth": ("depth", lambda tenth: f"{10 * tenth} %", format_length),
+    "distance": ("tokens ago", _about, str),
+    "age": ("tokens ago", _about, _about),
+    "dose": ("kind", str, str),
+}

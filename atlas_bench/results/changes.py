@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -24,34 +24,17 @@ from atlas_bench.results.record import Record, Warn, clip, timeless
 from atlas_bench.results.score import is_sequential
 
 Changes = dict[str, Any]
-_Facts = dict[str, Callable[[Record], Any]]
-
-_ALIKE: _Facts = {  # else the two were not asked or judged alike
-    "task version": lambda r: r.task_version,
-    "scorer": compare.scored_by,
-    "tokenizer": lambda r: r.tokenizer_key,
-    "prompt": lambda r: r.prompt_hash,
-    "data": lambda r: r.data_hash,
-    "background text": lambda r: r.corpus_key,
-    "plan": lambda r: r.plan_hash,
-}
-_MODEL: _Facts = {  # may differ: it is what is compared
-    "weights": lambda r: r.weights_hash,
-    "chunk size": lambda r: r.chunk_size,
-    "chat template": lambda r: r.chat_template,
-}
-_AROUND: _Facts = {  # told once, at the top
-    "atlas-bench": lambda r: r.versions.get("atlas_bench"),
-    "torch": lambda r: r.versions.get("torch"),
-    "Python": lambda r: r.versions.get("python"),
-    "numpy": lambda r: r.versions.get("numpy"),
-    "kernel": lambda r: r.kernel,
-    "products": lambda r: r.products,
-    "device": lambda r: r.device,
-    "processor": lambda r: r.hardware.get("cpu"),
-    "cores": lambda r: r.hardware.get("cores"),
-    "GPU": lambda r: r.hardware.get("gpu") or "none",
-}
+# In words -> where it stands in a record
+_ALIKE = {  # else the two were not asked or judged alike
+    "task version": "task_version", "tokenizer": "tokenizer_key", "prompt": "prompt_hash", "data": "data_hash",
+    "background text": "corpus_key", "plan": "plan_hash",
+}  # fmt: skip
+_MODEL = {"weights": "weights_hash", "chunk size": "chunk_size", "chat template": "chat_template"}  # may differ
+_AROUND = {  # told once, at the top
+    "atlas-bench": "versions.atlas_bench", "torch": "versions.torch", "Python": "versions.python",
+    "numpy": "versions.numpy", "kernel": "kernel", "products": "products", "device": "device",
+    "processor": "hardware.cpu", "cores": "hardware.cores", "GPU": "hardware.gpu",
+}  # fmt: skip
 
 
 def changes(old_paths: store.Paths, new_paths: store.Paths, *, warn: Warn | None = None) -> Changes:
@@ -133,20 +116,19 @@ def _identical(old: Record, new: Record) -> bool:
 def _row(old: Record, new: Record) -> dict[str, Any]:
     """One cell of both; its verdict stands already where nothing is tested."""
     chance = old.chance if new.chance is None else new.chance
-    row = (
-        _named(new)
-        | {"chance": chance}
-        | {"old": _side(old), "new": _side(new), "versus": None, "ratios": _ratios(old, new)}
-    )
-    notes = [f"other {what}" for what, fact in _MODEL.items() if fact(old) != fact(new)]
-    unlike = []
+    sides = {"old": _side(old), "new": _side(new), "versus": None, "ratios": _ratios(old, new)}
+    row = _named(new) | {"chance": chance} | sides
+    notes = [f"other {what}" for what, *_ in _unlike(_MODEL, old, new)]
+    scorers = [("scorer", *(compare.scored_by(record) for record in (old, new)))]
+    differs = [f"{what} {a} -> {b}" for what, a, b in (*scorers, *_unlike(_ALIKE, old, new)) if a != b]
+    unlike: list[str] = []
     if old.status != new.status:
         verdict = "other status"
         notes.append(f"{old.status} -> {new.status}")
     elif old.status != "ok":
         verdict = "no score"
-    elif unlike := _unlike(old, new):
-        verdict = "not comparable"
+    elif differs:
+        verdict, unlike = "not comparable", differs
     elif new.headline is None:
         verdict = "no score"
     elif paired := compare.pairs(new, old):
@@ -156,10 +138,17 @@ def _row(old: Record, new: Record) -> dict[str, Any]:
     return row | {"verdict": verdict, "notes": [*unlike, *notes]}
 
 
-def _unlike(old: Record, new: Record) -> list[str]:
-    """'scorer babilong/official 1 -> 2' for each reason why two scores are not comparable."""
-    facts = [(what, fact(old), fact(new)) for what, fact in _ALIKE.items()]
-    return [f"{what} {_short(before)} -> {_short(after)}" for what, before, after in facts if before != after]
+def _unlike(facts: Mapping[str, str], old: Record, new: Record) -> list[tuple[str, str, str]]:
+    """(what, before, after) of each fact that is another."""
+    found = [(what, *(_fact(record, place) for record in (old, new))) for what, place in facts.items()]
+    return [(what, _short(before), _short(after)) for what, before, after in found if before != after]
+
+
+def _fact(record: Record, place: str) -> Any:
+    name, _, inner = place.partition(".")
+    if not inner:
+        return getattr(record, name)
+    return "none" if getattr(record, name).get(inner, "") is None else getattr(record, name).get(inner)  # no GPU
 
 
 def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
@@ -174,9 +163,8 @@ def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str
 
 def _side(record: Record) -> dict[str, Any]:
     named = ("status", "reason", "task_version", "weights_hash", "metrics", *COSTS)
-    return (
-        {name: getattr(record, name) for name in named} | {"scorer": compare.scored_by(record)} | compare.score(record)
-    )
+    facts = {name: getattr(record, name) for name in named}
+    return facts | {"scorer": compare.scored_by(record)} | compare.score(record)
 
 
 def _ratios(old: Record, new: Record) -> dict[str, float]:
@@ -194,12 +182,7 @@ def _spread(ratios: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
 
 
 def _around(both: Iterable[tuple[Record, Record]]) -> list[dict[str, Any]]:
-    found = Counter(
-        (what, _short(fact(old)), _short(fact(new)))
-        for old, new in both
-        for what, fact in _AROUND.items()
-        if fact(old) != fact(new)
-    )
+    found = Counter(fact for old, new in both for fact in _unlike(_AROUND, old, new))
     order = list(_AROUND)
     return [
         {"what": what, "old": old, "new": new, "cells": cells}

@@ -21,16 +21,14 @@ from atlas_bench.results import sequential
 from atlas_bench.results.naming import natural
 from atlas_bench.results.pair_labels import LEVEL
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import is_sequential, scored, spreads, unit
+from atlas_bench.results.score import Score, is_sequential, scores, total, unit
 from atlas_bench.results.stats import (
-    Spread,
     discordant,
     holm,
     mcnemar_exact,
     over_seeds,
     paired_bootstrap,
     sign_flip,
-    together,
 )
 from atlas_bench.units import format_length
 
@@ -38,6 +36,7 @@ UNEQUAL = 0.05  # share by which a cost may differ from the baseline's without a
 COSTS = {"parameters": "parameters", "state_bytes": "bytes of state", "training_tokens": "training tokens"}
 
 Comparison = dict[str, Any]
+Cells = dict[tuple[Any, ...], dict[str, dict[int, Record]]]  # what is asked -> candidate -> seed -> record
 
 
 def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) -> Comparison:
@@ -49,7 +48,7 @@ def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) 
                 the seeds have), "by_seed" (the accuracy of each), and "versus" (None for the baseline): difference
                 to the baseline with interval, p, Holm-corrected p and verdict, or a "note" why there is none
     """
-    cells: dict[tuple, dict[str, dict[int, Record]]] = defaultdict(lambda: defaultdict(dict))
+    cells: Cells = defaultdict(lambda: defaultdict(dict))
     for record in records:
         options = json.dumps(record.options, sort_keys=True)
         cells[record.task, record.subset, record.length, options][record.model][record.seed] = record
@@ -60,18 +59,13 @@ def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) 
         rows += [_row(own, found.get(order[0], {})) for own in found.values()]
     tested = [row["versus"] for row in rows if row["versus"] and "p" in row["versus"]]
     judge(tested)
-    alone = [
-        {name: own[seed] for name, own in models.items() if seed in own}
-        for models in cells.values()
-        for seed in sorted({seed for own in models.values() for seed in own})
-    ]
     return {
         "baseline": order[0] if order else None,
         "candidates": order,
         "comparisons": len(tested),
         "rows": rows,
-        "costs": _costs(alone, order),
-        "warnings": _warnings(alone, order),
+        "costs": _costs(cells, order),
+        "warnings": _warnings(cells, order),
     }
 
 
@@ -83,17 +77,16 @@ def judge(tested: Sequence[dict[str, Any]]) -> None:
 
 
 def score(*records: Record) -> dict[str, Any]:
-    """The headline's score as score.scored() has it, over records of one cell with several seeds; None is not measured.
+    """The headline's score as Score.facts() has it, over records of one cell with several seeds; None is not measured.
 
     The interval is over the seeds' trainings, and no narrower than that of their answers taken together.
     """
-    found = [record.scores.get(record.headline or "") for record in records]
-    if any(record.status != "ok" for record in records) or not all(each and each["n"] for each in found):
-        return dict.fromkeys(scored(0, 0))
-    correct, n = (sum(each[part] for each in found) for part in ("correct", "n"))
-    told = scored(correct, n, together(spreads(record).get(record.headline, Spread()) for record in records))
+    found = [scores(record).get(record.headline or "", Score(0, 0)) for record in records]
+    if any(record.status != "ok" for record in records) or not all(each.n for each in found):
+        return dict.fromkeys(Score(0, 0).facts())
+    told = total(found).facts()
     if trainings(records) > 1:
-        low, high, _ = over_seeds([each["correct"] / each["n"] for each in found])
+        low, high, _ = over_seeds([each.correct / each.n for each in found])
         told |= {"low": max(0.0, min(low, told["low"])), "high": min(1.0, max(high, told["high"]))}
     contexts = sum(len({unit(answer) for answer in record.answers}) for record in records)
     return told | {"contexts": contexts or None}
@@ -217,45 +210,40 @@ def _questions(record: Record, other: Record) -> str:
     return hashlib.sha256(json.dumps(sorted(asked)).encode()).hexdigest()[:16]
 
 
-def _costs(cells: Iterable[dict[str, Record]], order: Sequence[str]) -> list[dict[str, Any]]:
+def _longest(cells: Cells, *names: str) -> dict[str, list[Record]]:
+    """Task -> the records of the longest cell and seed that all of these candidates finished."""
+    found: dict[str, list[Record]] = {}
+    for models in cells.values():
+        own = [models.get(name, {}) for name in names]
+        for seed in sorted(set.intersection(*map(set, own))):
+            records = [each[seed] for each in own]
+            task, length = records[0].task, records[0].length
+            if all(record.status == "ok" for record in records) and found.get(task, records)[0].length <= length:
+                found[task] = records
+    return found
+
+
+def _costs(cells: Cells, order: Sequence[str]) -> list[dict[str, Any]]:
     """One row per candidate and task, of the longest cell that it finished."""
-    longest: dict[tuple[str, str], Record] = {}
-    for models in cells:
-        for name, record in models.items():
-            best = longest.get((name, record.task))
-            if record.status == "ok" and (best is None or record.length >= best.length):
-                longest[name, record.task] = record
     named = ("model", "task", "length", "parameters", "state_bytes", "training_tokens", "tokens_per_second")
-    found = sorted(longest, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key[1]))
-    return [{name: getattr(longest[key], name) for name in named} for key in found if key[0] in order]
+    found = [record for model in order for _, (record,) in sorted(_longest(cells, model).items())]
+    return [{name: getattr(record, name) for name in named} for record in found]
 
 
-def _warnings(cells: Iterable[dict[str, Record]], order: Sequence[str]) -> list[str]:
+def _warnings(cells: Cells, order: Sequence[str]) -> list[str]:
     """A sentence for every cost that is not the baseline's, of the longest cell that both finished."""
-    latest: dict[tuple[str, str, str], tuple[int, int, int]] = {}
-    for models in cells:
-        baseline = models.get(order[0])
-        for name in order[1:]:
-            record = models.get(name)
-            if record is None or baseline is None or {record.status, baseline.status} != {"ok"}:
-                continue
-            for cost in COSTS:
-                ours, theirs = getattr(record, cost), getattr(baseline, cost)
-                if ours is not None and theirs is not None:
-                    latest[name, cost, record.task] = max(
-                        latest.get((name, cost, record.task), (0, 0, 0)), (record.length, ours, theirs)
-                    )
     sentences: dict[str, list[str]] = defaultdict(list)
-    for (name, cost, task), (length, ours, theirs) in latest.items():
-        if abs(ours - theirs) > UNEQUAL * theirs:
-            at = f" at {format_length(length)}" if cost == "state_bytes" else ""
-            sentences[f"{name}: {ours:,} {COSTS[cost]}{at}, {_share(ours, theirs)} {order[0]}'s {theirs:,}"].append(
-                task
-            )
-    tasks = {task for *_, task in latest}
-    return [
-        f"{said} on {', '.join(found)}." if len(found) < len(tasks) else f"{said}." for said, found in sentences.items()
-    ]
+    tasks = set()
+    for model in order[1:]:
+        for task, (record, baseline) in _longest(cells, model, order[0]).items():
+            tasks.add(task)
+            for cost, words in COSTS.items():
+                ours, theirs = getattr(record, cost), getattr(baseline, cost)
+                if ours is not None and theirs is not None and abs(ours - theirs) > UNEQUAL * theirs:
+                    at = f" at {format_length(record.length)}" if cost == "state_bytes" else ""
+                    than = f"{_share(ours, theirs)} {order[0]}'s {theirs:,}"
+                    sentences[f"{model}: {ours:,} {words}{at}, {than}"].append(task)
+    return [f"{said} on {', '.join(on)}." if len(on) < len(tasks) else f"{said}." for said, on in sentences.items()]
 
 
 def _share(ours: int, theirs: int) -> str:

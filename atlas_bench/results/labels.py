@@ -73,7 +73,7 @@ def sentence(cell: Cell | None, panel: Panel) -> str:
         percent, low, high = numbers(cell)
         text = f"{percent} ({low}-{high}), n={cell.n}"
         text += f" on {cell.contexts} context{'s' * (cell.contexts != 1)}" if shares(cell) else ""
-        text += "" if cell.design_effect is None else f", design effect {cell.design_effect:.1f}"
+        text += "" if cell.score.design_effect is None else f", design effect {cell.score.design_effect:.1f}"
     text += "; never trained for this" * is_noted(cell)
     return text + "".join(f"; seed {each.record.seed} {each.record.status}" for each in cell.without)
 
@@ -81,13 +81,12 @@ def sentence(cell: Cell | None, panel: Panel) -> str:
 def reasons(board: Leaderboard) -> Iterator[str]:
     """Why records have no score, a line for each model and reason: 'babilong:qa1 64K, 1M m: unsupported: ..'."""
     for panel in board.panels:
-        for row in panel.rows:
-            lengths: dict[tuple[str, str], dict[str, None]] = {}
-            for length, cell in row.cells.items():
-                for each in cell.without:
-                    lengths.setdefault((each.record.status, reason(each.record)), {})[format_length(length)] = None
-            for (status, why), at in lengths.items():
-                yield f"{panel.name} {', '.join(at)} {clip(row.model, NAME_CHARS)}: {status}: {why}"
+        lengths: dict[tuple[str, str, str], dict[str, None]] = {}
+        for row, length, cell in panel.places():
+            for record in (each.record for each in cell.without):
+                lengths.setdefault((row.model, record.status, reason(record)), {})[format_length(length)] = None
+        for (model, status, why), at in lengths.items():
+            yield f"{panel.name} {', '.join(at)} {clip(model, NAME_CHARS)}: {status}: {why}"
 
 
 def marks(cell: Cell) -> str:

@@ -51,7 +51,7 @@ class Column(NamedTuple):
 
     dtype    of pandas
     meaning  for the documentation
-    value    its value in a row; None is missing
+    value    its value in a row, None is missing; by default the record's field of the column's name
     heading  of the column in tables for readers; empty: it is not in them
     show     its value as text there
     missing  the text of a scored model that has no value
@@ -59,32 +59,10 @@ class Column(NamedTuple):
 
     dtype: str
     meaning: str
-    value: Callable[[Entry], Any]
+    value: Callable[[Entry], Any] | None = None
     heading: str = ""
     show: Callable[[Any], str] = str
     missing: str = ""
-
-
-def _of(name: str) -> Callable[[Entry], Any]:
-    """A field of the record."""
-    return lambda entry: getattr(entry.record, name)
-
-
-def _option(name: str) -> Callable[[Entry], Any]:
-    return lambda entry: entry.record.options.get(name)
-
-
-def _score(name: str) -> Callable[[Entry], Any]:
-    return lambda entry: entry.score.get(name)
-
-
-def _metric(name: str) -> Callable[[Entry], Any]:
-    return lambda entry: entry.record.metrics.get(name)
-
-
-def _row(name: str) -> Callable[[Entry], Any]:
-    """What the record's row of a panel says."""
-    return lambda entry: getattr(entry.row, name, None)
 
 
 def _metrics(entry: Entry) -> str | None:
@@ -95,56 +73,69 @@ def _metrics(entry: Entry) -> str | None:
 COLUMNS = {
     "kind": Column(TEXT, "`measured`; or `quoted`, `derived`: others' numbers, in CSV alone", lambda _: "measured"),
     "source": Column(TEXT, "key of the source of others' numbers", lambda _: None),
-    "rank": Column(COUNT, "of the model in its panel, all seeds together", _row("rank"), "rank"),
-    "row": Column(TEXT, "model, with its weights where several share the name", _row("model"), "model"),
-    "effective_length": Column(
-        COUNT, "longest whose lower bound reaches the threshold", _row("effective"), "effective", format_length, "-"
+    "rank": Column(
+        COUNT, "of the model in its panel, all seeds together", lambda e: getattr(e.row, "rank", None), "rank"
     ),
-    "task": Column(TEXT, "what was asked", _of("task")),
-    "subset": Column(TEXT, "of the task, empty where it has none", _of("subset")),
-    "task_version": Column(TEXT, "numbers of two versions do not compare", _of("task_version")),
+    "row": Column(
+        TEXT, "model, with its weights where several share the name", lambda e: getattr(e.row, "model", None), "model"
+    ),
+    "effective_length": Column(
+        COUNT,
+        "longest whose lower bound reaches the threshold",
+        lambda e: getattr(e.row, "effective", None),
+        "effective",
+        format_length,
+        "-",
+    ),
+    "task": Column(TEXT, "what was asked"),
+    "subset": Column(TEXT, "of the task, empty where it has none"),
+    "task_version": Column(TEXT, "numbers of two versions do not compare"),
     "options": Column(TEXT, "choices of data, as JSON", lambda e: json.dumps(e.record.options, sort_keys=True)),
-    "length": Column(COUNT, "tokens of the whole prompt", _of("length")),
-    "model": Column(TEXT, "as the run called it", _of("model")),
-    "weights_hash": Column(TEXT, "of the model's weights", _of("weights_hash")),
-    "seed": Column(COUNT, "that the samples are made from", _of("seed")),
-    "samples": Column(COUNT, "questions that were to be asked", _of("samples")),
-    "data": Column(TEXT, "`generated`, `hub`, or a folder", _option("data")),
-    "background": Column(TEXT, "`generated`, `pg19`, or a folder", _option("background")),
-    "prompt": Column(TEXT, "`bare` or `official`", _option("prompt")),
-    "status": Column(TEXT, "`ok`, or why there is no score", _of("status")),
-    "reason": Column(TEXT, "for a status that is not `ok`", _of("reason")),
+    "length": Column(COUNT, "tokens of the whole prompt"),
+    "model": Column(TEXT, "as the run called it"),
+    "weights_hash": Column(TEXT, "of the model's weights"),
+    "seed": Column(COUNT, "that the samples are made from"),
+    "samples": Column(COUNT, "questions that were to be asked"),
+    "data": Column(TEXT, "`generated`, `hub`, or a folder", lambda e: e.record.options.get("data")),
+    "background": Column(TEXT, "`generated`, `pg19`, or a folder", lambda e: e.record.options.get("background")),
+    "prompt": Column(TEXT, "`bare` or `official`", lambda e: e.record.options.get("prompt")),
+    "status": Column(TEXT, "`ok`, or why there is no score"),
+    "reason": Column(TEXT, "for a status that is not `ok`"),
     "note": Column(TEXT, "such as: the model was never trained for this", lambda e: e.record.note or ""),
     "scorer": Column(TEXT, "its name; missing where the task has none", lambda e: e.scorer),
-    "scorer_version": Column(TEXT, "numbers of two versions do not compare", _score("version")),
+    "scorer_version": Column(TEXT, "numbers of two versions do not compare", lambda e: e.score.get("version")),
     "headline": Column(
         FLAG, "whether reports show this scorer: keep these, or count twice", lambda e: e.scorer == e.record.headline
     ),
-    "correct": Column(NUMBER, "right answers; with partial credit their sum", _score("correct")),
-    "n": Column(COUNT, "answers that were judged", _score("n")),
-    "accuracy": Column(NUMBER, "correct / n, in 0..1", _score("accuracy")),
-    "low": Column(NUMBER, "lower end of the 95 % interval", _score("low")),
-    "high": Column(NUMBER, "upper end", _score("high")),
+    "correct": Column(NUMBER, "right answers; with partial credit their sum", lambda e: e.score.get("correct")),
+    "n": Column(COUNT, "answers that were judged", lambda e: e.score.get("n")),
+    "accuracy": Column(NUMBER, "correct / n, in 0..1", lambda e: e.score.get("accuracy")),
+    "low": Column(NUMBER, "lower end of the 95 % interval", lambda e: e.score.get("low")),
+    "high": Column(NUMBER, "upper end", lambda e: e.score.get("high")),
     "contexts": Column(COUNT, "independent contexts that the questions share", lambda e: e.summary.contexts or None),
-    "design_effect": Column(NUMBER, "how sharing contexts widens the interval", _score("design_effect")),
-    "chance": Column(NUMBER, "score of the best answer without reading", _of("chance")),
+    "design_effect": Column(NUMBER, "how sharing contexts widens the interval", lambda e: e.score.get("design_effect")),
+    "chance": Column(NUMBER, "score of the best answer without reading"),
     "metrics": Column(TEXT, "what is no score, as JSON", _metrics),
-    "nats_per_token": Column(NUMBER, "mean loss, where a loss is measured", _metric("nats_per_token")),
-    "next_token_accuracy": Column(NUMBER, "share of likeliest tokens, there too", _metric("next_token_accuracy")),
-    "tokens_read": Column(COUNT, "by the model, over all streams", _of("tokens_read")),
-    "seconds": Column(NUMBER, "that the run took", _of("seconds")),
-    "tokens_per_second": Column(NUMBER, "over all streams", _of("tokens_per_second")),
-    "state_bytes": Column(COUNT, "of one stream's state", _of("state_bytes")),
-    "peak_rss_bytes": Column(COUNT, "of the process's memory", _of("peak_rss_bytes")),
-    "parameters": Column(COUNT, "of the model", _of("parameters")),
-    "training_tokens": Column(COUNT, "that it was trained on", _of("training_tokens")),
-    "memory": Column(TEXT, "variant, such as `titans`", _of("memory")),
-    "device": Column(TEXT, "`cpu`, `cuda` or `server`", _of("device")),
-    "kernel": Column(TEXT, "that ran", _of("kernel")),
-    "products": Column(TEXT, "precision of matrix products", _of("products")),
-    "started": Column(TEXT, "UTC, ISO 8601", _of("started")),
+    "nats_per_token": Column(
+        NUMBER, "mean loss, where a loss is measured", lambda e: e.record.metrics.get("nats_per_token")
+    ),
+    "next_token_accuracy": Column(
+        NUMBER, "share of likeliest tokens, there too", lambda e: e.record.metrics.get("next_token_accuracy")
+    ),
+    "tokens_read": Column(COUNT, "by the model, over all streams"),
+    "seconds": Column(NUMBER, "that the run took"),
+    "tokens_per_second": Column(NUMBER, "over all streams"),
+    "state_bytes": Column(COUNT, "of one stream's state"),
+    "peak_rss_bytes": Column(COUNT, "of the process's memory"),
+    "parameters": Column(COUNT, "of the model"),
+    "training_tokens": Column(COUNT, "that it was trained on"),
+    "memory": Column(TEXT, "variant, such as `titans`"),
+    "device": Column(TEXT, "`cpu`, `cuda` or `server`"),
+    "kernel": Column(TEXT, "that ran"),
+    "products": Column(TEXT, "precision of matrix products"),
+    "started": Column(TEXT, "UTC, ISO 8601"),
     "date": Column(TEXT, "when the record was written", lambda e: e.record.ended or e.record.started),
-    "command": Column(TEXT, "what was typed, or the call from Python", _of("command")),
+    "command": Column(TEXT, "what was typed, or the call from Python"),
 }
 
 
@@ -174,9 +165,9 @@ class Leaderboard:
         return to_frame(entry for each, row in (*counted, *others) for entry in entries(each, row))
 
 
-def headed() -> list[Column]:
+def headed() -> list[str]:
     """The columns that tables for readers have."""
-    return [column for column in COLUMNS.values() if column.heading]
+    return [name for name, column in COLUMNS.items() if column.heading]
 
 
 def entries(summary: Summary, row: Row | None) -> list[Entry]:
@@ -187,12 +178,17 @@ def entries(summary: Summary, row: Row | None) -> list[Entry]:
     return [Entry(summary, name, summary.score(name), row) for name in record.scores]
 
 
+def _value(name: str, entry: Entry) -> Any:
+    value = COLUMNS[name].value
+    return value(entry) if value else getattr(entry.record, name)
+
+
 def to_frame(found: Iterable[Entry]) -> pd.DataFrame:
     """The table of some entries, with the columns of COLUMNS."""
     import pandas as pd
 
     found = list(found)
-    columns = {name: [_storable(column.value(entry)) for entry in found] for name, column in COLUMNS.items()}
+    columns = {name: [_storable(_value(name, entry)) for entry in found] for name in COLUMNS}
     return pd.DataFrame({name: pd.Series(values, dtype=COLUMNS[name].dtype) for name, values in columns.items()})
 
 
@@ -221,26 +217,26 @@ def table(panel: Panel, text: Callable[[Cell | None, Panel], Any]) -> pd.DataFra
     """
     import pandas as pd
 
-    named = {column.heading: [shown(row, column) for row in panel.rows] for column in headed()}
+    named = {COLUMNS[name].heading: [shown(row, name) for row in panel.rows] for name in headed()}
     lengths = {
         format_length(length): [text(row.cells.get(length), panel) for row in panel.rows] for length in panel.lengths
     }
     return pd.DataFrame(named | lengths, dtype=object)
 
 
-def shown(row: Row, column: Column) -> str:
+def shown(row: Row, name: str) -> str:
     """A column's value for a row of a panel, as tables for readers show it."""
-    if (found := value(row, column)) is not None:
-        return column.show(found)
-    return column.missing if row.is_scored else ""
+    if (found := value(row, name)) is not None:
+        return COLUMNS[name].show(found)
+    return COLUMNS[name].missing if row.scored else ""
 
 
-def value(row: Row, column: Column) -> Any:
+def value(row: Row, name: str) -> Any:
     """A column's value for a row of a panel: by its first scorer, at the longest length that has one."""
     for length in sorted(row.cells, reverse=True):
         for each in row.cells[length].all:
             made = entries(each, row)
             entry = next((entry for entry in made if entry.scorer == entry.record.headline), made[0])
-            if (found := column.value(entry)) is not None:
+            if (found := _value(name, entry)) is not None:
                 return found
     return None

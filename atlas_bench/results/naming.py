@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from atlas_bench.results.record import Record, clip
@@ -78,3 +78,16 @@ def p_text(p: float) -> str:
 def metrics_text(metrics: Mapping[str, float | None]) -> str:
     """'nats_per_token 3.412, next_token_accuracy 0.3'."""
     return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if value is not None)
+
+
+def chances(of: Iterable[tuple[str, float | None]]) -> str:
+    """'Chance: 16.7 % (babilong:qa1, babilong:qa2); 50.0 % (track:s2).', or nothing where none is known.
+
+    of  (task, its chance), in order
+    """
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for task, chance in of:
+        if chance is not None:
+            found[f"{100 * chance:.1f} %"][task] = None
+    texts = "; ".join(f"{level} ({', '.join(tasks)})" for level, tasks in found.items())
+    return f"Chance: {texts}." if texts else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
-from atlas_bench.results.naming import metrics_text, natural, reason, tag_text, tags, task_name
+from atlas_bench.results.naming import chances, metrics_text, natural, reason, tag_text, tags, task_name
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import is_shared
 from atlas_bench.units import format_length
@@ -150,8 +150,10 @@ def changes_legend(found: Row) -> list[str]:
     sides = [row[which] for row in found["rows"] for which in ("old", "new") if row[which]["n"]]
     if sides:
         scorers = ", ".join(dict.fromkeys(side["scorer"] for side in sides))
-        by = f"right answers, with a 95 % Wilson interval, by {scorers}."
-        texts.append(f"old %, new %: {by}{_chances(found['rows'])}")
+        rows = sorted(found["rows"], key=lambda row: (row["task"], natural(row["subset"])))
+        chance = chances((task_name(row), row["chance"]) for row in rows)
+        by = f"old %, new %: right answers, with a 95 % Wilson interval, by {scorers}."
+        texts.append(f"{by} {chance}".rstrip())
     if found["comparisons"]:
         texts.append(
             f"diff: points of accuracy, new minus old on the same questions, with a 95 % paired bootstrap interval. "
@@ -226,15 +228,6 @@ def _counts(found: Row) -> str:
     only = f"{len(found['only_old'])} only in the old set, {len(found['only_new'])} only in the new"
     kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     return f"{_count(sum(counts.values()))} in both: {kinds}; {only}."
-
-
-def _chances(rows: Iterable[Row]) -> str:
-    found: dict[str, dict[str, None]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: (row["task"], natural(row["subset"]))):
-        if row["chance"] is not None:
-            found[f"{100 * row['chance']:.1f} %"][task_name(row)] = None
-    texts = "; ".join(f"{chance} ({', '.join(tasks)})" for chance, tasks in found.items())
-    return f" Chance: {texts}." if texts else ""
 
 
 def _spread_text(ratios: Sequence[float]) -> str:

@@ -13,7 +13,7 @@ at which both have a score.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
@@ -22,7 +22,7 @@ from typing import Any
 
 from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import Spread, design_effect, interval, together
+from atlas_bench.results.score import Score, total
 from atlas_bench.results.summary import Summary
 
 USUAL = ("generated", "bare")  # choices of data and prompt
@@ -41,6 +41,12 @@ class Cell:
     counted: tuple[Summary, ...]
     without: tuple[Summary, ...]
 
+    @classmethod
+    def of(cls, found: Sequence[Summary]) -> Cell:
+        """The cell of some seeds."""
+        counted, without = (tuple(s for s in found if (s.record.status == "ok") == ok) for ok in (True, False))
+        return cls(counted, without)
+
     @property
     def all(self) -> tuple[Summary, ...]:
         return (*self.counted, *self.without)
@@ -51,39 +57,30 @@ class Cell:
         return "ok" if self.counted else self.without[-1].record.status
 
     @cached_property
-    def correct(self) -> float:
-        """Right answers, or the sum of their shares."""
-        total: float = sum(each.headline()["correct"] for each in self.counted)
-        return total
+    def score(self) -> Score:
+        """Of the seeds taken together."""
+        return total(each.headline for each in self.counted)
 
-    @cached_property
+    @property
+    def correct(self) -> float:
+        return self.score.correct
+
+    @property
     def n(self) -> int:
-        """Questions answered."""
-        return sum(each.headline()["n"] for each in self.counted)
+        return self.score.n
 
     @property
     def accuracy(self) -> float | None:
-        """In 0..1; None without an answer."""
-        return self.correct / self.n if self.n else None
+        return self.score.accuracy
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval, over contexts where questions share them; (0, 1) without an answer."""
-        return interval(self.correct, self.n, self._spread)
-
-    @property
-    def design_effect(self) -> float | None:
-        """How many times the variance of independent answers the score's is; None where questions share no context."""
-        return design_effect(self.correct, self.n, self._spread) if self.contexts < self.n else None
-
-    @cached_property
-    def _spread(self) -> Spread:
-        return together(each.spreads.get(each.record.headline or "", Spread()) for each in self.counted)
+        return self.score.interval
 
     @property
     def contexts(self) -> int:
         """Independent contexts; fewer than n where questions share them, which a record without answers cannot say."""
-        return sum(each.contexts or each.headline()["n"] for each in self.counted)
+        return sum(each.contexts or each.headline.n for each in self.counted)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -96,16 +93,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One model; a tag names its weights where several share its name."""
+    """One model, its cells by length; a tag names its weights where several share its name."""
 
     model: str
     cells: dict[int, Cell]
     effective: int | None = None
     rank: int | None = None
 
+    @cached_property
+    def scored(self) -> dict[int, Cell]:
+        """The cells with an answer."""
+        return {length: cell for length, cell in self.cells.items() if cell.n}
+
     @property
-    def is_scored(self) -> bool:
-        return any(cell.n for cell in self.cells.values())
+    def last(self) -> tuple[int, float]:
+        """(length, accuracy) at the longest length with a score."""
+        return max(((length, cell.correct / cell.n) for length, cell in self.scored.items()), default=(0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -132,18 +135,32 @@ class Panel:
         return "".join(f", {name} {value}" for name, value in self.options.items() if value not in USUAL)
 
     @property
+    def terms(self) -> tuple[Any, ...]:
+        """What panels of several subsets share, where their numbers compare: task, versions, choice of data."""
+        return self.task, self.task_version, self.scorer, self.scorer_version, _options(self.options)
+
+    def places(self) -> Iterator[tuple[Row, int, Cell]]:
+        return ((row, length, cell) for row in self.rows for length, cell in row.cells.items())
+
+    @property
     def cells(self) -> list[Cell]:
-        return [cell for row in self.rows for cell in row.cells.values()]
+        return [cell for _, _, cell in self.places()]
 
 
 def latest(found: Iterable[Summary]) -> list[Summary]:
     """One summary per cell, in order of first appearance: an `ok` one before others, then what ended last."""
-    kept: dict[tuple[Any, ...], Summary] = {}
+    return list(_best(found, lambda each: (*_asked(each.record), _options(each.record.options)), _standing).values())
+
+
+def _best(
+    found: Iterable[Summary], key: Callable[[Summary], Any], weight: Callable[[Summary], tuple[Any, ...]]
+) -> dict[Any, Summary]:
+    """Key -> the heaviest summary of that key, of several the last."""
+    kept: dict[Any, Summary] = {}
     for each in found:
-        key = (*_asked(each.record), _options(each.record))
-        if key not in kept or _standing(each.record) >= _standing(kept[key].record):
-            kept[key] = each
-    return list(kept.values())
+        if key(each) not in kept or weight(each) >= weight(kept[key(each)]):
+            kept[key(each)] = each
+    return kept
 
 
 def panels(found: Sequence[Summary], threshold: float) -> list[Panel]:
@@ -161,17 +178,17 @@ def panels(found: Sequence[Summary], threshold: float) -> list[Panel]:
     return [_panel(group, threshold) for _, group in ordered]
 
 
-def _options(record: Record) -> str:
-    return repr(sorted(record.options.items()))
+def _options(options: Mapping[str, Any]) -> str:
+    return repr(sorted(options.items()))
 
 
-def _standing(record: Record) -> tuple[bool, str]:
-    return record.status == "ok", record.ended or record.started or ""
+def _standing(each: Summary) -> tuple[bool, str]:
+    return each.record.status == "ok", each.record.ended or each.record.started or ""
 
 
 def _panel_key(record: Record) -> tuple[str, ...]:
     version = record.scorer_version.get(record.headline or "", "")
-    return record.task, record.subset, _options(record), record.task_version, record.headline or "", version
+    return record.task, record.subset, _options(record.options), record.task_version, record.headline or "", version
 
 
 def _panel(group: Sequence[Summary], threshold: float) -> Panel:
@@ -197,31 +214,23 @@ def _panel(group: Sequence[Summary], threshold: float) -> Panel:
 
 def _cell(group: Sequence[Summary]) -> Cell:
     """Each seed once: by its score on the most questions, or else by its last word."""
-    seeds: dict[int, Summary] = {}
-    for each in group:
-        other = seeds.get(each.record.seed)
-        if other is None or _weight(each) >= _weight(other):
-            seeds[each.record.seed] = each
-    ordered = [seeds[seed] for seed in sorted(seeds)]
-    return Cell(
-        tuple(each for each in ordered if each.record.status == "ok"),
-        tuple(each for each in ordered if each.record.status != "ok"),
-    )
+    seeds = _best(group, lambda each: each.record.seed, _weight)
+    return Cell.of([seeds[seed] for seed in sorted(seeds)])
 
 
 def _weight(each: Summary) -> tuple[bool, int, int]:
-    return each.record.status == "ok", each.headline()["n"], each.record.samples
+    return each.record.status == "ok", each.headline.n, each.record.samples
 
 
 def _ranked(rows: Iterable[Row], threshold: float) -> list[Row]:
     """Rows by effective length, then by the score at their longest length; ranks where intervals part them."""
-    rows = sorted((replace(row, effective=_effective(row, threshold)) for row in rows), key=lambda row: row.model)
-    rows.sort(key=lambda row: (-1 if row.effective is None else row.effective, *(_last(row) or (0, 0.0))), reverse=True)
+    rows = [replace(row, effective=_effective(row, threshold)) for row in sorted(rows, key=lambda row: row.model)]
+    rows.sort(key=lambda row: (-1 if row.effective is None else row.effective, *row.last), reverse=True)
     ranked: list[Row] = []
     leader: Row | None = None
     for place, row in enumerate(rows, start=1):
         rank = None
-        if _last(row) is not None:
+        if row.scored:
             same = leader is not None and not above(leader, row)
             rank = ranked[-1].rank if same else place
             leader = leader if same else row
@@ -231,19 +240,12 @@ def _ranked(rows: Iterable[Row], threshold: float) -> list[Row]:
 
 def above(a: Row, b: Row) -> bool:
     """Whether a's interval lies wholly above b's at the longest length at which both have a score."""
-    common = [length for length in a.cells if a.cells[length].n and length in b.cells and b.cells[length].n]
-    return bool(common) and a.cells[max(common)].interval[0] > b.cells[max(common)].interval[1]
+    common = max(a.scored.keys() & b.scored.keys(), default=None)
+    return common is not None and a.scored[common].interval[0] > b.scored[common].interval[1]
 
 
 def _effective(row: Row, threshold: float) -> int | None:
-    reaching = [length for length, cell in row.cells.items() if cell.n and cell.interval[0] >= threshold]
-    return max(reaching, default=None)
-
-
-def _last(row: Row) -> tuple[int, float] | None:
-    """(length, accuracy) of the longest length with a score."""
-    scored = [(length, cell.accuracy) for length, cell in row.cells.items() if cell.accuracy is not None]
-    return max(scored, default=None)
+    return max((length for length, cell in row.scored.items() if cell.interval[0] >= threshold), default=None)
 
 
 def shade(accuracy: float, chance: float | None) -> float:

@@ -253,7 +253,7 @@ class Record:
         try:
             _adapter().validate_python(known)
         except ValidationError as error:
-            raise UserError(f"{where}: not a record: {_fault(error, known)}.") from None
+            raise UserError(f"{where}: not a record: {_fault(error)}.") from None
         if "schema" not in row and warn:
             warn(f'{where}: no schema, read as {SCHEMA}. Add "schema": "{SCHEMA}" where that is right.')
         if unknown and warn:
@@ -277,24 +277,14 @@ def json_schema() -> dict[str, Any]:
     return _adapter().json_schema()
 
 
-def _fault(error: ValidationError, row: Mapping[str, Any]) -> str:
-    """The first thing that is wrong with a line's fields: 'length is "10M"', 'answers[3]["answer"] missing'."""
+def _fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a line's fields: 'length is "10M" (Input should be a valid integer)'."""
     found = error.errors(include_url=False)
     if missing := [str(each["loc"][0]) for each in found if each["type"] == "missing" and len(each["loc"]) == 1]:
         return f"{', '.join(missing)} missing"
-    place: str = ""
-    value: Any = row  # as far as the path goes in the line: pydantic adds names for one of several types
-    for part in found[0]["loc"]:
-        missing_here = found[0]["type"] == "missing" and part == found[0]["loc"][-1]
-        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
-        if not inside and not missing_here:
-            break
-        place += f"[{shown(part)}]" if place else str(part)
-        if not inside:
-            return f"{place} missing"
-        value = value[part]
-    why = "" if found[0]["type"].endswith("_type") or found[0]["type"] == "literal_error" else f" ({found[0]['msg']})"
-    return f"{place} is {shown(value)}{why}"
+    field, *inner = found[0]["loc"]
+    place = f"{field}" + "".join(f"[{shown(part)}]" for part in inner)
+    return f"{place} is {shown(found[0]['input'])} ({found[0]['msg']})"
 
 
 def shown(value: Any) -> str:

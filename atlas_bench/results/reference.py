@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import csv
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from atlas_bench.units import format_length
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(NamedTuple):
     """One number that others published.
 
     model   as the source names it, with size and training where its table gives them
@@ -32,9 +33,6 @@ class Published:
     kind    "quoted", or "derived" by arithmetic on quoted numbers, or by scoring published answers
     source  key of SOURCES
     note    what to know before reading it
-
-    Two sources may tell of one model, and a derived number may correct a quoted one: model, source and kind
-    together are one line of a table.
     """
 
     model: str
@@ -45,11 +43,10 @@ class Published:
     unit: str
     kind: str
     source: str
-    note: str = ""
+    note: str
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where numbers come from; the note says how they reached us where that was not by reading the source."""
 
     citation: str
@@ -57,8 +54,7 @@ class Source:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A group of rows; by_length where one number per length makes sense."""
 
     title: str
@@ -102,35 +98,49 @@ def of(task: str, subset: str) -> list[Published]:
     return sorted(rows, key=lambda row: (row.model, row.source, row.kind, row.length or 0))
 
 
-@dataclass(frozen=True)
-class Beside:
-    """What others published for a task and subset: a line for each model, source and kind.
+class Line(NamedTuple):
+    """A line of a table: two sources may tell of one model, and a derived number may correct a quoted one.
 
-    name   "babilong:qa1"
-    lines  (model, source, kind) -> length -> row
+    values  column -> text; missing where nobody printed one
     """
 
+    model: str
+    source: str
+    kind: str
+    values: dict[Any, str]
+    notes: tuple[str, ...]
+
+
+def lines(rows: Iterable[Published], column: Callable[[Published], Any] = attrgetter("length")) -> list[Line]:
+    """One line for each model, source and kind, the fullest first."""
+    groups: dict[tuple[str, str, str], list[Published]] = {}
+    for row in rows:
+        groups.setdefault((row.model, row.source, row.kind), []).append(row)
+    found = [
+        Line(
+            *key, {column(row): f"{row.value:g}" for row in group},
+            tuple(dict.fromkeys(row.note for row in group if row.note)),
+        )
+        for key, group in groups.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda line: -len(line.values))
+
+
+class Beside(NamedTuple):
+    """What others published for a task and subset, such as "babilong:qa1"."""
+
     name: str
-    lines: dict[tuple[str, str, str], dict[int | None, Published]]
+    rows: list[Published]
 
     @property
     def lengths(self) -> list[int | None]:
-        found = {length for cells in self.lines.values() for length in cells}
-        return sorted(found, key=lambda length: -1 if length is None else length)
-
-    @property
-    def rows(self) -> list[Published]:
-        return [row for cells in self.lines.values() for row in cells.values()]
+        return sorted({row.length for row in self.rows}, key=lambda length: -1 if length is None else length)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """(heads, rows) for readers: model, source, kind, then one column for each length."""
-        heads = ["model", "source", "kind"]
-        heads += ["" if length is None else format_length(length) for length in self.lengths]
-        rows = [
-            [*line, *(f"{cells[length].value:g}" if length in cells else "" for length in self.lengths)]
-            for line, cells in self.lines.items()
-        ]
-        return heads, rows
+        heads = ["" if length is None else format_length(length) for length in self.lengths]
+        rows = [[*line[:3], *(line.values.get(length, "") for length in self.lengths)] for line in lines(self.rows)]
+        return ["model", "source", "kind", *heads], rows
 
 
 def beside(names: dict[str, tuple[str, str]]) -> list[Beside]:
@@ -138,13 +148,7 @@ def beside(names: dict[str, tuple[str, str]]) -> list[Beside]:
 
     names  'babilong:qa1' -> ('babilong', 'qa1')
     """
-    found = []
-    for name, asked in names.items():
-        lines: dict[tuple[str, str, str], dict[int | None, Published]] = {}
-        for row in of(*asked):
-            lines.setdefault((row.model, row.source, row.kind), {})[row.length] = row
-        found += [Beside(name, lines)] if lines else []
-    return found
+    return [Beside(name, rows) for name, asked in names.items() if (rows := of(*asked))]
 
 
 def sources(found: list[Beside]) -> dict[tuple[str, str], str]:

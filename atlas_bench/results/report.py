@@ -9,7 +9,7 @@ docs/report.md shows each form.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from urllib.parse import quote
 from atlas_bench.errors import UserError, did_you_mean, unknown
 from atlas_bench.results import reference, store
 from atlas_bench.results.leaderboard import THRESHOLD, Leaderboard, make
-from atlas_bench.results.naming import printable
+from atlas_bench.results.naming import printable, task_name
 from atlas_bench.results.record import Record, Warn, clip
 from atlas_bench.results.ruler_summary import TASKS as RULER_TASKS
-from atlas_bench.results.summary import Summary, only, summaries
+from atlas_bench.results.summary import is_chosen, only, summaries
 
 FORMS = {  # form -> (module, function), imported where it is asked for
     "text": ("formats.text", "text"),
@@ -68,9 +68,17 @@ def main(
         raise unknown("form", form, (*FORMS, *NAMES))
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold {threshold:g} is no share. Give a number from 0 to 1; 0.8 is usual.")
-    board = make(_chosen(_given(source, warn or _ignore), tasks, models), threshold=threshold)
+    found = list(summaries(_given(source, warn or _ignore)))
+    chosen = only(found, tasks=tasks, models=models)
+    if not chosen:
+        raise _nothing([each.record for each in found], tasks, models)
+    board = make(chosen, threshold=threshold)
+    module, function = FORMS[form]
+    write: Callable[..., str] = getattr(import_module(f"atlas_bench.results.{module}"), function)
     named: dict[str, Any] = {"command": command} | ({"title": title} if title else {})
-    return _written(board, form, published, named | ({"answers": answers} if form == "html" else {}))
+    if form == "html":
+        return write(board, published=published, answers=answers, **named)
+    return write(board, _beside(board) if published else [], **named)
 
 
 def with_answers(
@@ -96,21 +104,19 @@ def with_answers(
         return main(source, warn=warn, **chosen, **options), {}
     if leaderboard is not None and file.resolve() == leaderboard.resolve():
         raise UserError(f"'{file}' would hold the report and the answers. Give the answers a file of their own.")
-    if not isinstance(source, (str, Path, Record)):
-        source = list(source)  # it is read twice: a report keeps no answers
     from atlas_bench.results.html import answers
 
-    records = _asked_for(_given(source, warn or _ignore), tasks, models)
-    if leaderboard is None:
-        written = answers.pages(records, name=file.name, command=command)
-    else:
-        folder = _address(file.parent, leaderboard.parent)
-        written = answers.pages(
-            records, name=file.name, folder="" if folder == "." else f"{folder}/",
-            leaderboard=_address(leaderboard, file.parent), command=command,
-        )  # fmt: skip
+    records = list(_given(source, warn or _ignore))  # they are read twice: a report keeps no answers
+    folder = "." if leaderboard is None else _address(file.parent, leaderboard.parent)
+    written = answers.pages(
+        (record for record in records if is_chosen(record, tasks, models)),
+        name=file.name,
+        folder="" if folder == "." else f"{folder}/",
+        leaderboard=_address(leaderboard, file.parent) if leaderboard else "",
+        command=command,
+    )
     pages = {file.with_name(name): html for name, html in written.files.items()}
-    return main(source, answers=written.links if leaderboard else None, **chosen, **options), pages
+    return main(records, answers=written.links if leaderboard else None, **chosen, **options), pages
 
 
 def _given(source: store.Source, warn: Warn) -> Iterator[Record]:
@@ -129,13 +135,6 @@ def _given(source: store.Source, warn: Warn) -> Iterator[Record]:
 def _address(target: Path, folder: Path) -> str:
     """How a page in the folder links to a file or folder."""
     return quote(Path(os.path.relpath(target, folder)).as_posix())
-
-
-def _asked_for(records: Iterable[Record], tasks: Sequence[str], models: Sequence[str]) -> Iterator[Record]:
-    for record in records:
-        named = {record.task, f"{record.task}:{record.subset}"}
-        if (not tasks or named & set(tasks)) and (not models or record.model in models):
-            yield record
 
 
 def chosen(asked: Mapping[str, str | None], out: str | Path | None) -> str:
@@ -162,38 +161,27 @@ def form_of(path: str | Path) -> str:
     return SUFFIXES[suffix]
 
 
-def _written(board: Leaderboard, form: str, published: bool, named: dict[str, Any]) -> str:
-    module, function = FORMS[form]
-    write: Callable[..., str] = getattr(import_module(f"atlas_bench.results.{module}"), function)
-    if form == "html":
-        return write(board, published=published, **named)
+def _beside(board: Leaderboard) -> list[reference.Beside]:
+    """What others published for the tasks of the board; RULER's mean where the summary of all 13 tasks is there."""
     asked = {panel.name: (panel.task, panel.subset) for panel in board.panels}
-    if {("ruler", subset) for subset in RULER_TASKS} <= {*asked.values()}:  # the summary of all 13 tasks is there
+    if {("ruler", subset) for subset in RULER_TASKS} <= {*asked.values()}:
         asked[f"ruler:{reference.MEAN_OF_13}"] = "ruler", reference.MEAN_OF_13
-    return write(board, reference.beside(asked) if published else [], **named)
+    return reference.beside(asked)
 
 
-def _chosen(records: Iterable[Record], tasks: Sequence[str], models: Sequence[str]) -> list[Summary]:
-    """Summaries of the records that were asked for, a UserError that says what there is where there are none."""
-    seen: dict[str, set[str]] = {"task": set(), "model": set()}
-
-    def noted() -> Iterator[Record]:
-        for record in records:
-            seen["task"] |= {record.task, f"{record.task}:{record.subset}"}
-            seen["model"].add(record.model)
-            yield record
-
-    found = only(summaries(noted()), tasks=tasks, models=models)
-    if not seen["task"]:
-        raise UserError("no records to report. `atlas-bench run` writes them to runs/*.jsonl.")
-    for kind, asked in (("task", tasks), ("model", models)):
+def _nothing(records: Sequence[Record], tasks: Sequence[str], models: Sequence[str]) -> UserError:
+    """What there is instead of the records that were asked for."""
+    if not records:
+        return UserError("no records to report. `atlas-bench run` writes them to runs/*.jsonl.")
+    for kind, asked, there in (
+        ("task", tasks, {name for record in records for name in (record.task, task_name(record))}),
+        ("model", models, {record.model for record in records}),
+    ):
         for name in asked:
-            if name not in seen[kind]:
-                known = clip(", ".join(printable(each, True) for each in sorted(seen[kind])), 400)
-                raise UserError(f"no record of {kind} '{name}'.{did_you_mean(name, seen[kind])} There are: {known}.")
-    if not found:
-        raise UserError(f"no record of {', '.join(models)} on {', '.join(tasks)}, though of each elsewhere.")
-    return found
+            if name not in there:
+                known = clip(", ".join(printable(each, True) for each in sorted(there)), 400)
+                return UserError(f"no record of {kind} '{name}'.{did_you_mean(name, there)} There are: {known}.")
+    return UserError(f"no record of {', '.join(models)} on {', '.join(tasks)}, though of each elsewhere.")
 
 
 def _ignore(message: str) -> None:

@@ -1,49 +1,76 @@
 """A score as every table shows it: right answers, n, accuracy, the 95 % interval, contexts and their design effect.
 
-score(record, "babilong/official")["low"]           # 0.839
-scored(12, 22, Spread(2, 72.0, 132.0, 242.0))       # of counts alone
+score(record, "babilong/official")["low"]                   # 0.839
+Score(12, 22, Spread(2, 72.0, 132.0, 242.0)).interval       # of counts alone
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
+from atlas_bench.results.naming import metrics_text
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import Spread, design_effect, interval, spread
+from atlas_bench.results.stats import Spread, design_effect, interval, spread, together
 
 UNKNOWN = Spread()  # of records without answers: their questions are taken as independent
 
 
-def score(record: Record, scorer: str) -> dict[str, Any]:
-    """The record's score by one of its scorers, see scored(), with the scorer's version."""
-    found = record.scores[scorer]
-    made = scored(found["correct"], int(found["n"]), spreads(record).get(scorer, UNKNOWN))
-    return {"version": record.scorer_version.get(scorer)} | made
+class Score(NamedTuple):
+    """What one scorer counted: the sum of n scores in 0..1, and how they lie over contexts."""
+
+    correct: float
+    n: int
+    spread: Spread = UNKNOWN
+
+    @property
+    def accuracy(self) -> float | None:
+        """In 0..1; None without an answer."""
+        return self.correct / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval, over contexts where questions share them; (0, 1) without an answer."""
+        return interval(self.correct, self.n, self.spread)
+
+    @property
+    def design_effect(self) -> float | None:
+        """How many times the variance of independent answers the score's is; None where questions share no context."""
+        shared = is_shared(self.spread.contexts, self.n)
+        return design_effect(self.correct, self.n, self.spread) if shared else None
+
+    def facts(self) -> dict[str, Any]:
+        """correct, n, accuracy, low, high, contexts (None: not known) and design_effect (None: none can be told)."""
+        low, high = self.interval
+        return {
+            "correct": self.correct, "n": self.n, "accuracy": self.accuracy, "low": low, "high": high,
+            "contexts": self.spread.contexts or None, "design_effect": self.design_effect,
+        }  # fmt: skip
 
 
-def scored(correct: float, n: int, spread: Spread = UNKNOWN) -> dict[str, Any]:
-    """correct, n, accuracy, low, high, contexts (None: not known) and design_effect (None: none can be told)."""
-    low, high = interval(correct, n, spread)
-    return {
-        "correct": correct,
-        "n": n,
-        "accuracy": correct / n if n else None,
-        "low": low,
-        "high": high,
-        "contexts": spread.contexts or None,
-        "design_effect": design_effect(correct, n, spread) if is_shared(spread.contexts, n) else None,
-    }
+def total(scores: Iterable[Score]) -> Score:
+    """The score of several sets of answers that have no context in common."""
+    found = list(scores)
+    return Score(
+        sum(score.correct for score in found), sum(score.n for score in found),
+        together(score.spread for score in found),
+    )  # fmt: skip
 
 
-def spreads(record: Record) -> dict[str, Spread]:
-    """Scorer -> how its scores lie over contexts; nothing of one whose answers are not all there."""
+def scores(record: Record) -> dict[str, Score]:
+    """Scorer -> its score; the spread is not known where the answers are not all there."""
     found = {}
-    for name, score in record.scores.items():
+    for name, counts in record.scores.items():
         judged = [(unit(row), float(row["correct"][name])) for row in record.answers if name in row["correct"]]
-        if judged and len(judged) == score["n"]:
-            found[name] = spread(judged)._replace(anytime=is_sequential(record))
+        whole = judged and len(judged) == counts["n"]
+        spread_ = spread(judged)._replace(anytime=is_sequential(record)) if whole else UNKNOWN
+        found[name] = Score(counts["correct"], int(counts["n"]), spread_)
     return found
+
+
+def score(record: Record, scorer: str) -> dict[str, Any]:
+    """The record's score by one of its scorers, see Score.facts(), with the scorer's version."""
+    return {"version": record.scorer_version.get(scorer)} | scores(record)[scorer].facts()
 
 
 def is_sequential(record: Record) -> bool:
@@ -56,27 +83,32 @@ def unit(answer: Mapping[str, Any]) -> int:
     return int(answer.get("context", answer["index"]))
 
 
-def outcome(record: Record) -> str:
-    """'ok, 99.0 % (96.4-99.7), n=100': how a cell ended, with its headline's score, or its metrics, or why not."""
-    if record.status != "ok":
-        return f"{record.status}, {record.reason}" if record.reason else record.status
-    if record.headline in record.scores:
-        text = percent(score(record, record.headline))
-    else:
-        text = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items() if value is not None)
-    return ", ".join(filter(None, ("ok", text))) + (f"; {record.note}" if record.note else "")
-
-
 def is_shared(contexts: int | None, n: int | None) -> bool:
     """Whether several questions of a score share a context."""
     return 0 < (contexts or 0) < (n or 0)
 
 
-def percent(score: dict[str, Any]) -> str:
+def outcome(record: Record) -> str:
+    """'ok, 99.0 % (96.4-99.7), n=100': how a cell ended, with its headline's score, or its metrics, or why not."""
+    if record.status != "ok":
+        return f"{record.status}, {record.reason}" if record.reason else record.status
+    first = record.headline or ""
+    text = percent(score(record, first)) if first in record.scores else metrics_text(record.metrics)
+    return ", ".join(filter(None, ("ok", text))) + (f"; {record.note}" if record.note else "")
+
+
+def percent(score: Mapping[str, Any]) -> str:
     """'99.0 % (96.4-99.7), n=100 on 10 contexts': per cent, its 95 % interval, n; 'n=0' without an answer."""
     if not score["n"]:
         return "n=0"
+    accuracy, n, span = columns(score)
     shared = is_shared(score["contexts"], score["n"])
     on = f" on {score['contexts']} context{'s' * (score['contexts'] != 1)}" if shared else ""
-    low, high = 100 * score["low"], 100 * score["high"]
-    return f"{100 * score['accuracy']:.1f} % ({low:.1f}-{high:.1f}), n={score['n']}{on}"
+    return f"{accuracy} % ({span}), n={n}{on}"
+
+
+def columns(score: Mapping[str, Any]) -> list[str]:
+    """['99.0', '100', '96.4-99.7']: per cent, n and the 95 % interval; empty where they are not known."""
+    if score["accuracy"] is None:
+        return ["", "" if score["n"] is None else str(score["n"]), ""]
+    return [f"{100 * score['accuracy']:.1f}", str(score["n"]), f"{100 * score['low']:.1f}-{100 * score['high']:.1f}"]

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from atlas_bench.results.record import Record, clip
-from atlas_bench.results.score import scored, spreads, unit
-from atlas_bench.results.stats import Spread
+from atlas_bench.results.score import Score, scores, unit
 
 EXAMPLES = 2  # right and wrong answers kept of a record
 EXAMPLE_CHARS = 300
@@ -35,7 +34,7 @@ class Summary:
 
     record     its answers are empty
     contexts   independent contexts that its questions were asked on
-    spreads    scorer -> how its scores lie over these
+    scores     scorer -> its score
     depths     tenths of needle_depth, 0..10 -> tally
     distances  (distance, asked_at) in half decades of tokens -> tally
     along      whether something was asked before half of the length was read
@@ -45,7 +44,7 @@ class Summary:
 
     record: Record
     contexts: int
-    spreads: dict[str, Spread]
+    scores: dict[str, Score]
     depths: dict[int, Tally]
     distances: dict[tuple[int, int], Tally]
     along: bool
@@ -54,14 +53,14 @@ class Summary:
 
     def score(self, scorer: str) -> dict[str, Any]:
         """As score.score() of the whole record; the counts alone where nothing was answered."""
-        found, version = self.record.scores[scorer], self.record.scorer_version.get(scorer)
-        counts = {"version": version, "correct": found["correct"], "n": int(found["n"])}
-        spread = self.spreads.get(scorer, Spread())
-        return counts | (scored(found["correct"], int(found["n"]), spread) if found["n"] else {})
+        found = self.scores[scorer]
+        numbers = found.facts() if found.n else {"correct": found.correct, "n": 0}
+        return {"version": self.record.scorer_version.get(scorer)} | numbers
 
-    def headline(self) -> Mapping[str, Any]:
-        """The first scorer's right answers and n; 0 of 0 where there are none."""
-        return self.record.scores.get(self.record.headline or "", {"correct": 0, "n": 0})
+    @property
+    def headline(self) -> Score:
+        """The first scorer's score; 0 of 0 where there is none."""
+        return self.scores.get(self.record.headline or "", Score(0, 0))
 
 
 def summaries(records: Iterable[Record]) -> Iterator[Summary]:
@@ -88,19 +87,20 @@ def summary(record: Record) -> Summary:
         if len(shown := examples[score >= 1]) < EXAMPLES:
             shown.append(_example(answer))
     return Summary(
-        replace(record, answers=[]), len(contexts), spreads(record), depths, distances, along,
+        replace(record, answers=[]), len(contexts), scores(record), depths, distances, along,
         tuple(examples[True]), tuple(examples[False]),
     )  # fmt: skip
 
 
 def only(found: Iterable[Summary], *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Summary]:
     """Those of some tasks ('babilong', 'babilong:qa1') and models; all where none is named."""
-    return [
-        each
-        for each in found
-        if (not tasks or {each.record.task, f"{each.record.task}:{each.record.subset}"} & set(tasks))
-        and (not models or each.record.model in models)
-    ]
+    return [each for each in found if is_chosen(each.record, tasks, models)]
+
+
+def is_chosen(record: Record, tasks: Sequence[str], models: Sequence[str]) -> bool:
+    """Whether a record is of one of the tasks and models; of any where none is named."""
+    named = {record.task, f"{record.task}:{record.subset}"}
+    return (not tasks or bool(named & set(tasks))) and (not models or record.model in models)
 
 
 def half_decade(tokens: int) -> int:

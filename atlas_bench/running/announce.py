@@ -102,7 +102,7 @@ def _how_long(waiting: Sequence[Evaluation], settings: Settings) -> str:
 def _pace(evaluation: Evaluation, settings: Settings) -> Pace | None:
     """The model's pace on the cell's first context; None for controls, endpoints, and what cannot be known so soon.
 
-    A state that grows with what is read slows reading down, so a few blocks say nothing of it.
+    A growing state slows reading down, so a few blocks do not show the speed.
     """
     model, rules = evaluation.model, evaluation.rules
     if model.is_control or _is_remote(model) or not rules.scorers:
@@ -134,7 +134,7 @@ def _measured(sample: Sample, contexts: int, rules: Rules, model: Model, setting
 
 
 def _intervals(waiting: Sequence[Evaluation]) -> Iterator[str]:
-    """What the numbers of questions buy, a sentence for each."""
+    """The interval that each number of questions gives, a sentence for each."""
     scored = {(len(evaluation.cell.asked), evaluation.contexts) for evaluation in waiting if evaluation.rules.scorers}
     for n, k in sorted(scored, reverse=True):
         worth = worth_of(n, k)

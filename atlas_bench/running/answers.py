@@ -1,9 +1,9 @@
-"""Answers as rows of a record: what was asked, what was said, how it was judged, where its data came from."""
+"""Answers as rows of a record: question, answer, verdict and origin of the data."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from atlas_bench.results.record import answer_row, clip
@@ -27,8 +27,8 @@ def row_of(sample: Sample, answer: str | Exception, scorers: Mapping[str, Scorer
     return row | where | ({} if failed is None else {"failed": clip(" ".join(failed.split()))})
 
 
-def summary(rows: Sequence[Mapping[str, Any]], scorers: Mapping[str, Scorer]) -> dict[str, Any]:
-    """A record's answers in their order, their scores, and the hash of their plans."""
+def summary(rows: Sequence[Mapping[str, Any]], scorers: Iterable[str]) -> dict[str, Any]:
+    """A record's answers in their order, their scores by the scorers of those names, and the hash of their plans."""
     ordered = sorted(rows, key=lambda row: row["index"])
     made = plans(rows)
     answers = [{name: value for name, value in row.items() if name != "plan"} for row in ordered]

@@ -1,9 +1,8 @@
 """One attempt at a cell, from its last checkpoint on, block by block, in constant memory.
 
-Contexts are read side by side as the streams of a batch, each once, however many samples in a row share it;
-every sample is asked on a fork of its context's stream, at its end or on the way. Everything a cell has to show
-is one frozen `Point`, replaced as a whole: a stop at any instruction finds it consistent, and it is what a
-checkpoint holds.
+Contexts are read side by side as the streams of a batch, each once, however many samples in a row share it; every
+sample is asked on a fork of its context's stream, at its end or on the way. A cell's progress is one frozen `Point`,
+replaced as a whole: a stop at any instruction finds it consistent. A checkpoint holds it.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Attempt:
         self._evaluation, self._cell, self._model, self._rules = evaluation, cell, model, evaluation.rules
         self._settings, self._progress = settings, progress
         self._keeper = Keeper(checkpoint, settings.checkpoint_tokens, model, progress)
-        self.batch = settings.streams(len(cell.asked), cell.length, model)
+        self.batch = settings.streams(evaluation.contexts, cell.length, model)
         self.block = settings.tokens(self.batch, model)
         self.resumed = False
         self._reached = False  # whether the model has said what it can read
@@ -170,7 +169,7 @@ class Attempt:
         return max(1, min(wanted, self._model.streams(self._evaluation.prompt_tokens + self._rules.max_answer_tokens)))
 
     def _read_group(self, group: Sequence[Sample]) -> None:
-        """Read and ask the samples of a group that are not answered yet; then it is done."""
+        """Read and ask the unanswered samples of a group."""
         if side_by_side := self._begin(group):
             if self._rules.scorers:
                 self._read_and_ask(side_by_side)
@@ -189,7 +188,7 @@ class Attempt:
             self._progress.so_far(answered=len(self.point.rows), correct=answers.correct(self.point.rows))
 
     def _begin(self, group: Sequence[Sample]) -> list[list[Sample]]:
-        """The streams of a group with something left to ask; the checkpoint's, where it was in the middle of them."""
+        """The streams of a group with open questions; those of the checkpoint if it was in the middle of them."""
         answered = {row["index"] for row in self.point.rows}
         resumed = self.point.state is not None
         longest = max(sample.length for sample in group)  # published contexts are as long as they are
@@ -268,7 +267,7 @@ class Attempt:
     # Asking ----------------------------------------------------------------------------------------------------
 
     def _ask(self, side_by_side: Streams, stop: int, following: int) -> None:
-        """Ask what comes behind this stop and before the following one, each sample on a fork of its stream."""
+        """Ask the questions between this stop and the next one, each on a fork of its stream."""
         forks = reading.forks(self._evaluation, self.point, side_by_side, stop, following, self.block)
         if self._model.answers_together:
             self._ask_together(side_by_side, list(forks))

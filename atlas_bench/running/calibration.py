@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def calibrate(waiting: Iterable[tuple[Evaluation, Row]], settings: Settings, progress: Progress) -> Iterator[Row]:
-    """Calibrate each model on each kind of question; fills in time, memory and state of the cells it stands for.
+    """Calibrate each model on each kind of question; sets time, memory and state of the cells that it represents.
 
     waiting  what is to be run, with its row of the estimate
     """
@@ -61,7 +61,7 @@ def calibrate(waiting: Iterable[tuple[Evaluation, Row]], settings: Settings, pro
 
 
 def _readings(evaluation: Evaluation, lengths: Sequence[int], settings: Settings) -> tuple[list[Row], str]:
-    """(readings of one group of the cell's streams at rising lengths, why there are no more where that matters).
+    """(readings of one group of the cell's streams at rising lengths, the reason why there are no more, if it matters).
 
     lengths  of the cells to be estimated, rising: none is longer than the last
     """
@@ -91,7 +91,7 @@ def _readings(evaluation: Evaluation, lengths: Sequence[int], settings: Settings
 
 
 def _measure(evaluation: Evaluation, settings: Settings) -> Row:
-    """What the cell took, really run, for LIMIT seconds at most."""
+    """What the cell took when it really ran, for LIMIT seconds at most."""
     rules = evaluation.rules
     with tempfile.TemporaryDirectory(prefix="atlas-bench-estimate-") as scratch:
         limited = replace(settings, timeout=LIMIT)
@@ -135,7 +135,7 @@ def fit(readings: Sequence[Row], grows: bool) -> dict[str, float]:
 
 
 def _expected(row: Row, readings: Sequence[Row], costs: Mapping[str, float], grows: bool, side_by_side: int) -> Row:
-    """Time of what is left of a cell, peak memory of the process, bytes of one stream's state at its end."""
+    """Time of the rest of a cell, peak memory of the process, bytes of one stream's state at its end."""
     context = row["tokens"] / row["contexts"]
     parts = row["samples"], row["tokens"], row["tokens"] * context
     seconds = sum(cost * part for cost, part in zip(costs.values(), parts, strict=True))
@@ -149,7 +149,7 @@ def _expected(row: Row, readings: Sequence[Row], costs: Mapping[str, float], gro
 
 
 def _beyond(points: Sequence[tuple[float, float]], at: float) -> int:
-    """Between rising points on straight lines, behind them on the one through the last two; flat where that falls."""
+    """Between rising points on straight lines, after them on the one through the last two; flat where that falls."""
     xs, ys = zip(*points, strict=True)
     slope = (ys[-1] - ys[-2]) / (xs[-1] - xs[-2]) if len(points) > 1 else 0.0
     return round(float(np.interp(at, xs, ys)) + max(0.0, slope) * max(0.0, at - xs[-1]))

@@ -2,6 +2,7 @@
 
 .checkpoints/KEY.safetensors   a Point with the packed state: checkpoint_file.py
 .checkpoints/KEY.answers       answers in the order they came, one a line, each on disk before the next is awaited
+.checkpoints/KEY.parts         records of parts of the cell that a cluster has asked: cluster.py
 .checkpoints/KEY.damaged       a checkpoint that could not be used
 """
 
@@ -28,7 +29,7 @@ _Share = bool | Annotated[float, Field(ge=0, le=1)]
 
 
 class _Row(BaseModel):
-    """What every row of a checkpoint has; see record.answer_row for the rest."""
+    """The fields of every row of a checkpoint; see record.answer_row for the others."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -49,7 +50,7 @@ class Point:
     """How far a cell has come: answered samples, and the streams being read with their state.
 
     rows      of the samples answered, with the hash of each one's plan; those of `asking` may be among them
-    tokens    read, but for what the streams hold: len(reading) * position
+    tokens    read, except what the streams hold: len(reading) * position
     first     index of the first sample of the group being read, or of the next one
     asking    samples of that group
     reading   index of the first sample on each stream of the state
@@ -81,7 +82,7 @@ class Point:
         return self.tokens + len(self.reading) * self.position
 
     def without_state(self) -> Point:
-        """The same answers, and no stream: the group that was being read begins anew."""
+        """The same answers without streams: the current group starts again."""
         return replace(self, state=None, reading=(), asking=0, position=0, sums=None)
 
 
@@ -118,6 +119,7 @@ class Checkpoint:
         self.key = key
         self.path = folder / ".checkpoints" / f"{key}.safetensors"
         self.answers = self.path.with_suffix(".answers")
+        self.parts = self.path.with_suffix(".parts")
 
     def save(self, point: Point, model: Model) -> None:
         """Replace the checkpoint by this point, whole or not at all; raises whatever keeps it from being written."""
@@ -137,11 +139,11 @@ class Checkpoint:
             os.fsync(file.fileno())
 
     def load(self, model: Model, asked: range) -> Point | None:
-        """The saved point with its state; None where there is none.
+        """The saved point with its state; None if there is none.
 
         asked  indices of the samples that are asked
 
-        Raises Damaged where the file cannot be used; nothing is changed on disk.
+        Raises Damaged if the file cannot be used; nothing is changed on disk.
         """
         try:
             arrays, text = checkpoint_file.load(self.path)
@@ -165,7 +167,7 @@ class Checkpoint:
             raise Damaged(f"its state is none of this model ({type(error).__name__}: {error})") from None
 
     def with_answers(self, point: Point, asked: range, warn: Callable[[str], Any]) -> Point:
-        """The point with the answers that came after it; lines that are not as they were written are left out."""
+        """The point with the later answers; damaged lines are skipped."""
         try:
             lines = self.answers.read_bytes().splitlines()
         except OSError:
@@ -197,8 +199,8 @@ class Checkpoint:
         return checkpoint_file.put_aside(self.path)
 
     def remove(self) -> None:
-        """Delete the files, and their folder with the last one; what was put aside stays."""
-        for leftover in (self.path, self.answers):
+        """Delete the files, and their folder with the last one; files that were set aside stay."""
+        for leftover in (self.path, self.answers, self.parts):
             leftover.unlink(missing_ok=True)
         discard_draft(self.path)
         with suppress(OSError):
@@ -227,7 +229,7 @@ def _check(point: Point, asked: range) -> None:
 
 
 def _answered(line: bytes) -> Answered | None:
-    """The answer on a line; None where the line is not as it was written."""
+    """The answer on a line; None if the line is damaged."""
     try:
         digest, _, text = line.decode().partition(" ")
         if digest != _digest(text):

@@ -54,7 +54,7 @@ def estimate(
     folder    of the records, which say what is done and what goes on from a checkpoint; nothing is written there
     settings  of the run; a calibration reads with the same
 
-    Raises KeyboardInterrupt on Ctrl-C, when the temporary folder is gone.
+    Raises KeyboardInterrupt on Ctrl-C, after removing the temporary folder.
     """
     progress = progress or Progress(quiet=True)
     try:
@@ -70,7 +70,7 @@ def estimate(
 
 
 def _row(evaluation: Evaluation, folder: Path, done: Mapping[str, Record]) -> Row:
-    """All that is known of a cell without running anything; of one that is done, what was measured."""
+    """What is known about a cell without running anything; for a finished cell, what was measured."""
     cell, model, blank = evaluation.cell, evaluation.model, recording.blank(evaluation)
     row: Row = {name: getattr(cell, name) for name in ("task", "subset", "length", "model", "seed")}
     row["samples"], row["contexts"] = len(cell.asked), evaluation.contexts
@@ -130,7 +130,7 @@ def _would_ask(model: Model) -> bool:
 
 
 def _notes(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
-    """What will stop a cell on its way, and what an interval here does not say."""
+    """Warnings: what will stop a cell, and what an interval does not show."""
     machine = psutil.virtual_memory().total
     for row in rows:
         if row["action"] in TO_RUN and (row["memory_bytes"] or 0) > machine:
@@ -154,7 +154,7 @@ def _sent(rows: Sequence[Row], models: Mapping[str, Model]) -> Iterator[str]:
 
 
 def _total(rows: Sequence[Row]) -> Row:
-    """Of the cells to run, but for their counts."""
+    """Facts about the cells to run, except their counts."""
     waiting = [row for row in rows if row["action"] in TO_RUN]
     actions, seconds = [row["action"] for row in rows], sum(row["seconds"] or 0.0 for row in waiting)
     return {

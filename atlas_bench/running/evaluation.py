@@ -1,4 +1,4 @@
-"""A cell, and with its task and model what is asked: its rules, and its samples in the model's tokens.
+"""A cell with its task and model: its rules, and its samples in the model's tokens.
 
     cell = Cell("babilong", "qa1", 16_000, "atlas-nano", samples=20)
     evaluation = Evaluation(cell, registry.task("babilong"), loading.load("atlas-nano"))
@@ -53,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Cell:
-    """One grid point: what is asked of whom, by name; where it has a part, that alone is asked."""
+    """One grid point: what is asked and which model is asked, by name; with a part, only that part is asked."""
 
     task: str
     subset: str
@@ -104,7 +104,7 @@ class Evaluation:
 
     @cached_property
     def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids that the model puts before a context and behind a question; before a text alone: its opening."""
+        """Token ids that the model puts before a context and after a question; before a text alone: its opening."""
         if not self.rules.scorers:
             return tuple(self.model.opening), ()
         before, after = self.model.wrap
@@ -122,9 +122,9 @@ class Evaluation:
         return -(-len(self.cell.asked) // self.rules.questions_per_context)
 
     def samples(self) -> Iterator[Sample]:
-        """The cell's samples, made anew, from the first of all to the last that is asked.
+        """The cell's samples, made again, from the first of all to the last that is asked.
 
-        What the model puts around a prompt comes on top of the length.
+        What the model puts around a prompt is added to the length.
         """
         cell, (before, after) = self.cell, self.around
         made = self.task.samples(cell.subset, cell.length, cell.samples, cell.seed, self.model.tokenizer, cell.options)
@@ -132,7 +132,7 @@ class Evaluation:
         return streams.wrapped(made, before, after) if before or after else made
 
     def unsupported(self) -> str | None:
-        """Why the model cannot be asked this cell, by its length alone; None where it can."""
+        """Why the model cannot be asked this cell, by its length alone; None if it can."""
         if not self.rules.scorers and not self.model.has_logprobs:
             return f"{self.task.name} measures losses, and this model gives no probabilities of tokens"
         return self.model.supports(self.prompt_tokens + self.rules.max_answer_tokens)

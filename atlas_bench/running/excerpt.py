@@ -2,7 +2,7 @@
 
     excerpt(sample, tokenizer)      # 'Mary went to the kitchen. [.. 4012 tokens ..] Where is Mary?'
 
-Only what is shown is read: a prompt of 10M tokens is as quick as one of a thousand.
+This reads only what it shows, so a prompt of 10M tokens is as quick as one of a thousand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WORD = 40  # tokens of a word at most: base64 and the like have no blanks
 
 
 def excerpt(sample: Sample, tokenizer: Tokenizer) -> str:
-    """The context up to the question, with '[.. 412 tokens ..]' in place of what is far from facts and ends."""
+    """The context up to the question, with '[.. 412 tokens ..]' for text far from facts and ends."""
     size, parts, at = sample.reads, [], 0
     for start, stop in sorted(_windows(sample)):
         start, stop = (_next_word(sample.context, max(edge, at), size, tokenizer) for edge in (start, stop))

@@ -1,4 +1,4 @@
-"""What survives a kill: a checkpoint every so many tokens, and at once every answer that cost money."""
+"""What survives a kill: a checkpoint every that many tokens, and at once every answer that cost money."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Keeper:
         self._saved = position
 
     def is_due(self, position: int) -> bool:
-        """Whether a stream would be more than the interval behind the last checkpoint at that position."""
+        """Whether a stream would be more than the interval after the last checkpoint at that position."""
         return position - self._saved > self.interval
 
     def save(self, point: Point, *, quiet: bool = False) -> None:

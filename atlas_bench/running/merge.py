@@ -76,7 +76,7 @@ def lines(told: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def joined(parts: Sequence[Record], command: str | None = None) -> Record:
     """The record of a cell of whose samples each is in one of the parts, which stand in order."""
     first, last = parts[0], parts[-1]
-    plans = [plan for part in parts for plan in (part.part or {}).get("plans", ())]
+    plans = [plan for part in parts for plan in _of(part).get("plans", ())]
     rows = [row for part in parts for row in part.answers]
     answered = answers.summary(
         [{**row, "plan": plan} for row, plan in zip(rows, plans, strict=True)], first.scorer_version
@@ -99,7 +99,7 @@ def joined(parts: Sequence[Record], command: str | None = None) -> Record:
         state_bytes=_most(part.state_bytes for part in parts),
         tokens_read=sum(read) if read else None,
         seconds=round(sum(seconds), 3) if seconds else None,
-        tokens_per_second=round(sum(read) / sum(seconds), 1) if sum(read) and sum(seconds) else None,
+        tokens_per_second=round(sum(read) / sum(seconds), 1) if read and seconds and sum(seconds) else None,
         block=_most(part.block for part in parts),
         batch=_most(part.batch for part in parts),
         peak_rss_bytes=_most(part.peak_rss_bytes for part in parts),
@@ -149,7 +149,7 @@ def _cells(found: Sequence[Record]) -> list[list[Record]]:
 
     def place(parts: Sequence[Record]) -> tuple[int, int]:
         first = min(parts, key=lambda part: plans.index(_plan(part)))
-        return plans.index(_plan(first)), (first.part or {}).get("cell", 0)
+        return plans.index(_plan(first)), _of(first).get("cell", 0)
 
     whole = [[record for record in parts if not record.part][:1] or parts for parts in groups.values()]
     return [sorted(parts, key=_range) for parts in sorted(whole, key=place)]
@@ -157,7 +157,7 @@ def _cells(found: Sequence[Record]) -> list[list[Record]]:
 
 def _plan(record: Record) -> tuple[Any, ...]:
     """Which split of which plan a record is of."""
-    return tuple((record.part or {}).get(name) for name in ("plan", "shards", "cells"))
+    return tuple(_of(record).get(name) for name in ("plan", "shards", "cells"))
 
 
 def _fault(parts: Sequence[Record]) -> str:
@@ -175,11 +175,11 @@ def _fault(parts: Sequence[Record]) -> str:
         behind, before = stop, part
     if behind < parts[0].samples:
         return f"{_span(behind, parts[0].samples)} of {parts[0].samples}"
-    return next(filter(None, (_difference(parts[0], part) for part in parts[1:])), "")
+    return next(filter(None, (difference(parts[0], part) for part in parts[1:])), "")
 
 
-def _difference(one: Record, other: Record) -> str:
-    """What two parts differ in that one run would have had alike, '' where there is nothing."""
+def difference(one: Record, other: Record) -> str:
+    """What records of one cell, or parts of it, differ in that one run would have alike; '' where nothing is."""
     rows = [{name: value for name, value in timeless(part).items() if name not in _OF_ANSWERS} for part in (one, other)]
     for name in sorted({**rows[0], **rows[1]}):
         values = [json.dumps(row.get(name)) for row in rows]
@@ -203,8 +203,12 @@ def _absent(found: Iterable[Record]) -> Iterator[str]:
             yield f"no record of {unseen} of the plan's {cells} cells"
 
 
+def _of(record: Record) -> Mapping[str, Any]:
+    return record.part or {}
+
+
 def _shard(part: Record) -> str:
-    facts = part.part or {}
+    facts = _of(part)
     return f"shard {facts['shard']}/{facts['shards']}" if "shards" in facts else "a worker"
 
 

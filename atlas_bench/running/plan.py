@@ -24,7 +24,7 @@ Samples = str | int | Mapping[Any, int] | None  # by length; None of a mapping i
 PROMPTS: tuple[str, ...] = get_args(PromptName)
 NO_FILES = {"generated", "pg19", "hub", "hub-1k"}  # every other --data or --background is a folder
 LM_EVAL = "lm-eval:"  # what a task of lm-eval's begins with
-ALL = "all"  # behind a task's colon: every subset, where the bare name stands for the usual ones
+ALL = "all"  # after a task's colon: every subset, where the bare name stands for the usual ones
 
 # What `run` asks where nothing else is said; docs/tasks.md shows the same table. A cell of 10M then reads
 # 200M tokens: two minutes on two cores with the default model, which reads by events.
@@ -56,7 +56,7 @@ def parse_task(text: str) -> list[tuple[str, str]]:
 
 
 def split_lm_eval(text: str) -> tuple[str, list[str]]:
-    """(our own of comma-separated tasks, the names behind 'lm-eval:'): 'niah,lm-eval:piqa' -> 'niah', ['piqa']."""
+    """(our own of comma-separated tasks, the names after 'lm-eval:'): 'niah,lm-eval:piqa' -> 'niah', ['piqa']."""
     parts = [part.strip() for part in text.split(",")]
     theirs = [part.removeprefix(LM_EVAL) for part in parts if part.startswith(LM_EVAL)]
     return ",".join(part for part in parts if not part.startswith(LM_EVAL)), theirs
@@ -117,7 +117,7 @@ def make(
     stop     when a cell needs no more answers; None: when all are there
 
     Raises UserError for fewer than one sample, samples of a length that is not among `lengths`, an unknown prompt, an
-    encoding of no files, or a rule for stopping where there is no score.
+    encoding without files, or a stopping rule for a task without a score.
     """
     if not lengths or not seeds:
         raise UserError(f"no {'seed' if lengths else 'length'} is given: there would be nothing to run.")
@@ -146,7 +146,7 @@ def make(
 
 
 def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
-    """Raise UserError where a cell's samples cannot be made: too short, no data, no background, too few."""
+    """Raise UserError if a cell's samples cannot be made: too short, no data, no background, too few."""
     seen = set()
     for cell in cells:
         tokenizer, task = models[cell.model].tokenizer, registry.task(cell.task)

@@ -39,7 +39,7 @@ class Progress:
             self._live.start()
 
     def show(self, *, read: int, answered: int, correct: float, streams: int) -> None:
-        """`read` tokens are read and `answered` samples answered; drawn only where it is time to."""
+        """Show that `read` tokens are read and `answered` samples answered, if it is time to redraw."""
         now = time.monotonic()
         if self.quiet or now - self._shown < self._every:
             return

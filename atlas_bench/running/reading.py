@@ -28,7 +28,7 @@ def feed(
 ) -> tuple[Any, Sums | None]:  # fmt: skip
     """(state, sums of losses) after the tokens [B, T] from `position` on.
 
-    sums   None where no loss is measured; else the last token is only predicted, and not read
+    sums   None if no loss is measured; else the last token is only predicted, and not read
     block  tokens of a stream fed at once
     found  what the model's search() found in them, if anything
 
@@ -64,7 +64,7 @@ def _first_not_finite(model: Model, state: Any, tokens: np.ndarray) -> int:
 def forks(
     evaluation: Evaluation, point: Point, reading: Sequence[Sequence[Sample]], stop: int, following: int, block: int
 ) -> Iterator[tuple[Sample, int, Any]]:
-    """(sample, its stream's first index, state after its own last tokens) of what is not answered yet.
+    """(sample, its stream's first index, state after its last tokens) of unanswered samples.
 
     reading          the point's streams, each the samples on one context
     stop, following  only samples that read that far, and less than the next stop

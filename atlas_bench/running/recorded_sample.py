@@ -18,12 +18,12 @@ from atlas_bench.results.record import ANSWER_CHARS, Record, record_hash
 from atlas_bench.running import remake
 from atlas_bench.types import Sample
 
-_MARK = re.compile(r" \[\.\.\. \d+ characters cut\]")  # what record.clip() puts behind a text
+_MARK = re.compile(r" \[\.\.\. \d+ characters cut\]")  # what record.clip() puts after a text
 _NO_META = ("index", "targets", "answer", "correct")  # of a row
 
 
 def uncut(text: str) -> tuple[str, bool]:
-    """(the recorded text without the mark behind it, whether it had one: the record does not have the rest)."""
+    """(the recorded text without its mark, whether it had one: then the record lacks the rest)."""
     cut = _MARK.fullmatch(text, ANSWER_CHARS) is not None
     return (text[:ANSWER_CHARS], True) if cut else (text, False)
 
@@ -46,7 +46,7 @@ class Remade:
         return {sample.index: sample for sample in remake.first_samples(self._record, n, tokenizer, self._moved)}
 
     def sample(self, row: Mapping[str, Any]) -> Sample:
-        """The row's sample. Raises UserError where it cannot be made as it was."""
+        """The row's sample. Raises UserError if it cannot be made again exactly."""
         if (sample := self._samples.get(row["index"])) is None:
             raise UserError(f"the data have no sample {row['index']} any more.")
         remake.check(self._record, row, sample)
@@ -57,7 +57,7 @@ class RecordedSample:
     """What a scorer reads of a types.Sample.
 
     index, targets  the row's
-    meta            the row's question, needle_positions, distance, ..; behind them what the task gives its samples
+    meta            the row's question, needle_positions, distance, ..; after them what the task gives its samples
     """
 
     def __init__(self, row: Mapping[str, Any], remade: Remade) -> None:
@@ -84,7 +84,7 @@ class RecordedSample:
 
 
 class _Meta(Mapping[str, Any]):
-    """What is known, and for every other name the sample's own meta."""
+    """The known fields, and for every other name the sample's own meta."""
 
     def __init__(self, known: Mapping[str, Any], sample: RecordedSample) -> None:
         self._known, self._sample = known, sample

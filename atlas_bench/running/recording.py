@@ -1,4 +1,4 @@
-"""The record of a cell: its identity and surroundings before it runs, what came of it after.
+"""The record of a cell: identity and circumstances before it runs, the results after.
 
 record = blank(evaluation)                      # status "failed", "not run"; its cell_key is the cell's
 record = ended(evaluation, record, point, ..)
@@ -119,7 +119,7 @@ def _note(evaluation: Evaluation, blank: Record, asked: int, suffices: bool) -> 
 
 
 def protocol(evaluation: Evaluation) -> dict[str, Any]:
-    """What decides a cell's answers beside its name: how long they may be, what ends them, and what is asked.
+    """What decides a cell's answers beside its name: their length, what ends them, and the questions.
 
     `sample` is a hash of the cell's first sample, in the model's tokens and with what the model puts around it. It
     changes with the text of a task, a prompt or a template, and with the data and the background that are read. Where
@@ -135,7 +135,8 @@ def protocol(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _sample_hash(evaluation: Evaluation) -> str | None:
-    """First 16 hex digits of the sha256 of the cell's first sample; None where it cannot be made, as a run will say."""
+    """First 16 hex digits of the sha256 of the cell's first sample; None if it cannot be made, which a run will
+    report."""
     try:
         first = next(replace(evaluation, cell=replace(evaluation.cell, samples=1, part=None)).samples())
     except Exception:
@@ -153,7 +154,7 @@ def untrained(title: str, learnt: Sequence[str] | None) -> str | None:
 
 
 def _versions() -> Mapping[str, str | None]:
-    """Of what decides the numbers, without importing it."""
+    """Versions of the packages that affect the numbers, without importing them."""
     versions: dict[str, str | None] = {}
     for name in ("torch", "numpy"):
         try:

@@ -70,7 +70,7 @@ def title(record: Record) -> str:
 
 
 def kind(where: str | None) -> str | None:
-    """What data are, but for the path of a folder, which may have moved since."""
+    """The kind of data, without the path of a folder, which may have moved."""
     return where if where is None or where in plan.NO_FILES else "FOLDER"
 
 
@@ -93,7 +93,7 @@ def choose(records: Iterable[Record], wanted: Mapping[str, Any]) -> Record:
     wanted  option of CHOICES -> value, None for any: {"--task": "babilong:qa2", "--len": 16_000}; a task without a
             subset chooses all of its subsets, and a folder as data or background all folders
 
-    Raises UserError where none or several are left, saying what there is.
+    Raises UserError if none or several are left, and lists them.
     """
     left = store.latest(records)
     if not left:
@@ -141,7 +141,7 @@ def remake(
     tokenizer         Hugging Face name, folder or tokenizer.json that the record's lengths are in; None: the embedded
                       models'
 
-    Raises UserError where the sample cannot be made again as it was: another version, other data, no such file.
+    Raises UserError if the sample cannot be made again as it was: another version, other data, no such file.
     """
     row, ids = _row(record, index), tokenizer_of(record, tokenizer)
     sample = _sample(record, index, ids, {"data": data, "background": background})
@@ -190,7 +190,7 @@ def first_samples(record: Record, n: int, tokenizer: Tokenizer, moved: Mapping[s
 
     moved  "data" and "background" -> where these are now; None: where the record says
 
-    Raises UserError where they cannot be made again: lm-eval's, another version's, a user's task that is not loaded.
+    Raises UserError if they cannot be made again: lm-eval's, another version's, a user's task that is not loaded.
     """
     if record.task == "lm-eval":
         raise UserError(
@@ -291,7 +291,7 @@ def _from_transformers(name: str) -> Tokenizer:
 
 
 def check(record: Record, row: Mapping[str, Any], sample: Sample) -> None:
-    """Raise UserError where the sample is not the one that was asked: what it is made of, or what it asks, differs."""
+    """Raise UserError if the sample is not the one that was asked: its data or its question differ."""
     made = answers.sources_of(sample)
     for name, what in SOURCES.items():
         before = getattr(record, name)

@@ -86,8 +86,8 @@ def records(
     tokenizer         that lengths are in, for the same: Hugging Face name, folder or tokenizer.json
     command           what was typed
 
-    Raises UserError where no record has answers, where the scorer fails, and where it reads of a sample what the
-    record does not have and what cannot be made again.
+    Raises UserError if no record has answers, if the scorer fails, or if it reads a field of a sample that neither the
+    record has nor can be made again.
     """
     scored, left_out = 0, Counter[str]()
     for record in old:
@@ -181,7 +181,7 @@ def _has_answer(row: Mapping[str, Any]) -> bool:
 
 
 def new_file(file: Path) -> Path:
-    """The file, where new records can be written to it: UserError where it is there already or no .jsonl."""
+    """The file for new records; UserError if it exists or is not a .jsonl."""
     if file.suffix != ".jsonl":
         raise UserError(f"'{file}' is no file of records. Give a new file that ends in .jsonl.")
     if file.exists():
@@ -193,7 +193,7 @@ def new_file(file: Path) -> Path:
 def write(new: Iterable[Record], file: Path) -> list[dict[str, Any]]:
     """Write new records to a new file, all or none, and return the outcome() of each.
 
-    Raises UserError where the file cannot be written.
+    Raises UserError if the file cannot be written.
     """
     outcomes = []
     try:
@@ -207,7 +207,7 @@ def write(new: Iterable[Record], file: Path) -> list[dict[str, Any]]:
 
 
 def outcome(record: Record) -> dict[str, Any]:
-    """What came of one new record, as plain data."""
+    """The result for one new record, as plain data."""
     *_, rescoring = record.rescored or ()
     name = rescoring["scorer"]
     return {

@@ -1,4 +1,4 @@
-"""What a run takes note of: the command, time of day, the processor, peak memory, usage, an exception as a status."""
+"""What a run notes: the command, time of day, the processor, peak memory, usage, an exception as a status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from atlas_bench.types import Status
 
 
 def status_of(error: Exception) -> tuple[Status, str]:
-    """An exception as status and one line; torch's out-of-memory goes by name: no import."""
+    """An exception as status and one line; torch's out-of-memory error is recognised by its name, without importing
+    torch."""
     message = " ".join(str(error).split())
     phrases = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate")
     full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
@@ -76,7 +77,7 @@ def peak() -> int:
 def summed(
     earlier: Mapping[str, Any] | None, current: Mapping[str, Any] | None, before: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Counts of earlier attempts, and what was added to `before` by now; a count that nobody keeps stays None."""
+    """Counts of earlier attempts plus those since `before`; a count that nobody keeps stays None."""
     if current is None:
         return None
     return {

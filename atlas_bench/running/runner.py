@@ -7,8 +7,10 @@ What happens inside one cell is attempt.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from atlas_bench import registry
 from atlas_bench.files import locks
@@ -33,10 +35,10 @@ def run(
 ) -> list[Record]:
     """Run what `folder` has no record of yet, appending to folder/<task>.jsonl; records of all the cells.
 
-    Several processes may run the same cells in one folder: they share the work. A cell that another one is at is
-    left until all others are done, and its record is then the other's.
+    Several processes may run the same cells in one folder: they share the work. A cell that another process works on
+    comes last, and then its record is the other's.
 
-    Raises Interrupted on Ctrl-C and UserError where a record cannot be written, or an object is no model.
+    Raises Interrupted on Ctrl-C, and UserError if a record cannot be written or an object is not a model.
     """
     evaluations = evaluations_of(cells, {name: as_model(model, name=name) for name, model in models.items()})
     kept = store.Followed(folder, warn=progress.warn)
@@ -60,19 +62,30 @@ def missing(cells: Iterable[Cell], models: Mapping[str, Model], folder: Path) ->
     return [
         evaluation.cell
         for evaluation in evaluations_of(cells, models)
-        if _final(evaluation, done.get(cell_key(recording.blank(evaluation)))) is None
+        if final(evaluation, done.get(cell_key(recording.blank(evaluation)))) is None
     ]
 
 
 def run_cell(
     evaluation: Evaluation, folder: Path, settings: Settings, progress: Progress, *, blank: Record | None = None
 ) -> Record:
-    """Run one cell from its last checkpoint on, append its record and return it.
+    """Run one cell from its last checkpoint on, append its record and return it; see attempted()."""
+    file = folder / f"{evaluation.cell.task}.jsonl"
+    return attempted(evaluation, folder, settings, progress, keep=partial(store.append, file), blank=blank)
 
-    blank  recording.blank() of the evaluation, where the caller has it
 
-    Whatever goes wrong inside a task or model becomes the record's status and reason. Raises Interrupted
-    on Ctrl-C and UserError where the record cannot be written or the machine stands in the way.
+def attempted(
+    evaluation: Evaluation, folder: Path, settings: Settings, progress: Progress, *, keep: Callable[[Record], Any],
+    blank: Record | None = None,
+) -> Record:  # fmt: skip
+    """Run one cell from its last checkpoint on, and return its record.
+
+    folder  that the checkpoint is in
+    keep    is given the record before the checkpoint is deleted
+    blank   recording.blank() of the evaluation, where the caller has it
+
+    Whatever goes wrong inside a task or model becomes the record's status and reason. Raises Interrupted on Ctrl-C, and
+    UserError if the record cannot be written or the machine fails.
     """
     blank = blank or recording.blank(evaluation)
     attempt = Attempt(evaluation, Checkpoint(folder, cell_key(blank)), settings, progress)
@@ -86,7 +99,7 @@ def run_cell(
         parallel=settings.parallel(evaluation.model, asks=bool(evaluation.rules.scorers)), resumed=attempt.resumed,
         command=settings.command,
     )  # fmt: skip
-    store.append(folder / f"{evaluation.cell.task}.jsonl", record)
+    keep(record)
     attempt.close(status)
     progress.note(f"{evaluation.title}: {score.outcome(record)}")
     return record
@@ -95,12 +108,12 @@ def run_cell(
 def _settle(
     evaluation: Evaluation, kept: store.Followed, wait: bool, settings: Settings, progress: Progress
 ) -> Record | None:
-    """The cell's record, the folder's own or a new one; None where another process is at it and `wait` is False."""
+    """The cell's record, from the folder or new; None if another process works on it and `wait` is False."""
     title, blank = evaluation.title, recording.blank(evaluation)
     key = cell_key(blank)
 
     def already() -> Record | None:
-        record = _final(evaluation, kept.record(key, f"{evaluation.cell.task}.jsonl"))
+        record = final(evaluation, kept.record(key, f"{evaluation.cell.task}.jsonl"))
         if record and _may_have_changed(evaluation.model):
             progress.warn(
                 f"{title}: taken from '{kept.folder}', not run again. This model's facts() have no weights_hash, so a "
@@ -113,7 +126,7 @@ def _settle(
     checkpoint = Checkpoint(kept.folder, key)
     lock = checkpoint.path.with_suffix(".lock")
     if record := already():
-        if record.status == "ok" and checkpoint.path.parent.exists():  # a kill may have come behind the record
+        if record.status == "ok" and checkpoint.path.parent.exists():  # a kill may have come after the record
             with locks.held(lock, title, wait=False, say=progress.warn) as mine:  # its lock is left then, too
                 if mine:
                     checkpoint.remove()
@@ -125,7 +138,7 @@ def _settle(
         return already() or run_cell(evaluation, kept.folder, settings, progress, blank=blank)
 
 
-def _final(evaluation: Evaluation, record: Record | None) -> Record | None:
+def final(evaluation: Evaluation, record: Record | None) -> Record | None:
     """The record, where its cell need not be run again; one may be supported by now, with another limit or memory."""
     if record and record.status == "unsupported" and not evaluation.unsupported():
         return None
@@ -133,6 +146,6 @@ def _final(evaluation: Evaluation, record: Record | None) -> Record | None:
 
 
 def _may_have_changed(model: Model) -> bool:
-    """Whether records cannot tell two models of this name apart: a user's own object without a hash of its weights."""
+    """Whether records cannot distinguish two models of this name: a user's object without a hash of its weights."""
     facts = model.facts()
     return not (facts.get("weights_hash") or facts.get("device") == "server" or model.is_control)

@@ -35,7 +35,7 @@ class Settings:
     command: str | None = None
 
     def streams(self, contexts: int, length: int, model: Model) -> int:
-        """Contexts of that length for the model to read side by side, of so many that there are."""
+        """How many of the contexts, of that length, the model reads side by side."""
         on_gpu = model.facts().get("device") == "cuda"  # there a stream more costs little time
         usual = BATCH if on_gpu else min(BATCH, max(1, TOGETHER // max(1, length)))
         return min(self.batch or usual, contexts)

@@ -27,13 +27,13 @@ Row = Mapping[str, Any]  # of a record's answers
 
 @dataclass(frozen=True)
 class Width:
-    """Stop when the 95 % interval is so many points wide or less, from its low end to its high one."""
+    """Stop when the 95 % interval is at most that many points wide, from low to high."""
 
     points: float
 
     @classmethod
     def of(cls, points: Any) -> Width:
-        """The rule as a user gives it; UserError for what is no width."""
+        """The rule for the user's width; UserError for an invalid one."""
         if not 0 < (number := units.amount("until", points)) < 100:
             raise UserError(f"until is {points}, which is no width. Give points between 0 and 100, such as 5.")
         return cls(number)
@@ -62,7 +62,7 @@ class Width:
 class Verdict:
     """Stop when the paired difference to a baseline is decided: its e-value reaches `comparisons` / LEVEL.
 
-    So many comparisons together are then wrong in at most LEVEL of the cases (Bonferroni; Holm's correction is never
+    All comparisons together are then wrong in at most LEVEL of the cases (Bonferroni; Holm's correction is never
     stricter).
 
     against      the baseline's name

@@ -21,12 +21,12 @@ import numpy as np
 from atlas_bench.types import Context, Model, Sample
 
 T = TypeVar("T")
-NEAR = 256  # questions within so many tokens are asked from one fork, which reads the rest alone
+NEAR = 256  # questions within that many tokens are asked from one fork, which reads the rest alone
 
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A Context behind the tokens that a model's prompts begin with."""
+    """A Context after the tokens that a model's prompts begin with."""
 
     before: tuple[int, ...]
     inner: Context
@@ -43,7 +43,7 @@ class Wrapped:
 
 
 def wrapped(samples: Iterable[Sample], before: Sequence[int], after: Sequence[int]) -> Iterator[Sample]:
-    """The samples with a model's own tokens before the context and behind the question; see types.Model.wrap."""
+    """The samples with a model's own tokens before the context and after the question; see types.Model.wrap."""
     shared: Wrapped | None = None
     for sample in samples:
         if shared is None or shared.inner is not sample.context:
@@ -70,7 +70,7 @@ def of(group: Sequence[Sample]) -> list[list[Sample]]:
 def stops(streams: Sequence[Sequence[Sample]]) -> list[int]:
     """Rising positions at which streams read side by side are forked: the last is where the first of them ends.
 
-    A question is asked from the last stop before it; one less than NEAR tokens behind a stop makes none of its own.
+    A question is asked from the last stop before it; a question fewer than NEAR tokens after a stop does not add one.
     """
     common = min(max(sample.reads for sample in stream) for stream in streams)
     positions: list[int] = []
@@ -129,13 +129,14 @@ def _made_ahead(make: Callable[[int], T], places: Sequence[int], workers: int) -
 
 
 def to_read_in_all(first: Sequence[Sample], count: int, size: Callable[[Sequence[Sample]], int] | None = None) -> int:
-    """Tokens that `count` samples take, judged by those on the first context; size() counts one context's."""
+    """Tokens that `count` samples take, estimated from the first context; size() counts those of one context."""
     size = size or to_read
     whole, rest = divmod(count, max(1, len(first)))
     return whole * size(first) + size(first[:rest])
 
 
 def to_read(sharing: Sequence[Sample]) -> int:
-    """Tokens that questions on one context take: the context as far as any of them reads, once, and each question."""
+    """Tokens that the questions of one context take: the context as far as any question reads it, once, and each
+    question."""
     asked = sum(sample.length - sample.reads for sample in sharing)
     return asked + max((sample.reads for sample in sharing), default=0)

@@ -8,8 +8,8 @@
 The facts keep their order, each in a random gap between two sentences of the background. A sample is a plan:
 `length` tokens, question included, that are made when they are read.
 
-Length 0 is BABILong's "0k": the facts and the question alone, as long as they are. Where the stories come from is
-`babilong_data.py`.
+Length 0 is BABILong's "0k": the facts and the question alone, as long as they are. `babilong_data.py` provides the
+stories.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Babilong:
         return replace(rules, stop=()) if options.prompt == "official" else rules
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where no sample of that length can be made, saying what length would do."""
+        """Raise UserError if no sample of that length can be made, saying what length would do."""
         sampler = self._sampler(subset, length, tokenizer, options)
         made = source(options.data)(sampler)  # raises where there is no such data
         if length and length < (least := made.least()):
@@ -83,7 +83,7 @@ class Babilong:
     def samples(
         self, subset: str, length: int, n: int, seed: int, tokenizer: Tokenizer, options: TaskOptions
     ) -> Iterator[Sample]:
-        """The first n samples of a cell; sample i does not depend on n.  UserError where there are fewer."""
+        """The first n samples of a cell; sample i does not depend on n.  UserError if there are fewer."""
         sampler = self._sampler(subset, length, tokenizer, options)
         yield from source(options.data)(sampler).samples(n, seed)
 

@@ -5,7 +5,7 @@ replaced by the story's own names, since every real book has a Mary and a garden
 the tasks with one word changed, which state nothing. And after each segment everything that the story answers by then
 can be asked (babi/asking.py): a sample of each kind, and of the auxiliary kinds that the hard ones build on.
 
-Stories are drawn by need: what is answered badly can be asked more often.
+Stories are drawn by need: questions that are answered badly can come more often.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class BabilongLessons:
         self._of_facts = np.unique([i for story in self._counterfeited for fact in story for i in fact])
 
     def seeded(self, seed: int) -> BabilongLessons:
-        """These lessons, begun anew: what follows depends on the seed and what weigh() says after this."""
+        """A fresh copy of these lessons: what follows depends only on the seed and on later calls of weigh()."""
         self.rng = random.Random(f"lessons {seed}")
         self.weights = dict.fromkeys(((s, kind) for s in self.subsets for kind in KINDS.get(s, (s,))), 1.0)
         self.numpy_rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ class BabilongLessons:
         ]
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
-        """One context of `length` tokens in segments, each followed by what can be asked by then."""
+        """One context of `length` tokens in segments, each followed by the questions that can be asked by then."""
         rng = self.rng
         subset, kind = rng.choices(list(self.weights), list(self.weights.values()))[0]
         corpus = rng.choice(self.corpora)
@@ -137,7 +137,7 @@ class BabilongLessons:
                 yield Ask(self._encode(f" {query.text}"), self._encode(f" {query.answer}\n"), kind, auxiliary)
 
     def _season(self, tokens: np.ndarray, subset: str, free: np.ndarray) -> None:
-        """Puts salt and counterfeits into the background of a segment, where it is free, in place."""
+        """Puts salt and counterfeits into free places of a segment's background, in place."""
         rng = self.numpy_rng
         words = np.flatnonzero(self._is_word[tokens] & free)
         if len(words) == 0:

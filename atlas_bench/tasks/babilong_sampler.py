@@ -25,7 +25,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Hides cases in background: all that the samples of a cell have in common."""
+    """Hides cases in background; has what the samples of a cell share."""
 
     subset: str
     length: int
@@ -48,7 +48,7 @@ class Sampler:
         return not self.length or self.needs(case) <= self.length
 
     def needs(self, case: Case) -> int:
-        """Tokens of everything but the background, at most: the first word may stand behind no blank."""
+        """The most tokens of everything except the background: the first word might have no blank before it."""
         first = next(iter(case.facts), "")
         longer = len(self.encode(self.prompt.separator + first)) - len(self.encode(f" {first}"))
         return self._hidden(case) + max(0, longer)
@@ -58,7 +58,7 @@ class Sampler:
         return len(self.before) + len(after) + sum(len(self.encode(f" {fact}")) for fact in case.facts)
 
     def sample(self, index: int, case: Case, rng: random.Random, data_key: str) -> Sample:
-        """The case hidden in as much background as fills the cell's length; none where that is 0."""
+        """The case hidden in background that fills the cell's length; no background if the length is 0."""
         facts = [self.encode(f" {fact}") for fact in case.facts]
         spans = background(self.corpus, max(0, self.length - self._hidden(case)), rng)
         strip = None if self.prompt.separator else self.encode.tokenizer

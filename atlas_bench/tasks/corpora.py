@@ -63,8 +63,8 @@ class Corpus:
 
     name             what a record shows: "generated", "pg19:test", a folder
     key              sha256 of everything that decides the tokens
-    n_documents      None where documents are made without end
-    document_tokens  the least number of tokens of a document, or None where books differ in length
+    n_documents      None if documents are made without end
+    document_tokens  the least number of tokens of a document, or None if books differ in length
     separator        what stands before every sentence
     streamed         documents are best read in their order, and may be empty from some number on
     """
@@ -152,7 +152,7 @@ class CorpusCache:
         self._known: dict[tuple[Any, ...], Corpus] = {}
 
     def open(self, options: TaskOptions, tokenizer: Tokenizer) -> Corpus:
-        """The background of the options, opened again only where a file of its folder has changed."""
+        """The background of the options, reopened only if a file of its folder has changed."""
         spec, encoding, size = options.background, options.encoding, options.document_tokens
         edited = () if spec in ("generated", "pg19") else text_files.version(spec)
         key = spec, tokenizer.key, encoding, size, edited
@@ -219,7 +219,7 @@ def folder(
     encoding  of the files, None for UTF-8; it is part of the corpus's identity
     exclude   file stems to leave out;  only: those to take, all where none is given
 
-    Raises UserError where there is no such file, or one that is not in that encoding.
+    Raises UserError if there is no such file, or if one has another encoding.
     """
     root, skipped, taken = expanded(path), set(exclude), set(only)
     files = sorted(file for file in root.rglob("*.txt") if file.is_file() and file.stem not in skipped)
@@ -363,7 +363,7 @@ def write(
 def cached_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which becomes `path` in the cache as a whole; several processes may write the same one.
 
-    Raises MachineError where the cache is read-only or full.
+    Raises MachineError if the cache is read-only or full.
     """
     temporary = None
     try:
@@ -385,7 +385,7 @@ def cached_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def load(path: Path) -> Document | None:
-    """The mapped document, or None where the file is absent, cut short or of another format."""
+    """The mapped document, or None if the file is missing, cut short or in another format."""
     try:
         size = path.stat().st_size
         if size < _HEADER:

@@ -225,7 +225,7 @@ def _stripped(
 ) -> tuple[list[int], list[Sequence[int]], list[Span]]:
     """Facts and spans without the blank before the one that comes first, as long as before.
 
-    Returns (the background's first word, where the background comes first; facts; spans behind that word).
+    Returns (the background's first word, where the background comes first; facts; spans after that word).
     """
     facts, spans = list(facts), list(spans)
     if fact_first:
@@ -254,7 +254,8 @@ def _first_word(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[int, list[int
 
 
 def _shortened(spans: Sequence[Span], corpus: Corpus, tokens: int) -> list[Span]:
-    """The spans with so many tokens fewer at their end; a negative number adds what the document has of them."""
+    """The spans with that many tokens fewer at their end; a negative number adds tokens, as far as the document has
+    them."""
     spans = list(spans)
     while spans and (size := spans[-1].stop - spans[-1].start) <= tokens:
         tokens -= size

@@ -1,8 +1,8 @@
 """Training contexts for any task that hides facts in running text, a user's own among them.
 
-A lesson hides what an evaluation hides, in background that evaluation never reads; a short one hides the first facts
-that leave some background. Where an answer stays right (`persistent_answer`), everything read so far is asked after
-each segment, else what is asked at the end is asked there alone. What is drawn differs from every evaluation's.
+A lesson hides the same kind of facts as an evaluation, in background that no evaluation reads. A short one hides the
+first facts that leave room for background. If an answer stays right (`persistent_answer`), everything read so far is
+asked after each segment, else only at the end. The drawn samples differ from every evaluation's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILLED = 0.8  # share of a lesson that facts may take
 
 
 class Hides(Protocol):
-    """What lessons need of a task: see HaystackTask."""
+    """The members of a task that lessons use: see HaystackTask."""
 
     persistent_answer: bool
 
@@ -54,7 +54,7 @@ class HaystackLessons:
         self.seeded(seed)
 
     def seeded(self, seed: int) -> HaystackLessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         self.rng = random.Random(f"{self.purpose} {seed}")
         return self
 

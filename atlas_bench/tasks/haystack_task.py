@@ -12,7 +12,7 @@
             return Hidden(facts=(f" The code of Norland is {code}.",), questions=(ask,))
 
 A sample has exactly the cell's length whatever its question takes: the background fills what the rest leaves.
-Questions of one context that differ in tokens are asked a little earlier or later, the longest first, behind a
+Questions of one context that differ in tokens are asked a little earlier or later, the longest first, after a
 few tokens of background that follow everything hidden. Facts go between sentences; the last one alone is cut.
 """
 
@@ -40,7 +40,7 @@ DRAWS = 1000
 
 
 class HaystackTask:
-    """Base of such tasks; implements types.Task but for rules, hide and describe.
+    """Base of such tasks; implements types.Task except rules, hide and describe.
 
     takes              which of TaskOptions the task understands; any other that is given is refused
     persistent_answer  whether an answer stays right whatever facts follow: training then asks on the way, not only
@@ -92,11 +92,11 @@ class HaystackTask:
         return self._corpora.open(options, tokenizer)
 
     def background(self, subset: str, corpus: corpora.Corpus, tokens: int, rng: random.Random) -> list[Span]:
-        """The text around the facts, as spans of the corpus that are exactly so many tokens."""
+        """The text around the facts, as spans of the corpus that are exactly that many tokens."""
         return background(corpus, tokens, rng)
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where no sample of that length can be made, saying what length would do."""
+        """Raise UserError if no sample of that length can be made, saying what length would do."""
         if subset not in self.subsets:
             raise UserError(
                 f"{self.name} has no subset '{subset}'.{did_you_mean(subset, self.subsets)}"
@@ -124,7 +124,7 @@ class HaystackTask:
 
 
 def contains(answer: str, sample: Sample) -> bool:
-    """True where the first target stands in the answer as whole words, whatever the case."""
+    """True if the first target stands in the answer as whole words, ignoring case."""
     words = re.escape(" ".join(sample.targets[0].split()))
     return re.search(rf"(?<!\w){words}(?!\w)", " ".join(answer.split()), re.IGNORECASE) is not None
 
@@ -249,7 +249,7 @@ class _Sampler:
             pieces, positions = intersperse(encoded.facts, spans, self.corpus, rng, prefix=encoded.before)
         else:
             pieces, positions = place(encoded.facts, depths, spans, self.corpus, prefix=encoded.before)
-        tail = background(self.corpus, max(after) - min(after), rng)  # behind it only the shorter questions come
+        tail = background(self.corpus, max(after) - min(after), rng)  # after it only the shorter questions come
         context = Pieces(self.corpus, [*pieces.items, *tail]) if tail else pieces
         ends = [position + len(fact) for position, fact in zip(positions, encoded.facts, strict=True)]
         others = accumulate(map(len, encoded.facts), initial=len(encoded.before))  # before fact i, but no background
@@ -269,7 +269,7 @@ class _Sampler:
 
 @dataclass(frozen=True)
 class _Laid:
-    """A context, and of each fact its position, the position behind it and its depth."""
+    """A context with each fact's position, the position after it and its depth."""
 
     context: Pieces
     positions: Sequence[int]
@@ -280,7 +280,7 @@ class _Laid:
         """What Sample.meta says of a question asked after `read` tokens."""
         supporting = question.supporting
         if read > self.context.length or any(self.ends[fact] > read for fact in supporting):
-            raise ValueError(f"'{question.text}' asked after {read} tokens is before its facts, or behind the context")
+            raise ValueError(f"'{question.text}' asked after {read} tokens is before its facts, or after the context")
         where = tuple(self.positions[fact] for fact in supporting)
         meta = {
             "question": question.text.strip(),

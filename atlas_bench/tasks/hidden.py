@@ -58,7 +58,7 @@ class Hidden:
 
 
 def _no_text(**given: Any) -> None:
-    """TypeError for a text where several are wanted: ("garden") is no tuple, and would be taken letter by letter."""
+    """TypeError for a text instead of a tuple of texts: ("garden") would be read letter by letter."""
     for name, value in given.items():
         if isinstance(value, str):
             raise TypeError(f"{name} is the text {value!r}, and a tuple is wanted: ({value!r},) with a comma")

@@ -43,7 +43,7 @@ class Tags:
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens of a context, what is asked after them, and what is to be said at each of them.
+    """Tokens of a context, the questions after them, and the target at each of them.
 
     free  bool, tokens that cost nothing when they are written, since they state something; None: none is known to
     """
@@ -58,16 +58,16 @@ class Lessons(Protocol):
     """An endless supply of training contexts, deterministic in a seed."""
 
     def seeded(self, seed: int) -> Lessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         ...
 
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
-        """One context of `length` tokens in segments, each followed by what can be asked by then."""
+        """One context of `length` tokens in segments, each followed by the questions that can be asked by then."""
         ...
 
 
 def weigh(lessons: Lessons, accuracy: Mapping[str, float]) -> None:
-    """Say how well each kind is answered; lessons that have `weigh` then draw more of what is answered badly."""
+    """Report how well each kind is answered; lessons with `weigh` then draw more of the weak kinds."""
     if hasattr(lessons, "weigh"):
         lessons.weigh(accuracy)
 
@@ -86,7 +86,7 @@ class Mixture:
         self.seeded(seed)
 
     def seeded(self, seed: int) -> Mixture:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         self.rng = random.Random(f"mixture {seed}")
         for kind in self.kinds:
             kind.seeded(seed)

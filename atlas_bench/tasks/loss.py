@@ -1,10 +1,10 @@
-"""Loss by position: how well each next token of a long text is told, and whether what was read long ago helps.
+"""Loss by position: how well each next token of a long text is predicted, and whether text from long ago helps.
 
     [book 7, from its first sentence][book 2][book 11] ...       nats/token at positions 1.., 64.., 128.., .. 1M..
 
-A text is not equally hard everywhere, so a curve that falls proves little by itself. The control is the same text,
-token by token, read by a model that begins anew every 4096 tokens ("restart"): where the whole stream is told
-better than that, what helps is older than 4096 tokens.
+A text is not equally hard everywhere, so a curve that falls proves little by itself. The control is the same text read
+by a model that restarts every 4096 tokens ("restart"): where the whole stream is predicted better, something older than
+4096 tokens helps.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Loss:
 def _documents(corpus: Corpus, length: int, rng: random.Random) -> list[Span]:
     """Documents from their beginning, drawn without replacement (all again once all are read); the last one is cut.
 
-    Of an endless corpus a run from a random sentence on.
+    For an endless corpus, a run that begins at a random sentence.
     """
     if corpus.n_documents is None:
         return background(corpus, length, rng)
@@ -103,7 +103,7 @@ def _documents(corpus: Corpus, length: int, rng: random.Random) -> list[Span]:
 DESCRIPTION = """\
 Loss by position: nats per token of a text of any length, over ranges of positions that double.
 
-subsets   text (one stream), restart (the same text, read by a model that begins anew every {restart} tokens)
+subsets   text (one stream), restart (the same text, read by a model that starts again every {restart} tokens)
 source    --background: generated prose, PG-19 (hub) or a folder of .txt files, documents in random order
 scorers   none; the record's `metrics` and `curve` hold the mean loss with n and, over two or more streams, an interval
 chance    none; the log of the vocabulary's size is what a model without any knowledge loses
@@ -113,7 +113,7 @@ pitfalls  Losses of models with different tokenizers are not comparable: a token
           The generated background is what the embedded models were trained in; take --background pg19 or a folder.
 
 atlas-bench run loss --len 1M --background books --samples 4        nats per token at 1-63, 64-127, .., 524288-999999
-atlas-bench train --task loss:text --background books --hold-out emma --memory titans --out my-lm    a language model"""
+atlas-bench train --task loss:text --background books --out my-lm    a language model"""
 
 
 LOSS = Loss()

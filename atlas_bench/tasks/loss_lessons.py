@@ -31,7 +31,7 @@ class LossLessons:
         self.seeded(seed)
 
     def seeded(self, seed: int) -> LossLessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         self.rng = random.Random(f"loss lessons {seed}")
         return self
 

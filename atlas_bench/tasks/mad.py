@@ -61,7 +61,7 @@ class Kind:
     """One skill.
 
     make       words, length, label -> the context
-    lessons    make, for training; None where it is the same
+    lessons    make, for training; None if it is the same
     least      tokens of the shortest sample
     length     that holds as many tokens as MAD's own
     question   tokens of a question
@@ -118,7 +118,7 @@ def accuracy(answer: str, sample: Sample) -> float:
 
 
 def exact(answer: str, sample: Sample) -> bool:
-    """True where the answer begins with all of the target's words in order."""
+    """True if the answer begins with all of the target's words in order."""
     return accuracy(answer, sample) == 1
 
 
@@ -133,7 +133,7 @@ class Mad(WordTask):
     version = "1"
 
     def rules(self, subset: str) -> Rules:
-        """Chance is the accuracy of any one word, said again and again."""
+        """Chance is the accuracy of any one word, repeated."""
         kind = KINDS[subset]
         return Rules(
             SCORERS,

@@ -1,4 +1,4 @@
-"""The lazy contexts of the MAD suite: what is stated where, and what can be asked of it.
+"""The lazy contexts of the MAD suite: what each token is, and what can be asked.
 
     context = Recall(words, 10_000_000, "a label", noise=0.2)
     context.read(9_000_000, 9_004_096)               # int32, O(range) memory
@@ -121,7 +121,7 @@ class Recall(Blocks):
         self._rows = np.array([row + (-1,) * (width - len(row)) for row in rows], dtype=np.int32)
 
     def block(self, number: int, size: int) -> np.ndarray:
-        """As many pairs as fit, behind blanks."""
+        """As many pairs as fit, after blanks."""
         _, _, rows = self._pairs(number, size)
         tokens = rows[rows >= 0]
         out = np.full(size, self.blank, dtype=np.int32)
@@ -129,7 +129,7 @@ class Recall(Blocks):
         return out
 
     def known(self, stop: int) -> int:
-        """Keys stated, and not as noise."""
+        """Keys stated, excluding noise."""
         return sum(place + int(self._sizes[key]) <= stop for key, place in self._stated.items())
 
     def ask(self, number: int) -> Asked:
@@ -145,7 +145,7 @@ class Recall(Blocks):
 
     @cached_property
     def _stated(self) -> dict[int, int]:
-        """Key -> where it is first stated, in order; blocks are read until all keys are found."""
+        """Key -> its first place, in order; blocks are read until all keys are found."""
         found: dict[int, int] = {}
         for number in range(-(-self.length // BLOCK)):
             size = min(BLOCK, self.length - number * BLOCK)
@@ -158,7 +158,7 @@ class Recall(Blocks):
         return found
 
     def _pairs(self, number: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the pairs in a block: keys [n], whether they are noise [n], and tokens [n, width], -1 behind their end."""
+        """The pairs in a block: keys [n], whether they are noise [n], and tokens [n, width], -1 after their end."""
         most, width = size // int(self._sizes.min()), self._rows.shape[1]
         drawn = bits(f"{self.label} {number}", most * (3 + width)).reshape(most, 3 + width)
         keys = _pick(drawn, self._groups)
@@ -178,9 +178,9 @@ class Recall(Blocks):
 
 
 class Copying(Blocks):
-    """COPIED of 14 words in random places among blanks, to be said again in order.
+    """COPIED of 14 words in random places among blanks, to be repeated in order.
 
-    As in MAD each blank stands before any one of the words, all equally likely, and none behind the last.
+    As in MAD each blank precedes a random one of the words, and none follows the last.
     """
 
     def __init__(self, words: Vocabulary, length: int, label: str) -> None:
@@ -248,11 +248,11 @@ class Compression(Blocks):
 class Memorization(Blocks):
     """Any of 127 keys, each followed by the mark that stands where its value is asked for; no value is shown.
 
-    What value a key has is the same in every context, and can only be learnt from the lessons.
+    A key has the same value in every context, which can only be learnt from the lessons.
     """
 
     def block(self, number: int, size: int) -> np.ndarray:
-        """Keys and marks, behind a blank where the size is odd."""
+        """Keys and marks, after a blank where the size is odd."""
         out = np.full(size, self.mark, dtype=np.int32)
         out[: size % 2] = self.blank
         drawn = bits(f"{self.label} {number}", size // 2) % np.uint64(127)

@@ -36,7 +36,7 @@ class MadLessons:
         self.seeded(seed)
 
     def seeded(self, seed: int) -> MadLessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         self.rng = random.Random(f"mad {self.purpose} {seed}")
         return self
 

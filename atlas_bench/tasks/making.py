@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atlas_bench.tasks.corpora import Corpus
 
+WORTH = 500_000  # tokens for which a process is begun: it takes as long to begin as to make half of them
 _PROCESSES = ContextVar("processes", default=1)
 _ALONE = "This process makes what is missing, one document after another."
 
@@ -40,13 +41,13 @@ def processes(number: int) -> Iterator[None]:
 def make(corpus: Corpus, numbers: Sequence[int]) -> None:
     """Make the documents of these numbers that the cache lacks, in as many processes as processes() says.
 
-    What cannot be made elsewhere, such as the text of a function that cannot be pickled, is left to Corpus.document();
-    a warning says so.
+    Each makes WORTH tokens at least. What cannot be made elsewhere, such as the text of a function that cannot be
+    pickled, is left to Corpus.document(); a warning says so.
     """
     if _PROCESSES.get() < 2:
         return
     missing = [number for number in numbers if not corpus.path(number).exists()]
-    n = min(_PROCESSES.get(), len(missing))
+    n = min(_PROCESSES.get(), len(missing), len(missing) * (corpus.document_tokens or 0) // WORTH)
     if n < 2:
         return
     try:

@@ -10,7 +10,7 @@ Here it streams to any length. Subset "32" has 32 pairs in front; "32-spread" sc
 in order. What differs from zoology, and why:
 
 noise     Words that are neither keys nor values. zoology's random tokens would, over a million of them,
-          repeat every key with a wrong value behind it.
+          repeat every key with a wrong value after it.
 queries   All P keys, in random order, each put to a fork of the state at the context's end, so that the
           questions cost one reading and none follows another. The power law of slots has no part in it.
 keys      zoology needs a vocabulary larger than the length. A key here is as many words as give four keys
@@ -31,7 +31,7 @@ from atlas_bench.types import Rules, Sample, Scorer, TaskOptions, Tokenizer
 
 
 def exact(answer: str, sample: Sample) -> bool:
-    """True where the answer is the target but for case and spaces around it."""
+    """True if the answer is the target, ignoring case and surrounding spaces."""
     return answer.strip().lower() == sample.targets[0].strip().lower()
 
 

@@ -30,7 +30,7 @@ class MqarLessons:
         self.seeded(seed)
 
     def seeded(self, seed: int) -> MqarLessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         self.rng = random.Random(f"mqar {self.purpose} {seed}")
         return self
 

@@ -36,7 +36,7 @@ KAMRADT_WORDS = ("sandwich", "Dolores Park", "sunny day")
 
 
 def keywords(answer: str, sample: Sample) -> float:
-    """The share of meta["keywords"] that stand in the answer as whole words, whatever the case."""
+    """The share of meta["keywords"] that stand in the answer as whole words, ignoring case."""
     words, said = sample.meta["keywords"], " ".join(answer.split())
     return sum(bool(re.search(rf"\b{re.escape(word)}\b", said, re.IGNORECASE)) for word in words) / len(words)
 
@@ -56,7 +56,8 @@ class Niah(HaystackTask):
         return codewords.rules("niah", len(DEPTHS) if subset == "multi" else 1)
 
     def draw(self, subset: str, seed: str, number: int, length: int) -> tuple[Hidden, str]:
-        """A context of its own for "multi"; else one needle and haystack with the needle at every depth in turn."""
+        """A separate context for each sample of "multi"; else one needle and haystack with the needle at every depth in
+        turn."""
         if subset == "multi":
             return super().draw(subset, seed, number, length)
         row, column = divmod(number, len(DEPTHS))

@@ -105,7 +105,7 @@ source    {words} code words of {needles} places and coined names, in generated 
 scorers   nolink/word (version 1)      the answer's first sentence names the word, and no other of the {words}
           nolink/contains (version 1)  the target stands somewhere in the answer
 chance    1/{words} (any one word, always)
-pitfalls  Compare the subsets pairwise: sample i is the same in all of them but for the link. "shared" alone is a
+pitfalls  Compare the subsets pairwise: sample i is the same in all of them except the link. "shared" alone is a
           needle test. Who knows the words but not the links is right once in {needles} times.
           Use --samples in multiples of {needles}; the questions of one context are not independent.
           The links are in the text and are no world knowledge: no number of NoLiMa compares with one of these.

@@ -10,7 +10,7 @@ conversation among others that differ in the form or in the topic, and the model
 n-th of them got. A memory that maps a key to a value keeps the last value of such a key, or a mean of them; here it
 has to keep the order. What differs from MRCR:
 
-answer    One code word of a hundred, judged by rule, where MRCR asks for a whole text behind a random prefix and
+answer    One code word of a hundred, judged by rule, where MRCR asks for a whole text after a random prefix and
           takes difflib's similarity. So chance is known, and an answer of the right length earns nothing.
 needles   Also 16 and 32. Every ordinal is asked, each on a fork of the state after one reading: n questions.
 others    As many entries of the same place in another book as there are needles, and as many of the same book in
@@ -72,7 +72,7 @@ def ending(n: int) -> str:
 
 
 DESCRIPTION = """\
-Ordinal recall: entries of one log stand in a long text, alike but for the word, and the n-th is asked for (the form
+Ordinal recall: entries of one log stand in a long text, alike except for the word, and the n-th is asked for (the form
 of MRCR, Vodrahalli et al. 2024).
 
 subsets   {subsets}

@@ -1,4 +1,4 @@
-"""What the tasks made of single words share: MQAR's lazy context, its words, and the checks.
+"""Shared by the tasks made of single words: MQAR's lazy context, its words, and the checks.
 
     words = vocabulary(tokenizer)
     context = lay_out(words, 10_000_000, pairs=32, key_words=1, spread=True, label="mqar 32 0 0")
@@ -46,7 +46,7 @@ def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """The tokenizer's words in three pools; the same tokenizer, the same pools.
 
     A word is one token of a space and at least two ASCII letters; of words that differ in case only, the
-    first counts.  UserError where there are fewer than three pools of them.
+    first counts.  UserError if there are fewer than three pools of them.
     """
     found: dict[str, tuple[int, str]] = {}
     for token in range(tokenizer.vocab_size):

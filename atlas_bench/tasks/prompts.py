@@ -83,7 +83,7 @@ PROMPTS = {"bare": _bare, "official": _official}
 
 
 def _corrected(subset: str, words: str) -> str:
-    """BABILong's own text before the context; UserError where lm-eval's words do not lead to it."""
+    """BABILong's own text before the context; UserError if lm-eval's words do not lead to it."""
     correction = json.loads(CORRECTIONS.read_text(encoding="utf-8"))[subset]
     for start, deleted, inserted in reversed(correction["edits"]):  # offsets are those of the uncorrected text
         words = words[:start] + inserted + words[start + deleted :]

@@ -8,15 +8,15 @@ swde.jsonl, fda.jsonl .. with the same columns. Zero-shot, greedy, 48 tokens, en
 
 swde, fda, squad     lm-eval's own tasks (0.4.13, version 1 of them): the text as it is
 nq_*, triviaqa, drop   the whole context with JRT's prompt, which is not in lm-eval
--cut1000 ..          JRT: the document cut to so many tokens, 50 of them kept free for the answer
+-cut1000 ..          JRT: the document cut to that many tokens, 50 of them kept free for the answer
 -twice               JRT: what is asked, the document, the document once more, what is asked
 -cut1000-twice       both, as in the JRT paper's table 1; its table 2 has -cut512, -cut1024, -cut2048, nq_*-cut2000
 -hidden              ours: the document in a random place of running text, and what is asked at the end
 
-Only in `-hidden` is a sample as long as the cell says, so that documents can be lost in 10M tokens. The others are
-as long as they are: the cell's length is the most that a prompt may have. Documents whose prompt is longer are left
-out, the rest keep their order, whatever the seed; a published table has all of them, so take --len long enough.
-Nothing is ever cut but where the name says so.
+Only in `-hidden` is a sample as long as the cell says, so that documents can be lost in 10M tokens. The others keep
+their own length: the cell's length is the maximum of a prompt. Longer documents are skipped; the others keep their
+order for every seed. A published table has all documents, so choose --len long enough. Nothing is ever cut but where
+the name says so.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NOT_OF_NQ = ("-cut512", "-cut1024", "-cut2048")  # whose documents are of these 
 
 
 def contains(answer: str, sample: Sample) -> bool:
-    """True where lm-eval's and JRT's `contains` says so: any target stands in the answer, whatever the case.
+    """True if lm-eval's and JRT's `contains` says so: any target stands in the answer, ignoring case.
 
     Its defects are kept: an empty target stands in every answer; a target that JRT reads with spaces or a line
     break at its end is not found without them; "4" is found in "1942".
@@ -80,11 +80,12 @@ class Recall:
         self._corpora = corpora.CorpusCache()
 
     def rules(self, subset: str) -> Rules:
-        """The published 48 tokens of a line; who does not read the document names nothing that stands in it."""
+        """The published 48 tokens of a line; a model that does not read the document names nothing in it."""
         return Rules(SCORERS, chance=0.0, max_answer_tokens=48)
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where there is no data, or no prompt of at most that length, saying what length would do."""
+        """Raise UserError if there is no data, or no prompt of at most that length; the message says which length would
+        do."""
         sampler, shortest = self._sampler(subset, tokenizer, options), None
         for _, _, encoded in sampler.encoded():
             shortest = min(encoded.needs, shortest or encoded.needs)
@@ -102,7 +103,7 @@ class Recall:
     def samples(
         self, subset: str, length: int, n: int, seed: int, tokenizer: Tokenizer, options: TaskOptions
     ) -> Iterator[Sample]:
-        """The first n documents that fit, in their order.  UserError where there are fewer."""
+        """The first n documents that fit, in their order.  UserError if there are fewer."""
         sampler, index, left_out = self._sampler(subset, tokenizer, options), 0, 0
         for number, row, encoded in sampler.encoded():
             if index == n:
@@ -164,7 +165,7 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Token ids of a document and of what is asked."""
+    """Token ids of a document and of its question."""
 
     document: list[int]
     ask: list[int]
@@ -248,7 +249,7 @@ class _Sampler:
         return targets if of_jrt else tuple(target.strip() for target in targets)
 
     def _encode(self, prompt: Prompt) -> _Encoded:
-        """Alone, document and question are encoded as one text, as lm-eval does; hidden, each follows other text."""
+        """A document alone is encoded with its question as one text, as in lm-eval; a hidden one follows other text."""
         if self.corpus:
             return _Encoded(self._ids(f" {prompt.document}"), self._ids(prompt.ask))
         ids = self._ids(prompt.document + prompt.ask)

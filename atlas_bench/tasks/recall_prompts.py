@@ -55,7 +55,7 @@ class Source:
 def cut(row: Row, source: Source, size: int, tokenizer: Tokenizer) -> dict[str, Any] | None:
     """The row with its document cut to `size` - ANSWER tokens as JRT does; None for the rows that it leaves out.
 
-    Half of the tokens stand before the first place of any column in source.around, whatever the case, and the
+    Half of the tokens stand before the first place of any column in source.around, ignoring case, and the
     rest follows; a document in which none stands keeps its end. Rows with an empty or one-letter text in such a
     column are left out.
     """
@@ -83,7 +83,7 @@ def _find(wanted: str, text: str) -> int:
 
 
 def _without(text: str, end: str) -> str:
-    """The text without any number of the same end, whatever the case."""
+    """The text without any number of repeats of that ending, ignoring case."""
     while end and text.lower().endswith(end.lower()):
         text = text[: -len(end)]
     return text

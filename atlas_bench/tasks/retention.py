@@ -16,7 +16,7 @@ every age: that curve is one and the same fact, forgotten.
 
 Distances are spaced evenly by their logarithm from 100 tokens to the whole stream, as many at every length, so a
 cell has the same questions whatever its length: 11 for "end", 21 for "along". On the way a question comes exactly
-its distance behind its fact, and its age is off by a few facts and half a sentence; at the end the age is exact,
+its distance after its fact, and its age is off by a few facts and half a sentence; at the end the age is exact,
 the cell's length, and the distance is as near as the gaps between sentences allow. The record has both.
 """
 
@@ -77,7 +77,7 @@ class Retention(HaystackTask):
 
 
 def _asked(subset: str) -> list[tuple[int, int]]:
-    """(age, back) of every question as steps of the scale: asked after so many tokens, about so many back."""
+    """(age, back) of every question as steps of the scale: asked after `age` tokens, about a fact `back` tokens ago."""
     points = POINTS[subset]
     ages = range(points) if subset == "along" else [points - 1]
     return [(age, back) for age in ages for back in range(age + 1)]

@@ -7,13 +7,13 @@
 A subset is KIND-DOSE. Sample i has the same fact, question and answer, at the same depth of the same background, in
 every subset; a larger dose has all of the smaller one and more. So dose 0 is the control of every kind, differences
 between doses are paired, and accuracy over the dose says how much noise a memory stands. The right answer is never in
-doubt for a reader. What the kinds are, and who found them to matter:
+doubt for a reader. The kinds, and the papers that found them to matter:
 
 contradict  DOSE times, after the fact, a forged notice that claims another word, and is called forged: a conflict
             inside what is read, one of three kinds that mislead models (knowledge conflicts, Xu et al. 2024).
 near        DOSE facts about places whose names differ from the one asked for in one of two words, anywhere: the keys of
             an associative memory lie close to each other (RULER's multi-key needles, Hsieh et al. 2024).
-poison      DOSE facts about other places in one block around the true one, half before and half behind: whoever
+poison      DOSE facts about other places in one block around the true one, half before and half after: whoever
             can write into what is read can flood a memory (PoisonedRAG, Zou et al. 2024).
 update      The fact is stated DOSE times before with other words, "is now"; the last statement holds. Retrieval of the
             last of many values falls with the logarithm of their number (Wang and Sun 2025, arXiv 2506.08184).
@@ -216,7 +216,7 @@ source    code words of places in generated prose, PG-19 or a folder of .txt fil
 scorers   robust/word (version 1)      the answer's first sentence names the word, and no other of the {words}
           robust/contains (version 1)  the target stands somewhere in the answer
 chance    1/{words} (any one word, always)
-pitfalls  Sample i is the same in all subsets but for the dose: compare doses pairwise, and dose 0 once, for it is
+pitfalls  Sample i is the same in all subsets except the dose: compare doses pairwise, and dose 0 once, for it is
           the same in all kinds. Whoever answers with a word of the noise is always wrong, below chance.
           A dose is a number of sentences, whatever the length: 256 are a fifth of 16K tokens and nothing in 10M.
           Large doses do not fit into short contexts. A shift wants 200 tokens on either side.

@@ -1,6 +1,6 @@
 """Scorers for answers out of a small set of labels: BABILong's own rule, and the rule it meant.
 
-    official("The most recent location of Mary is office.", sample)  -> True where the target is "office"
+    official("The most recent location of Mary is office.", sample)  -> True if the target is "office"
     word("none", sample)                                             -> True; official says False: "one"
 
 Both read the first sentence of the answer, set aside the labels that the question names, and ask that what is
@@ -43,7 +43,7 @@ _WORD_END = re.compile(r"[.!?\n]|<context>|<example>|\bquestion\s*:")
 
 
 def official(answer: str, sample: Sample) -> bool:
-    """True where BABILong's metrics.compare_answers says so; its defects are in the module's docstring."""
+    """True if BABILong's metrics.compare_answers says so; its defects are in the module's docstring."""
     question, target, labels = _lowered(sample)
     said = _OFFICIAL_END.split(answer.lower(), maxsplit=1)[0]
     named = {label for label in labels if label in said} - {label for label in labels if label in question}
@@ -53,7 +53,7 @@ def official(answer: str, sample: Sample) -> bool:
 
 
 def word(answer: str, sample: Sample) -> bool:
-    """True where the first sentence names the target's labels as whole words, and no other label."""
+    """True if the first sentence names the target's labels as whole words, and no other label."""
     question, target, labels = _lowered(sample)
     wanted = {target} if target in labels else set(target.split(","))
     said = _WORD_END.split(answer.lower().strip(), maxsplit=1)[0]
@@ -61,7 +61,7 @@ def word(answer: str, sample: Sample) -> bool:
 
 
 def only(answer: str, sample: Sample) -> bool:
-    """True where the first sentence names the target as a whole word, and no other label, the question's included."""
+    """True if the first sentence names the target as a whole word, and no other label, the question's included."""
     _, target, labels = _lowered(sample)
     return _words(_WORD_END.split(answer.lower().strip(), maxsplit=1)[0], labels) == {target}
 

@@ -14,7 +14,7 @@ _GAP = re.compile(r"(?<=\S) (?=\S)")
 
 
 class Encoder:
-    """Token ids of a text, remembered: facts are made of a few hundred sentences."""
+    """Token ids of a text, cached: facts are made of a few hundred sentences."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer

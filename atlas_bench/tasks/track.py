@@ -81,7 +81,7 @@ class Track(WordTask):
         return Rules(SCORERS, chance=chance, max_answer_tokens=1, questions_per_context=ASKED)
 
     def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
-        """Where each of the places asked is another."""
+        """Whether all places asked differ."""
         return LEAST, f"{ASKED} places to ask in take"
 
     def samples(
@@ -110,7 +110,7 @@ class Track(WordTask):
 
 
 def _samples(stream: TaggedStream, answers: int, places: Sequence[int], first: int) -> Iterator[Sample]:
-    """The answers in some places, each asked by the token that stands there."""
+    """The answers at some places, each asked by the token there."""
     words, digest = stream.words, stream.digest()
     for index, place in enumerate(places, start=first):
         (symbol,), (answer,) = stream.symbols(place, place + 1), stream.answers(place, place + 1)

@@ -34,7 +34,7 @@ class TrackLessons:
         self.seeded(seed)
 
     def seeded(self, seed: int) -> TrackLessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         self.rng = random.Random(f"track {self.purpose} {seed}")
         return self
 
@@ -45,8 +45,8 @@ class TrackLessons:
     def stream(self, length: int, segment: int) -> Iterator[Segment]:
         """One stream of `length` tokens in segments; symbols that change the state are free to be written.
 
-        A symbol that changes nothing, the 0 of parity, is not free: gates learn to close on it, and what a memory never
-        touches holds for any length.
+        A symbol that changes nothing, the 0 of parity, has a cost: gates learn to close on it, and a state that is not
+        touched survives any length.
         """
         subset = self.rng.choice(sorted(self.make))
         stream = self.make[subset](self.words, length, f"track {self.purpose} {self.rng.getrandbits(128)}")

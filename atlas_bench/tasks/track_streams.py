@@ -1,4 +1,4 @@
-"""The lazy streams of `track`: which symbol stands in a place, and what is to be answered there.
+"""The lazy streams of `track`: the symbol at each place, and the answer there.
 
     stream = GroupWord(words, 10_000_000, "a label", group="s5")
     stream.read(9_000_000, 9_004_096)            # int32 tokens, O(range) memory
@@ -123,7 +123,7 @@ class Stack(TaggedStream):
 
     A push and a pop are equally likely, but for an empty stack, which is pushed to, and a full one, which is popped.
     The height is a free random walk folded into 0..depth, so that one sum per block gives it in any place.
-    Symbols are a push of each kind, then a pop of each kind.
+    The symbols are a push for each kind, then a pop for each kind.
 
     shown  whether a pop shows the kind, as a closing bracket does; else all pops are one symbol
     """
@@ -134,7 +134,7 @@ class Stack(TaggedStream):
         self.kind_seed = seed_of(f"{label} kinds")
 
     def symbols(self, start: int, stop: int) -> np.ndarray:
-        """What is pushed; what is popped, or the first kind for all, behind the pushes."""
+        """The kinds pushed; after the pushes the kinds popped, or the first kind for all."""
         heights = self.heights(start, stop)
         if not self.shown:
             popped = np.zeros(stop - start, dtype=np.int64)
@@ -170,7 +170,7 @@ class Stack(TaggedStream):
         return self.depth - np.abs(walk % (2 * self.depth) - self.depth)
 
     def tops(self, start: int, stop: int) -> np.ndarray:
-        """Where what is on top after each place was pushed, NONE for an empty stack."""
+        """The place at which the top of the stack after each place was pushed, NONE for an empty stack."""
         back = 4 * self.depth**2  # the walk seldom takes longer to come back to a height
         while True:
             begin = max(start - back, 0)
@@ -217,7 +217,7 @@ class Strings(TaggedStream):
         return np.where((sizes <= offsets) & (offsets < 2 * sizes), self.symbols(start + 1, stop + 1), NONE)
 
     def first_scored(self, size: np.ndarray) -> np.ndarray:
-        """The first offset in a string of that size that is scored; all behind it are too, as far as 2 n."""
+        """The first offset in a string of that size that is scored; all later ones up to 2 n are too."""
         raise NotImplementedError
 
     def scored(self, start: int, stop: int) -> np.ndarray:
@@ -289,17 +289,17 @@ class Palindromes(Strings):
         return out
 
     def first_scored(self, size: np.ndarray) -> np.ndarray:
-        """The mark: all symbols behind it are scored."""
+        """The mark: all symbols after it are scored."""
         return size
 
     def needs(self, place: int) -> int:
-        """Where the next symbol was first."""
+        """The first place of the next symbol."""
         string = self.string_of(np.array(place))
         return 2 * int(self.ends[string] + self.sizes[string]) - place - 1
 
 
 def _last_rise(heights: np.ndarray) -> np.ndarray:
-    """Of each step of a walk, the last step so far that rose to its height; NONE for height 0, and where none did.
+    """For each step of a walk, the last step so far that rose to its height; NONE for height 0, or if none did.
 
     heights  before the first step, and after each [n + 1]
     """

@@ -1,4 +1,4 @@
-"""The base of tasks made of one-token words alone, without a text: what they check, and the words."""
+"""The base of tasks whose contexts are one-token words, not text: their checks, and the words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from atlas_bench.types import TaskOptions, Tokenizer
 
 
 class WordTask:
-    """Implements types.Task but for rules, samples and describe."""
+    """Implements types.Task except rules, samples and describe."""
 
     name: str
     subsets: tuple[str, ...]
@@ -22,7 +22,7 @@ class WordTask:
         raise NotImplementedError
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where no sample of that length can be made, saying what length would do."""
+        """Raise UserError if no sample of that length can be made, saying what length would do."""
         if subset not in self.subsets:
             raise UserError(
                 f"{self.name} has no subset '{subset}'.{did_you_mean(subset, self.subsets)}"

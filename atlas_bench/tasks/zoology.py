@@ -1,12 +1,12 @@
-"""MQAR in zoology's own form and published configurations: pairs in front, each key asked where it comes back.
+"""MQAR in zoology's own form and published configurations: pairs first, each key asked where it occurs again.
 
     stone river  apple cloud  [... noise ... apple ... noise ... stone ...]
                                          ^ -> cloud         ^ -> river
 
-The protocol (Arora et al. 2023; zoology, data/multiquery_ar.py): P pairs k1 v1 .. kP vP without replacement, then
-(L - 2P) / 2 slots of two tokens. Key j stands in slot g_j, drawn without replacement from p(g) ~ a (g + 1)^(a - 1),
-a = 0.01, in the order of the pairs; at each key the model is judged on its value, which is not shown. All other
-tokens are random (random_non_queries), or one and the same. A subset is a published pair of L and P:
+The protocol (Arora et al. 2023; zoology, data/multiquery_ar.py): P pairs k1 v1 .. kP vP without replacement, then (L -
+2P) / 2 slots of two tokens. Key j is in slot g_j, drawn without replacement from p(g) ~ a (g + 1)^(a - 1), a = 0.01, in
+the order of the pairs. At each key the model is judged on its value, which is not shown. All other tokens are random
+(random_non_queries), or one and the same. A subset is a published pair of L and P:
 
 iclr24-P   (64, 4) (128, 8) (256, 16) (512, 64), blanks      Zoology, ICLR 2024, figure 2
 based-P    (64, 4) (64, 8) (64, 16) (128, 32) (256, 64)
@@ -67,7 +67,7 @@ SCORERS = {"zoology/exact": Scorer(exact)}
 class Example(Pairs):
     """A Context of pairs in front and each key once more in its slot.
 
-    slots   position of each pair's key behind the pairs [P]
+    slots   position of each pair's key after the pairs [P]
     random  whether the tokens between are random words or one and the same
     """
 
@@ -100,8 +100,8 @@ class Example(Pairs):
 def power_law(label: str, count: int, size: int) -> list[int]:
     """`count` different numbers below `size` as drawn one after the other, g with a chance ~ (g + 1)^(POWER - 1).
 
-    Octaves [2^k, 2^(k + 1)) are drawn by an upper bound of their weight, a number in one of them evenly, and it is
-    kept by its share of the bound: exact, and nothing as long as `size` is made.
+    Rejection sampling: draw an octave [2^k, 2^(k + 1)) by an upper bound of its weight, a number in it evenly, and keep
+    it by its share of the bound. This is exact and needs no array of `size`.
     """
     rng = random.Random(label)
     octaves = [(1 << k, min(1 << k, size + 1 - (1 << k))) for k in range(size.bit_length())]  # first, how many
@@ -202,7 +202,7 @@ class ZoologyLessons(MqarLessons):
 
 
 DESCRIPTION = """\
-MQAR in zoology's own form (Arora et al. 2023): key-value pairs of words in front, and behind them every key once
+MQAR in zoology's own form (Arora et al. 2023): key-value pairs of words in front, and after them every key once
 more, at distances that follow a power law; at its key the model is asked for the value, on a fork of its state.
 
 subsets   {subsets}

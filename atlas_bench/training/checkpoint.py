@@ -50,7 +50,7 @@ def restore(
 ) -> Progress:
     """Load what save() wrote into model, average and optimisers; returns the progress.
 
-    Raises Damaged for a file that is not as it was saved, before anything is loaded; UserError for one of another run.
+    Raises Damaged for a damaged file, before anything is loaded; UserError for a file of another run.
     """
     path = out / FILE
     arrays, text = checkpoint_file.load(path)

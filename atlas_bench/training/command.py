@@ -47,7 +47,7 @@ def main(
     fixed_schedule: bool, rate: float, validate: bool, threads: int | None, device: str | None, examine: bool,
     say: Callable[[str], Any],
 ) -> Path:  # fmt: skip
-    """Trains a model into the folder `out` and returns it; a folder with a checkpoint is gone on with.
+    """Trains a model into the folder `out` and returns it; continues if the folder has a checkpoint.
 
     memory            as the user writes it: a name of `list memories`, with options, or a file, which is executed
     init              model to begin from: what fits by name and shape is taken

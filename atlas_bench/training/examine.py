@@ -25,9 +25,9 @@ STREAMS, BLOCK = 24, 512  # streams at most, and tokens of them read at once
 
 
 def accuracy(model: Decoder, examinations: Iterable[Lessons], length: int) -> dict[str, Any]:
-    """{"correct", "n", "kinds": {kind: [correct, n]}} of what is asked at the end of 16 contexts of each examination.
+    """{"correct", "n", "kinds": {kind: [correct, n]}} of the questions at the end of 16 contexts of each examination.
 
-    Of answers along a context, the scored ones of its last block. Auxiliary questions are left out.
+    The scored answers of the last block of a context with answers along it. Auxiliary questions are left out.
     """
     kinds: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     block = 4096

@@ -33,7 +33,7 @@ COUNT_SECONDS = 300  # between two counts of open gates on background
 
 @dataclass
 class _Training:
-    """A training under way: what a checkpoint holds, and the tallies of the last steps."""
+    """A training in progress: the contents of a checkpoint, and the tallies of the last steps."""
 
     config: Config
     recipe: Recipe
@@ -168,7 +168,7 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
 
 
 def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
-    """Save a checkpoint; the last reason why one could not be saved, of which the user has been warned.
+    """Save a checkpoint; return the last reason why one could not be saved, about which the user was warned.
 
     failure  that reason so far, "" for none: it is not warned of again
     """
@@ -188,7 +188,7 @@ def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
 def open_shares(model: Decoder, background: np.ndarray, block: int = 4096) -> list[float]:
     """Share of background tokens [B, T] that open the screen (1 without one), then each layer's write gates.
 
-    What is written there displaces facts, so it foretells the length at which a model begins to forget.
+    Writing background displaces facts, so this predicts the length at which a model begins to forget.
     """
     state, shares = None, []
     for start in range(0, background.shape[1], block):

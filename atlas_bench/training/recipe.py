@@ -5,11 +5,11 @@
     mixed       contexts of random length up to `longest`, while the learning rates fall
     stream      contexts up to `stream_length`; the state is passed on every `longest` tokens, the gradient is not
 
-A context is read in segments. Everything known so far is asked after each, or is to be said at each token. Loss:
+A context is read in segments. After each segment, everything known so far is asked, or each token has a target. Loss:
 cross-entropy of the answers, the mean of those to questions and the mean of those along the segments; plus
 `write_cost` for every token written, which closes the gates on background, and from contexts of `cost_length` on
 `screen_cost` for every token that a screen lets through. From there both costs grow while the answers stay right.
-Where the lessons say which tokens state something, writing those is free.
+If the lessons mark the tokens that state something, writing those is free.
 Matrices are trained by Muon, everything else by AdamW; the model is the average of the weights over the last steps.
 language() is the recipe for running text, `--task loss`: all contexts have one length, nothing is asked, and writing is
 free. The rates are constant, then fall, then stay low for a short rest.
@@ -45,7 +45,7 @@ class Recipe:
     context: int = 0  # tokens of every context, whatever the stage; 0: as the stages have it
     segment: int = 512
     contexts: int = 8  # at least so many in a step,
-    least_tokens: int = 2048  # at least so many tokens
+    least_tokens: int = 2048  # at least that many tokens
     most_tokens: int = 16_384  # and at most so many
     promote_at: float = 0.9
     promote_steps: int = 40
@@ -72,7 +72,7 @@ class Recipe:
     gate_noise: float = 1.0  # on write gates' logits from `mixed` on: a gate must open and close with a margin
 
     def within(self, tokens: int) -> Recipe:
-        """The same recipe on a budget: each stage keeps its share; UserError where one is left without a token.
+        """The same recipe on a budget: each stage keeps its share; UserError if one is left without a token.
 
         A fixed schedule on less than the whole budget also shortens its contexts and makes its steps smaller, both by
         the root of the share. Else a hundredth of the budget would be a hundred steps, which teach nothing: parity is
@@ -135,7 +135,7 @@ def language(context: int = 4096, batch: int = 4, window: int = 16) -> Recipe:
 
 @dataclass
 class Progress:
-    """Where a run stands; saved with each checkpoint."""
+    """The progress of a run; saved with each checkpoint."""
 
     stage: str = "curriculum"
     round: int = 0

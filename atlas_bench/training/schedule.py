@@ -86,12 +86,12 @@ def set_rates(optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, progr
 
 
 def costs_grow(progress: Progress, recipe: Recipe) -> bool:
-    """Whether contexts are long enough for background to matter more than what is learnt of facts."""
+    """Whether contexts are long enough for background to matter more than facts."""
     return progress.stage != "curriculum" or progress.length >= recipe.cost_length
 
 
 def set_cost(progress: Progress, recipe: Recipe) -> None:
-    """In long contexts writing costs more step by step while the answers are right, and less while they are not."""
+    """In long contexts the cost of writing rises while the answers are right, and falls while they are not."""
     if not costs_grow(progress, recipe) or recipe.paced or not progress.kinds:
         return
     stands = sum(progress.kinds.values()) / len(progress.kinds) >= recipe.cost_at

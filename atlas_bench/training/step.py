@@ -1,4 +1,4 @@
-"""One optimiser step: segments are read, what is asked of them is answered, and the weights follow."""
+"""One optimiser step: read segments, answer their questions, update the weights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def step(
 ) -> tuple[dict[str, Any], State | None]:
     """One optimiser step on consecutive segments of every row; returns figures and the detached state.
 
-    Figures are numbers but for "kinds", {kind: [right, asked]}. The step is left out where a figure, the loss or the
+    Figures are numbers, except "kinds", {kind: [right, asked]}. The step is left out where a figure, the loss or the
     gradient's norm among them, is not finite.
 
     state  of the rows that this process reads; None at the beginning, and where it reads none
@@ -196,7 +196,7 @@ def count_skipped(progress: Progress, figures: dict[str, float]) -> None:
 def ask_all(
     model: Decoder, state: State, asks: Sequence[tuple[int, Ask]], width: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Loss of the answers and which were right, each question put to a fork of its row's state.
+    """Loss of the answers and which were right; each question goes to a fork of its row's state.
 
     width  tokens that all are padded to; None: those of the longest
     """

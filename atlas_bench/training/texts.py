@@ -89,7 +89,7 @@ def _check_held_out(names: Sequence[str], backgrounds: Sequence[str]) -> None:
 
 
 def _open(spec: str, tokenizer: Any, hold_out: Sequence[str], encoding: str | None = None) -> corpora.Corpus:
-    """A corpus as `run --background` knows it; of a folder, without the held-out files."""
+    """A corpus as for `run --background`; a folder without its held-out files."""
     if spec.startswith(corpora.DATA_SET):
         return corpora.data_set(spec, tokenizer)
     if not _is_folder(spec) or not hold_out:

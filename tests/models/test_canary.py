@@ -85,9 +85,9 @@ def test_a_batch_is_no_larger_than_the_run_makes_it():
     ("does", "said"),
     [
         (wrong_when_cached, "the same prompt was answered 'garden' alone and 'hallway' again"),
-        (wrong_when_cached, "the same prompt behind another first line was answered 'garden' alone and 'hallway'"),
+        (wrong_when_cached, "the same prompt after another first line was answered 'garden' alone and 'hallway'"),
         (wrong_in_a_batch, "the same prompt was answered 'garden' alone and 'hallway' in a batch"),
-        (wrong_behind_a_line, "was answered 'garden', and 'hallway' behind a first line that no cache has seen"),
+        (wrong_behind_a_line, "was answered 'garden', and 'hallway' after a first line that no cache has seen"),
         (refuses_behind_a_line, "'no answer: HTTP 400"),
     ],
 )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from atlas_bench.errors import UserError
 from atlas_bench.results import store
 from atlas_bench.results.export import dataset
+from atlas_bench.results.export.folder import files_below
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.results.stats import wilson
 
@@ -207,13 +208,13 @@ def test_a_failure_midway_leaves_nothing(tmp_path, monkeypatch, make):
 def test_an_empty_folder_is_taken_and_a_full_one_is_not(tmp_path, make):
     (tmp_path / "out").mkdir()
     dataset.write([make()], tmp_path / "out")
-    before = dataset.files_below(tmp_path)
+    before = files_below(tmp_path)
     for taken in (tmp_path / "out", tmp_path / "out" / "README.md"):
         with pytest.raises(UserError, match=r"is not an empty folder. Name a new one"):
             dataset.write([make(seed=1)], taken)
     with pytest.raises(UserError, match=r"cannot write .*Choose another folder"):
         dataset.write([make()], tmp_path / "out" / "README.md" / "below")
-    assert dataset.files_below(tmp_path) == before
+    assert files_below(tmp_path) == before
 
 
 @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "umask"), reason="permissions of POSIX")

@@ -6,7 +6,7 @@ import ast
 import json
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -20,7 +20,10 @@ from atlas_bench.results.record import (
     ANSWER_CHARS,
     DEPTH,
     EARLIER_OFFICIAL,
+    Joined,
+    Part,
     Record,
+    Rescoring,
     answer_row,
     cell_key,
     clip,
@@ -36,13 +39,16 @@ numbers = st.integers(-2, 3) | st.sampled_from([-0.5, 0.0, 1.0, 1.5, float("inf"
 scalars = st.none() | st.booleans() | numbers | st.text(max_size=3)
 values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v, max_size=3))
 ANSWER = {"index": 0, "question": "", "targets": ["a"], "answer": "", "correct": {}}
+RESCORING = {"source": "a", "scorer": "b", "version": "1", "cut": 0, "at": "now"}
 PART = {"from": 1, "streams": 1, "nats": 2.5, "low": None, "high": 3}
 near = st.sampled_from(  # what is almost right
     [
-        *([row] for row in (ANSWER, PART, ANSWER | PART)),
+        *([row] for row in (ANSWER, PART, ANSWER | PART, RESCORING)),
+        *([RESCORING | {name: value}] for name in RESCORING for value in (None, 1, "a")),
         *([ANSWER | {name: value}] for name in ANSWER for value in (None, 1, True, "a", {"s": 0.5}, {"s": 2})),
         *([ANSWER | {name: value}] for name in ("context", "distance", "needle_depth") for value in (None, 1, 1.5)),
         *([PART | {name: value}] for name in PART for value in (None, 1, "a")),
+        {"first": 0, "stop": 2}, {"first": 0, "stop": -1},
         "1", "01", "2", "ok", {}, [], [{}], [{"a": 1}], {"s": {}}, {"s": "1"}, {"s": 1}, {"s": 0.5}, {"s": True},
         {"s": {"n": 1}}, {"s": {"correct": True, "n": 1}}, {"s": {"correct": 1, "n": 1.0}},
         {"s": {"correct": 2, "n": 1}}, {"s": {"correct": 0.5, "n": 1, "more": 2}},
@@ -112,6 +118,18 @@ def is_part(row: dict[str, Any]) -> bool:
     )
 
 
+def is_row(row: dict[str, Any], kind: type) -> bool:
+    """The rule of an object of other fields: those that it needs are there, each is of its type, and counts count."""
+    needed = [
+        name for name, hint in get_type_hints(kind, include_extras=True).items() if get_origin(hint) is not NotRequired
+    ]
+    there = {name: (row[name], hint) for name, hint in get_type_hints(kind).items() if name in row}
+    return all(name in row for name in needed) and all(
+        fits(value, hint) and (name == "batch" or not isinstance(value, (int, float)) or amount(value))
+        for name, (value, hint) in there.items()
+    )
+
+
 def is_record(row: dict[str, Any]) -> bool:
     """The rule of a whole line."""
     if row.get("schema", "1") != "1" or any(name not in row for name in NEEDED):
@@ -123,6 +141,10 @@ def is_record(row: dict[str, Any]) -> bool:
     if not all(amount(row.get(name)) for name in (*names, "tokens_per_second", "peak_rss_bytes")):
         return False
     if not amount(row.get("chance"), 1) or any(abs(value or 0) >= 1e300 for value in row.get("metrics", {}).values()):
+        return False
+    inner = ((Rescoring, row.get("rescored") or []), (Joined, row.get("parts") or []))
+    inner += ((Part, [] if row.get("part") is None else [row["part"]]),)
+    if not all(is_row(each, kind) for kind, rows in inner for each in rows):
         return False
     if not all(map(is_answer, row.get("answers", []))) or not all(map(is_part, row.get("curve", []))):
         return False

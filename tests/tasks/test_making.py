@@ -21,7 +21,8 @@ def files(corpus: corpora.Corpus) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_several_processes_make_the_same_documents(tmp_path: Path) -> None:
+def test_several_processes_make_the_same_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "WORTH", 1)
     alone, together = (corpora.generated(embedded(), cache=tmp_path / n, shard_tokens=3000) for n in ("1", "3"))
     spans = background(alone, 12_000, random.Random(1))
     with making.processes(3):
@@ -32,7 +33,8 @@ def test_several_processes_make_the_same_documents(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_another_process_cannot_make_this_one_does(tmp_path: Path) -> None:
+def test_what_another_process_cannot_make_this_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "WORTH", 1)
     options = {"version": 1, "cache": tmp_path, "shard_tokens": 99}
     nested = corpora.endless("nested", embedded(), lambda seed: repeat(LINE), **options)
     foreign = corpora.endless("foreign", embedded(), Elsewhere(), **options)
@@ -57,6 +59,9 @@ class Elsewhere:
 def test_one_process_or_nothing_missing_begins_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = corpora.generated(embedded(), cache=tmp_path, shard_tokens=200)
     monkeypatch.setattr(making, "_make", lambda *asked: pytest.fail("began a process"))
+    with making.processes(4):
+        making.make(corpus, [0, 1, 2])  # too few tokens
+    monkeypatch.setattr(making, "WORTH", 1)
     making.make(corpus, [0, 1, 2])
     with making.processes(4):
         making.make(corpus, [0])

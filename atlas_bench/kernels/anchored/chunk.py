@@ -83,14 +83,14 @@ def _error(rule: Rule, v: Tensor) -> Error:
 
 
 class Sums(NamedTuple):
-    """What the gates say without Muon, once their products are taken; of all chunks [N, ..], or of one.
+    """The shares without Muon, from the gates' products; for all chunks [N, ..], or for one.
 
     read    [X, C, J]  shares of M_0 (and of S_0) in M_t
     inside  [X, C, R]  share of token i's gradient in M_t, -P
     mix     [X, J, J]  shares of M_0 (and S_0) in M_C (and S_C)
     write   [X, R, J]  share of token i's gradient in M_C (and S_C)
 
-    The first layers' inputs are q and k themselves, and what they are multiplied with waits for no state: it is made
+    The first layers' inputs are q and k themselves, and their factors do not depend on the state, so they are computed
     for all chunks at once.
     """
 

@@ -1,4 +1,4 @@
-"""The deep memory by hand, forward and backward: states chunk by chunk, outputs of many chunks at once, little kept.
+"""The deep memory with a handwritten backward: states chunk by chunk, outputs of many chunks at once, few tensors kept.
 
 Without Muon and for the map "mlp" a chunk is, in README.md's letters and with a layer's weights and momentum on top of
 each other as Z = [W; S] (J = 2, or 1 without momentum),
@@ -8,10 +8,10 @@ each other as Z = [W; S] (J = 2, or 1 without momentum),
     Z2' = mix Z2 + (write k)^T d,         Z1' = mix Z1 + (write h)^T e
     a_q = (read q) Z2 + (inside * q k^T) d,    h_q = silu(a_q),    y = q_1 + (read h_q) Z1 + (inside * h_q h^T) e
 
-Forward and backward take the chunks in groups, so that what they pass through stays in a cache. Of the forward the
-anchors Z are kept. The backward computes again what the tokens make of them, for a group at once, as are the outputs'
-gradients; then it walks back chunk by chunk, from Z2', Z1' through d and e to Z2 and Z1; and what no earlier chunk
-waits for is again done for the group at once. README.md has the formulas.
+Forward and backward take the chunks in groups, so that what they pass through stays in a cache. The forward keeps the
+anchors Z. The backward computes again what the tokens make of them, for a group at once, as are the outputs' gradients;
+then it walks back chunk by chunk, from Z2', Z1' through d and e to Z2 and Z1; and what no earlier chunk waits for is
+again done for the group at once. README.md has the formulas.
 
 Letters: N chunks, G of them in a group, X = B H rows and heads, C tokens of a chunk, R = C + W - 1 with the halo before
 them, keys of P numbers, values of V, L the hidden width.
@@ -107,7 +107,7 @@ class _Scan(torch.autograd.Function):
 
 
 class _Tokens(NamedTuple):
-    """What waits for no anchor, of the tokens of a group of G chunks, [G X, R, .].
+    """Everything about the tokens of a group of G chunks that does not depend on an anchor, [G X, R, .].
 
     offset  k_1 - v, or -v for the bias dot      squares  |k|^2, None unbounded      k_write  [G X, R, J P]
     """

@@ -9,7 +9,7 @@ it stood when the chunk began (ATLAS eq. 15, Titans eq. 16):
     S_t = U_t
     y_t = M_t(q_t)
 
-behind a write gate w_t in [0, 1], by which the new (M, S) is blended with the old one: at 1 this is the rule,
+with a write gate w_t in [0, 1], by which the new (M, S) is blended with the old one: at 1 this is the rule,
 at 0 the token makes no step (it may still stand in the window of an open one). chunk_size = 1 is the online
 rule: every gradient at the current memory.
 """
@@ -25,14 +25,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rule:
-    """What is computed; part of a model's definition.
+    """The rule to compute; part of a model's definition.
 
     map            a class of maps.MAPS or GELU_MAPS, or a Normed, which only unbounded rules have and online.py has not
     bias           the attentional bias l: "l2", |M(k) - v|^2 / 2, or "dot", -<M(k), v>
     chunk_size     tokens between two anchors
     orthogonalise  None, or what makes O of U, [.., I, O] -> [.., I, O]: a newton_schulz.step.Step (online.py calls its
                    pullback), elsewhere any function
-    every          orthogonalise every so many tokens r: O_t = NS(U_t) for r = 1, else NS(S) as of the last
+    every          orthogonalise every that many tokens r: O_t = NS(U_t) for r = 1, else NS(S) as of the last
                    multiple of r, which needs momentum; divides chunk_size
     bounded        divide each gradient by the squared norm of dM(k)/dW, so that a step of size l corrects the
                    fraction l of an error, and scale the steps from one anchor back to one step where their
@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Gates:
-    """What the tokens say, each in [0, 1].
+    """The tokens' gates, each in [0, 1].
 
     write      w [B, T, H]
     retention  a [B, T, H]

@@ -72,7 +72,7 @@ def padded(size: int) -> int:
 
 
 def _form(kernel, R: int, P: int, V: int, L: int, J: int, dtype: torch.dtype, precision: str) -> dict:
-    """What `kernel` is told of the sizes, and how it runs."""
+    """The sizes that `kernel` gets, and its launch options."""
     tile, warps, stages = CONFIGS[kernel][padded(R) > 32]
     sizes = {"R": R, "P": P, "V": V, "L": L, "J": J, "BR": padded(R), "BP": padded(P), "BV": padded(V), "BL": tile}
     return {**sizes, "COMPUTE": TYPES[dtype], "PRECISION": precision, "num_warps": warps, "num_stages": stages}

@@ -5,8 +5,8 @@
     walk_back     per row and head          the state's gradient from chunk to chunk, the last first; two passes a chunk
     inputs_back   per chunk, row and head   what no earlier chunk waits for
 
-Everything that the tokens make of an anchor is computed again. What every tile needs is loaded for each tile: kept from
-tile to tile it would fill the registers.
+Everything that the tokens make of an anchor is computed again. Data that every tile needs is loaded again for each
+tile, since keeping it would fill the registers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the gates say of whole chunks: who has which share in M and S (README.md derives it).
+"""The gates of whole chunks: each token's share in M and S (README.md derives it).
 
 Two steps: the shares of the *windows* G_s, one for each of the chunk's C steps, and from them those of the *tokens*
 in the windows.

@@ -48,7 +48,7 @@ def sums(
 
 
 def fits(size: int) -> str | None:
-    """None if chunks of so many tokens fit, else why not."""
+    """None if chunks of that many tokens fit, else why not."""
     return f"chunks of {size} tokens, 64 at most" if size > 64 else None
 
 
@@ -296,7 +296,7 @@ def _back_from_surprises(
     write, retention, lr, momentum, d_Q, d_from_s, d_s_end, d_mix, d_momentum, t,
     C: tl.constexpr, COMPUTE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What the write gate gets from Q = A u and from_s = A u_kept through u and u_kept; d_momentum is stored."""
+    """The write gate's gradient from Q = A u and from_s = A u_kept through u and u_kept; d_momentum is stored."""
     w, m = _vector(write, t, C), _vector(momentum, t, C)
     A = _steps(write, retention, lr, t, C)
     d_u_kept = tl.sum(A * d_from_s[:, None], 0)

@@ -5,9 +5,9 @@
     backward  S = D X^T + X D^T,  T = B S + C (G S + S G),  D <- A D + P D + T X          (README.md derives it)
 
 A product is made in tiles: its sum [N, N] or [N, W] is in registers, its factors come W or K columns at a time from a
-buffer of the program's own, small enough for L1 and L2. So registers hold one fp32 sum at a time and any shape up to
-128x128 or 64x256 fits; and a factor that is needed transposed is a loaded tile, never the result of a product, which
-Hopper transposes wrongly. Between writing and reading the buffer stands a barrier.
+buffer of the program's own, small enough for L1 and L2. So registers hold one fp32 sum at a time, and any shape up to
+128x128 or 64x256 fits. A factor that is needed transposed is always a loaded tile: Hopper transposes the result of a
+product wrongly. Between writing and reading the buffer stands a barrier.
 
 X and D stay in fp32; only products round, to fp16 or tf32. Both are of norm about 1, so fp16 neither overflows nor
 loses digits, and with X itself unrounded a surprise of rank one keeps its rank: see README.md, precision.

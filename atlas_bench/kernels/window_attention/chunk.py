@@ -1,6 +1,6 @@
 """Softmax attention over a sliding window, w queries at a time: nothing is copied forward, little is kept for backward.
 
-Blocks of w tokens stand behind each other, and the queries of a block see its own keys and those of the block before:
+Blocks of w tokens follow each other, and the queries of a block see its own keys and those of the block before:
 windows of 2 w keys that overlap by half, which torch's attention reads as strided views. Backward the weights are made
 anew; autograd would keep every window's copy of keys and values.
 """

@@ -1,4 +1,4 @@
-r"""One question to a server: what is sent, what is asked again, and what it cost.
+r"""One question to a server: what is sent, what is retried, and what it costs.
 
 asker = Asker(client, "qwen", options)
 async with client.session() as session:
@@ -33,9 +33,9 @@ Body = dict[str, Any]
 class Asker:
     """Asks one model of one server, and keeps count of what that cost.
 
-    recount  tokens of a text by the model's own tokenizer; None where lengths are in another's
+    recount  tokens of a text by the model's own tokenizer; None if lengths are in another's
 
-    parameters are what the server takes, served the models that it says answered.
+    `parameters` are those that the server accepts, `served` the models that it says answered.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Asker:
     async def ask(
         self, session: aiohttp.ClientSession, question: Question, max_tokens: int, stop: Sequence[str]
     ) -> str:
-        """The answer to a question; ApiError where there is none.
+        """The answer to a question; ApiError if there is none.
 
-        A parameter that the server refuses is left out from then on.
+        Parameters that the server refuses are omitted from then on.
         """
         body = self._body(question.text, max_tokens + self.options.thinking, stop)
         answered = await self._post(session, body, partial(self._answer, question, stop))
@@ -67,7 +67,7 @@ class Asker:
         return answered.text
 
     async def _post(self, session: aiohttp.ClientSession, body: Body, reads: Callable[[dict[str, Any]], Any]) -> Any:
-        """What `reads` finds in the reply; a parameter that the server refuses is left out, and it is asked again."""
+        """The result of `reads` for the reply; a parameter that the server refuses is omitted in a new request."""
         while True:
             left_out = frozenset(self.parameters.left_out)
             data = await asyncio.to_thread(self._json, body)
@@ -77,7 +77,7 @@ class Asker:
                 self.parameters.learn(error, left_out)
 
     async def _thinks(self, session: aiohttp.ClientSession, question: Question, max_tokens: int, words: int) -> bool:
-        """Whether a reply of so many words that was cut, and shows no marks, is thoughts.
+        """Whether a reply of that many words, cut off and without marks, consists of thoughts.
 
         Behind a server that leaves thoughts in the content, DeepSeek R1's are such replies: its template opens the
         thoughts, so that the reply marks only their end. One reply is asked for again, with more room, and judged by
@@ -98,7 +98,7 @@ class Asker:
         """Keep what the second look shows before its task is done: no question in between pays for another."""
         try:
             self._thinks_unmarked = await self._post(session, body, self._shows_thoughts)
-        except ApiError:  # the server has no room for so many tokens
+        except ApiError:  # the server has no room for that many tokens
             self._thinks_unmarked = False
 
     def usage(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Asker:
         }
 
     def _body(self, text: str, max_tokens: int, stop: Sequence[str]) -> Body:
-        """What is asked of the server; a chat model ends its turn itself, and a stop text may end its thoughts."""
+        """The request to the server. A chat model ends its turn itself, and a stop text might end its thoughts."""
         asks: Body = {"max_tokens": max_tokens, "temperature": 0, "seed": 0}
         if self.options.endpoint == "chat":
             return {"messages": [{"role": "user", "content": text}], **asks}
@@ -138,7 +138,7 @@ class Asker:
         return judge.answered(self._choice(reply), question, stop, self.options.thinking)
 
     def _count(self, reply: Mapping[str, Any]) -> int:
-        """Add what a reply cost; the tokens of its prompt, 0 where the server does not say."""
+        """Add what a reply cost; return the tokens of its prompt, 0 if the server does not say."""
         if name := replies.served(reply):
             self.served.add(name)
         stated = replies.usage(reply)

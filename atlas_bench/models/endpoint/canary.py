@@ -5,7 +5,7 @@
 
 A server may answer the same prompt in another way when it is batched with others, or when its cache has a beginning of
 it: several return wrong states of recurrent models under prefix caching, without an error. So the question is asked
-alone, again, and in a batch; then all that once more behind a first line that no cache has seen.
+alone, again, and in a batch; then all that once more after a first line that no cache has seen.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ async def ask(answer: Callable[[str], Awaitable[str]], prompts: Sequence[str], s
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """What to note of it; nothing where all answers agree."""
+    """The note about it; empty if all answers agree."""
     return [f"canary: {each}." for each in [*found["differs"], ADVICE]] if found["differs"] else []
 
 
 async def _answered(answer: Callable[[str], Awaitable[str]], prompt: str) -> str:
-    """The answer, or why there is none: that, too, should be the same each time."""
+    """The answer, or why there is none; both should be the same each time."""
     try:
         return await answer(prompt)
     except UserError:  # about the server
@@ -61,7 +61,7 @@ async def _answered(answer: Callable[[str], Awaitable[str]], prompt: str) -> str
 
 
 def _differences(answers: dict[str, Any]) -> Iterator[str]:
-    for name, where in (("without_line", ""), ("with_line", " behind another first line")):
+    for name, where in (("without_line", ""), ("with_line", " after another first line")):
         (first, alone), *others = answers[name].items()
         for way, answer in others:
             if answer != alone:
@@ -69,6 +69,6 @@ def _differences(answers: dict[str, Any]) -> Iterator[str]:
     plain, behind = answers["without_line"][WAYS[0]], answers["with_line"][WAYS[0]]
     if plain != behind:
         yield (
-            f"the prompt was answered {plain!r}, and {behind!r} behind a first line that no cache has seen, which may "
+            f"the prompt was answered {plain!r}, and {behind!r} after a first line that no cache has seen, which may "
             "be the model's own doing"
         )

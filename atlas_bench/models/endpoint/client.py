@@ -6,9 +6,9 @@
 
 Tried again, after waits that double from a second to a minute, with jitter, and at least as long as the server's
 Retry-After: no connection, no whole reply in time, HTTP 408, 425, 429 and 5xx, a reply that is no JSON object, and
-whatever `reads` says may be had by asking again. Everything else is an ApiError at once. Waits of more than a second
-are told on stderr. A server that nothing was ever heard of, and that cannot be reached, is the user's to start.
-A reply is read up to a size that no answer has.
+whatever `reads` says may be had by asking again. Any other reply raises ApiError at once. Waits of more than a second
+are reported on stderr. The error for a server that never answered and cannot be reached: the user has to start it. A
+reply is read up to a size that no answer has.
 
 The key is read from OPENAI_API_KEY for each session, goes to the client's own address only, and is in no message.
 """
@@ -62,9 +62,9 @@ def _proxy(url: str) -> str | None:
 
 
 class ApiError(Exception):
-    """A request that got no answer: what was wrong, where, after how many tries, and how the reply begins.
+    """A request without an answer: what was wrong, where, after how many tries, and the beginning of the reply.
 
-    status  of the last HTTP reply, None where there was none
+    status  of the last HTTP reply, None if there was none
     reply   its body as one printable line without the key
     """
 
@@ -106,7 +106,7 @@ class Client:
         self._told: dict[tuple[str, int], float] = {}  # what failed, how often -> when the wait that was told ends
 
     def session(self) -> aiohttp.ClientSession:
-        """For one event loop; nothing of it, or of the key, outlives its `async with`."""
+        """For one event loop; nothing of it, nor the key, survives its `async with`."""
         import aiohttp
 
         key = _key()
@@ -124,9 +124,9 @@ class Client:
         body: bytes | None,
         reads: Callable[[dict[str, Any]], Any],
     ) -> Any:
-        """What `reads` finds in the reply, or raises a Failure for.
+        """The result of `reads` for the reply, or the Failure that it raises.
 
-        Raises ApiError where it is not to be had, UserError where there is no server and never was one.
+        Raises ApiError if there is no answer, UserError if no server was ever reached.
         """
         url = self.url + path
         for tries in count(1):
@@ -165,7 +165,7 @@ class Client:
         body: bytes | None,
         reads: Callable[[dict[str, Any]], Any],
     ) -> Any:
-        """What `reads` finds in the reply's JSON object; Failure for everything else."""
+        """The result of `reads` for the reply's JSON object; Failure for any other reply."""
         import aiohttp
 
         data = None if body is None else io.BytesIO(body)
@@ -193,7 +193,7 @@ class Client:
 
 
 def _unreached(error: aiohttp.ClientConnectorError) -> Failure:
-    """What a connection that did not come about stands for."""
+    """The failure that a refused connection means."""
     if isinstance(error.os_error, ConnectionRefusedError):  # by the server, or by a proxy before it
         return Failure(clean(f"connection refused by {error.host}:{error.port}"), again=True, absent=True)
     what = clean(f"{type(error).__name__}: {error}")
@@ -201,7 +201,7 @@ def _unreached(error: aiohttp.ClientConnectorError) -> Failure:
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body; Failure for one of more than so many bytes, of which no more are held."""
+    """The body; Failure if it has more than that many bytes, without reading the rest."""
     parts = bytearray()
     async for part in response.content.iter_chunked(1 << 16):
         parts += part
@@ -231,14 +231,14 @@ def _integer(digits: str) -> int | None:
 
 
 def _refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> Failure:
-    """What an HTTP status other than 200 stands for."""
+    """The failure that an HTTP status other than 200 means."""
     too_long = status >= 400 and _TOO_LONG.search(text)
     if 300 <= status < 400:
         meaning = f"a redirect to {clean(headers.get('Location', '?'))}; give that address instead"
     else:
         meaning = "the prompt is longer than the server's context; it is not cut" if too_long else _MEANING.get(status)
     if status == 404 and not re.search(r"/v\d", url):
-        meaning = f"no such model or path; most servers want /v1 behind the address: try {url}/v1"
+        meaning = f"no such model or path; most servers want /v1 after the address: try {url}/v1"
     return Failure(
         f"HTTP {status} ({meaning})" if meaning else f"HTTP {status}",
         again=(status in (408, 425, 429) or status >= 500) and not (too_long or _HOPELESS.search(text)),
@@ -284,7 +284,7 @@ def without_key(answer: str) -> str:
 
 
 def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine; Ctrl-C cancels what is in flight. In a notebook a loop runs already: use a thread."""
+    """The result of a coroutine; Ctrl-C cancels requests in flight. In a notebook a loop runs already: use a thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -76,9 +76,9 @@ def check_read(question: Question, read: int, recount: Callable[[str], int] | No
     """Raise Failure where the server has read less than was sent.
 
     read     tokens of the prompt that the server counts, 0 where it does not say
-    recount  tokens of a text by the model's own tokenizer; None where that is not known
+    recount  tokens of a text by the model's own tokenizer; None if that is not known
 
-    Without the tokenizer we count words and the marks behind them. Each of these is a token or more to any tokenizer
+    Without the tokenizer we count words and the marks after them. Each of these is a token or more to any tokenizer
     that splits texts at blanks, so a whole prompt raises no alarm. Prose has less than 1.5 tokens for each, so half of
     it is below LEAST_READ; in figures and rare words, which have more, a cut may go unnoticed.
     """

@@ -8,11 +8,11 @@ r"""Models behind an OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp, OpenAI
     {"model": "qwen", "messages": [{"role": "user", "content": "Mary moved to .. Where is Mary?"}],
      "max_tokens": 16, "temperature": 0, "seed": 0, "stop": ["\n"]}
 
-An endpoint takes text, so a state is the text read so far, in tokens of a tokenizer that only measures lengths: by its
-nature it grows with the context, and the server's own cache is not weighed. One request holds one whole prompt, as one
-user message or, with endpoint=completions, raw. A sample's prefill comes with its question, and the text ends with it:
-a raw completion goes on from there, a chat model sees it as the end of the message. The server's chat template comes on
-top of the length that a record states; what the server itself counted is in the record's usage.
+An endpoint takes text, so a state is the text read so far, in tokens of a tokenizer that only measures lengths. It
+grows with the context, and the server's own cache is not counted. One request holds one whole prompt, as one user
+message or, with endpoint=completions, raw. A sample's prefill comes with its question, and the text ends with it: a raw
+completion goes on from there, a chat model sees it as the end of the message. The server's chat template comes on top
+of the length that a record states; what the server itself counted is in the record's usage.
 
 Nothing is cut: a prompt longer than the context is `unsupported` or a failed sample, and a reply that says the server
 read far less than was sent (as Ollama's does) is a failure too. What counts as an answer is decided in answers.py.
@@ -103,10 +103,10 @@ class Endpoint(Model):
         return _Read(None, np.array(arrays["tokens"], dtype=np.int32))
 
     def supports(self, length: int) -> str | None:
-        """Why the server cannot read a prompt of that length; None where it can, or does not say.
+        """Why the server cannot read a prompt of that length; None if it can, or does not say.
 
-        Raises UserError where no server is there, or it names its models and not this one, ApiError where it falls
-        silent or does not take the key.
+        Raises UserError if there is no server, or if it lists models without this one; ApiError if it stops answering
+        or rejects the key.
         """
         length += self.options.thinking
         if self._context is None or length <= self._context:
@@ -117,7 +117,7 @@ class Endpoint(Model):
         )
 
     def answer(self, state: _Read, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
-        """Greedy text after the question; ApiError where there is none, UserError where no server is there."""
+        """Greedy text after the question; ApiError if there is none, UserError if there is no server."""
         (said,) = self.answer_all([(state, question)], max_tokens, stop)
         if isinstance(said, Exception):
             raise said
@@ -134,7 +134,7 @@ class Endpoint(Model):
 
         keep  is given (i, answer) as soon as it is there: an interrupt loses what is under way, no more
 
-        Raises UserError where no server is there: nothing was asked.
+        Raises UserError if no server is there: nothing was asked.
         """
         return wait_for(self._answer_all(asked, max_tokens, stop, keep))
 
@@ -144,7 +144,7 @@ class Endpoint(Model):
         usage     counts since the model was loaded: requests (all tries), retries (of them, repetitions), the server's
                   prompt_tokens and completion_tokens, unmetered (replies that stated none); usd at list price, or None
         endpoint  tokenizer that lengths are in, models that the server says answered, parameters it refused, and what
-                  the canary was answered (None where it was not asked)
+                  the canary was answered (None if it was not asked)
         """
         return {
             "device": "server",
@@ -208,7 +208,7 @@ class Endpoint(Model):
     async def _ask_canary(
         self, ask: Callable[[Question], Awaitable[str]], asked: Sequence[tuple[_Read, Sequence[int]]]
     ) -> None:
-        """Ask the first question in several ways, and tell where the answers differ."""
+        """Ask the first question in several ways, and report different answers."""
         size = min(canary.BATCH, self.concurrency)
         prompts = [self._question(*each).text for each in asked[:size]]
 

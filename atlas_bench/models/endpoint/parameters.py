@@ -1,12 +1,12 @@
-"""What a request asks for beside the prompt, and what of it a server refuses.
+"""The parameters of a request beside the prompt, and those that a server refuses.
 
     parameters = Parameters()
     parameters.of({"max_tokens": 16, "seed": 0})                  # as they are
     parameters.learn(error, sent_without=frozenset())             # "Unsupported parameter: 'max_tokens'": ask again
     parameters.of({"max_tokens": 16, "seed": 0})                  # {"max_completion_tokens": 16, "seed": 0}
 
-Reasoning models take no temperature or stop texts, newer ones call max_tokens something else. What is refused is left
-out or renamed, and that is taken back where it did not help.
+Reasoning models accept no temperature or stop texts, and newer ones have another name for max_tokens. A refused
+parameter is omitted or renamed; the change is undone if it did not help.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SENTENCE = re.compile(r"(?<=[.;!?])\s+")
 
 
 class Parameters:
-    """What one server takes; `left_out` has the names that it refused, for the record."""
+    """The parameters that one server accepts; `left_out` names those that it refused, for the record."""
 
     def __init__(self) -> None:
         self.left_out: set[str] = set()
@@ -46,8 +46,8 @@ class Parameters:
 
         sent_without  the names that were left out or renamed in the request which the error answers
 
-        Raises the error where it refuses nothing of ours; where a change did not help, takes it back and raises the
-        error that led to it.
+        Raises the error if it refuses no parameter of ours. If a change did not help, undoes it and raises the error
+        that led to it.
         """
         for name in refused_names(error):
             if name in sent_without:
@@ -96,5 +96,5 @@ def _distances(sentence: str) -> Iterable[tuple[int, str]]:
 
 
 def _known(names: Iterable[Any]) -> list[str]:
-    """The names of INSTEAD that stand behind the given ones, each once."""
+    """The names of INSTEAD that stand after the given ones, each once."""
     return list(dict.fromkeys(_ORIGINAL[name] for name in names if isinstance(name, str) and name in _ORIGINAL))

@@ -24,7 +24,7 @@ THOUGHTS = ("reasoning_content", "reasoning")  # fields of a message: DeepSeek, 
 class Choice(NamedTuple):
     """A reply's first choice.
 
-    text      what the model said, None where the reply holds no text
+    text      what the model said, None if the reply holds no text
     thoughts  what stands in a field of its own
     finish    finish_reason
     refusal   what the model says instead
@@ -52,7 +52,7 @@ def first_choice(reply: Mapping[str, Any], *, chat: bool) -> Choice:
 
 
 def usage(reply: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(tokens of the prompt, tokens of the answer) as the server counted them; None where it states no such numbers."""
+    """(tokens of the prompt, tokens of the answer) as the server counted them; None if it gives no numbers."""
     stated = reply.get("usage")
     counts = [stated.get(f"{part}_tokens") for part in ("prompt", "completion")] if isinstance(stated, dict) else []
     if not counts or not all(type(n) is int and 0 <= n <= MOST_TOKENS for n in counts):
@@ -67,11 +67,11 @@ def served(reply: Mapping[str, Any]) -> str | None:
 
 
 def context_of(model: str, reply: Mapping[str, Any]) -> int | None:
-    """The tokens that a model reads, of a list of models; None where it does not say.
+    """A model's context length from a list of models; None if the list does not say.
 
     max_model_len is vLLM's and SGLang's, context_length OpenRouter's, meta.n_ctx llama.cpp's.
 
-    Raises UserError where the list names models, and not that one.
+    Raises UserError if the list names models, and not that one.
     """
     listed = reply.get("data")
     cards = [card for card in listed if isinstance(card, dict)] if isinstance(listed, list) else []
@@ -84,7 +84,7 @@ def context_of(model: str, reply: Mapping[str, Any]) -> int | None:
 
 
 def _check_named(model: str, names: Iterable[str]) -> None:
-    """Raise UserError where there are names, and none of them is the model's.
+    """Raise UserError if there are names, and none of them is the model's.
 
     A name may be a pattern (LiteLLM's `openai/*`), have variants (OpenRouter's `:free`) or a tag (Ollama's `:latest`).
     """
@@ -95,7 +95,7 @@ def _check_named(model: str, names: Iterable[str]) -> None:
     shown = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
     raise UserError(
         f"the server has no model '{model}'.{did_you_mean(model, known)} It names: {shown}. If that list is not "
-        "complete, add ;context=N behind the model's name: the list is then not read."
+        "complete, add ;context=N after the model's name: the list is then not read."
     )
 
 

@@ -1,9 +1,9 @@
-"""How a model behind an endpoint is written: `openai:URL#MODEL;option=value;...`.
+"""How to write a model behind an endpoint: `openai:URL#MODEL;option=value;...`.
 
     url, model, options = parse("openai:http://localhost:8000/v1#qwen;tokenizer=Qwen/Qwen3-8B;context=128Ki")
     tokenizer(options.tokenizer)              # the types.Tokenizer that measures lengths
 
-In a shell the whole must stand in quotes, for ';' ends a command there. The key is never part of it: see client.py.
+Quote the whole word in a shell, where ';' ends a command. The key is never part of it: see client.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENDPOINTS = {"chat": "/chat/completions", "completions": "/completions"}
 
 @dataclass(frozen=True)
 class Options:
-    """What may be written behind the model.
+    """The options that may follow the model.
 
     tokenizer            Hugging Face name, folder or tokenizer.json that measures lengths; None: the embedded models'
     endpoint             "chat" or "completions": the prompt as a user message, or raw
@@ -57,7 +57,8 @@ class Options:
 def parse(spec: str) -> tuple[str, str, Options]:
     """(URL, model, options) of a written model.
 
-    Raises UserError for a URL that is none or may hold a secret, no model, an unknown option, a wrong value.
+    Raises UserError for an invalid URL or one that may hold a secret, a missing model, an unknown option or a wrong
+    value.
     """
     url, _, rest = spec.removeprefix(PREFIX).partition("#")
     _check_url(url)
@@ -71,7 +72,8 @@ def parse(spec: str) -> tuple[str, str, Options]:
 
 
 def with_canary(models: Mapping[str, Any]) -> dict[str, Any]:
-    """Shown name -> what to load, as specs.typed() has them, each endpoint with a canary; UserError where none is."""
+    """Shown name -> what to load, as from specs.typed(), with a canary for each endpoint; UserError without an
+    endpoint."""
     behind = {name for name, spec in models.items() if isinstance(spec, str) and spec.startswith(PREFIX)}
     if not behind:
         raise UserError(f"--canary is for endpoints ({PREFIX}URL#MODEL), and no model is one. Leave it out.")
@@ -84,7 +86,7 @@ def with_canary(models: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_url(url: str) -> None:
-    """Raise UserError for what is no plain http address; one that may hold a secret is not repeated."""
+    """Raise UserError for anything but a plain http address; the message does not repeat one that may hold a secret."""
     try:
         parts = urlsplit(url)
         secret = "@" in parts.netloc or "?" in url
@@ -143,15 +145,15 @@ _READS: dict[str, tuple[Callable[[str], Any], str]] = {
     "usd_per_million_out": (_number(float), "dollars from 0 to a billion"),
 }
 
-# As tasks join them: words behind spaces and newlines, figures, marks, letters of several bytes, a long text
+# As tasks join them: words after spaces and newlines, figures, marks, letters of several bytes, a long text
 _PIECES = ("Mary went to the kitchen.", " John", "\n", "\n\nQ: 7 x", "  12,345", " 'tis", "ß漢字🙂", " hall" * 5000)
 
 
 def tokenizer(name: str | None) -> Tokenizer:
     """The tokenizer of a Hugging Face name, a folder or a tokenizer.json; None: the embedded models'.
 
-    Raises UserError where there is none, and for one that does not give texts back: prompts would not be those
-    that were planned. (One that puts a space before every piece does not, as Llama 2's; a byte-level one does.)
+    Raises UserError if there is none, and for one that does not reproduce texts: prompts would differ from the plan.
+    (One that puts a space before every piece does not, as Llama 2's; a byte-level one does.)
     """
     if name is None:
         return embedded()

@@ -58,7 +58,7 @@ class Grown:
     def append(self, new: Tensor) -> Grown:
         """These tokens and then the new ones [B, H, T, K]; copied only where there is no room or another went on."""
         store, end = self.store, self.length + new.shape[2]
-        if store.written != self.length:  # a later state stands behind these tokens: begin a store of one's own
+        if store.written != self.length:  # a later state stands after these tokens: begin a store of one's own
             store = _Store(self.view())
         if end > store.data.shape[2]:
             data = new.new_empty(*new.shape[:2], end + end // 4 + ROOM, new.shape[3])
@@ -166,7 +166,7 @@ def fork(cache: Any) -> Any:
 
 @contextmanager
 def scratch(cache: Any) -> Iterator[Any]:
-    """A fork to be thrown away: the room that it took behind shared tokens is free again afterwards."""
+    """A fork to be thrown away: the room that it took after shared tokens is free again afterwards."""
     tips: list[_Store] = []
 
     def note(x: Grown) -> Grown:
@@ -184,7 +184,7 @@ def scratch(cache: Any) -> Iterator[Any]:
 
 
 def row(cache: Any, index: int, batch: int) -> Any:
-    """The cache of one of `batch` streams; its tensors begin with the batch, what is of another shape is for all."""
+    """The cache of one of `batch` streams; tensors whose first dimension is not the batch belong to all streams."""
 
     def cut(_: str, x: Any) -> Any:
         if not isinstance(x, Tensor):
@@ -220,7 +220,7 @@ def is_finite(cache: Any) -> bool:
 
 
 def pack(cache: Any) -> dict[str, np.ndarray]:
-    """Path -> array; tensors of a dtype that numpy lacks as whole numbers, with the dtype behind the path."""
+    """Path -> array; tensors of a dtype that numpy lacks as whole numbers, with the dtype after the path."""
     arrays = {}
     for path, x in leaves(cache).items():
         if isinstance(x, Tensor):

@@ -1,11 +1,12 @@
-"""A transformers model read in parts: which of its ways goes on where the last part ended, and how large a part may be.
+"""A transformers model read in parts: which way of calling it continues where the last part ended, and how large a part
+may be.
 
     forward = Forward(model)                           # ValueError for a model that cannot be read in parts
     logits, cache = forward(ids[:, :512], None)
     logits, cache = forward(ids[:, 512:], cache)       # changes the cache in place: give it a fork
 
 Not every model of transformers continues its cache with more than one token: several (Mamba, Falcon-Mamba, Jamba,
-Zamba, RecurrentGemma, MiniMax in 5.24) begin anew, without a word. So a model is tried before it is used, against its
+Zamba, RecurrentGemma, MiniMax in 5.24) start again, without a word. So a model is tried before it is used, against its
 own reading of the whole at once: in parts, Mamba by mamba.py, then one token at a time. One that fails both
 is refused.
 """
@@ -77,7 +78,7 @@ class Forward:
         return (output.logits if every else output.logits[:, -1:]), (held, inside, read + ids.shape[1])
 
     def part(self, batch: int, read: int, *, every: bool = False) -> int:
-        """How many tokens the next call may read, of streams that have read so many."""
+        """How many tokens the next call may read, for streams that have read that many."""
         if self.one_by_one and read:
             return 1
         size = max(1, TOKENS[self.device] // batch)
@@ -88,7 +89,7 @@ class Forward:
         return max(1, size)
 
     def _first(self) -> Any:
-        """The cache that a stream begins with; None where the model makes it."""
+        """The cache that a stream begins with; None if the model makes it."""
         return DynamicCache(config=self.model.config) if self.places else None
 
     def _put(self, inside: list[Tensor | None]) -> None:
@@ -96,7 +97,7 @@ class Forward:
             setattr(module, name, x)
 
     def _choose(self) -> None:
-        """Find the way to read in parts; ValueError where there is none."""
+        """Find the way to read in parts; ValueError if there is none."""
         if self.cache_name is None:
             raise ValueError(f"its forward() takes no cache by a name known here ({', '.join(CACHES)})")
         generator = torch.Generator().manual_seed(0)
@@ -122,7 +123,7 @@ class Forward:
 
     @property
     def why(self) -> str | None:
-        """What is done about transformers' own code; None where it reads as it is."""
+        """What replaces transformers' own code; None if that code reads correctly."""
         if self.own_mixers:
             return "transformers' Mamba forgets its state at every block: models/huggingface/mamba.py in its place"
         if self.one_by_one:
@@ -130,7 +131,8 @@ class Forward:
         return None
 
     def _error(self, ids: Tensor, whole: Tensor) -> float:
-        """How far the logits of a stream in parts, and of one of its rows, are from those of the whole."""
+        """The difference between logits of a stream read in parts, or of one of its rows, and of the stream read
+        whole."""
         found, cache, read = [], None, 0
         for size in SPLITS:
             last = hf_cache.fork(cache)
@@ -153,7 +155,7 @@ def free_memory(device: str) -> int:
 
 @contextmanager
 def in_float32(model: PreTrainedModel) -> Iterator[bool]:
-    """A model of 16 bits computes in float32 meanwhile, exactly as it was afterwards; False where that does not fit."""
+    """A model of 16 bits computes in float32 meanwhile, exactly as it was afterwards; False if that does not fit."""
     parts = [*model.parameters(), *model.buffers()]
     short = [(x, x.dtype) for x in parts if x.dtype in (torch.bfloat16, torch.float16)]
     flash = "flash" in (model.config._attn_implementation or "")  # those kernels are of 16 bits
@@ -170,7 +172,7 @@ def in_float32(model: PreTrainedModel) -> Iterator[bool]:
 
 
 def _centred(logits: Tensor) -> Tensor:
-    """What of the logits decides probabilities."""
+    """The part of the logits that determines probabilities."""
     logits = logits.float()
     return logits - logits.mean(-1, keepdim=True)
 

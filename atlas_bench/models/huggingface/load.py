@@ -98,7 +98,8 @@ def load(
     device    "cpu" or "cuda"; None: a GPU where torch sees one
     matmul_precision  of float32 matrices, "fp32", "tf32" or "bf16"; None: "fp32", as transformers makes them
 
-    Raises UserError for what is not found, not safetensors, of no known architecture, or cannot be read in parts.
+    Raises UserError for a model that is not found, not safetensors, of an unknown architecture, or cannot be read in
+    parts.
     """
     name, options = parse(spec)
     if threads:
@@ -149,7 +150,7 @@ def _called(spec: str, options: dict[str, Any]) -> str:
 
 
 def _folder(name: str) -> str:
-    """The name, or the folder's path where it is one; UserError for a path that is not there."""
+    """The name, or the path if it is a folder; UserError for a missing path."""
     path = expanded(name)
     if path.is_dir():
         return str(path)
@@ -159,7 +160,7 @@ def _folder(name: str) -> str:
 
 
 def _try(name: str, what: str, get: Callable[[], Any]) -> Any:
-    """What transformers gives; its errors as UserErrors."""
+    """The result of transformers; its errors become UserErrors."""
     try:
         return get()
     except Exception as error:  # a configuration's own checks raise many kinds
@@ -184,7 +185,7 @@ def _try(name: str, what: str, get: Callable[[], Any]) -> Any:
 def _weights(name: str, revision: str) -> list[Path]:
     """config.json and the safetensors files, downloaded where they are not here yet.
 
-    Raises UserError where there are none: a pickle runs code when it is read.
+    Raises UserError if there are none: a pickle runs code when it is read.
     """
 
     def get(file: str, needed: bool = True) -> Path | None:
@@ -210,7 +211,7 @@ def _weights(name: str, revision: str) -> list[Path]:
 def _model(
     name: str, config: PretrainedConfig, where: dict[str, Any], options: dict[str, Any], device: str
 ) -> PreTrainedModel:
-    """The model on the CPU, in the dtype that was asked for; UserError where files lack a weight."""
+    """The model on the CPU, in the dtype that was asked for; UserError if files lack a weight."""
     dtype = options.get("dtype") or ("auto" if device == "cuda" else "float32")
     asked = {"attn_implementation": options["attention"]} if "attention" in options else {}
     model, told = _try(

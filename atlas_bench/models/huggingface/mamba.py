@@ -21,7 +21,7 @@ STATES = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of state that are formed a
 
 
 def mixers(model: nn.Module) -> list[nn.Module]:
-    """The Mamba mixers of a model, known by their parts; Mamba 2 and Zamba have others."""
+    """The Mamba mixers of a model, recognised by their parts; Mamba 2 and Zamba have other mixers."""
     return [x for x in model.modules() if all(hasattr(x, part) for part in PARTS) and isinstance(x.x_proj, nn.Linear)]
 
 
@@ -45,7 +45,7 @@ def forward(
     cache_params: Any = None,
     **_: Any,
 ) -> Tensor:
-    """What the mixer makes of [B, T, D]; its state is kept in the cache's layer.
+    """The mixer's output for [B, T, D]; the cache's layer keeps its state.
 
     cache           by this name from transformers 5.24 on, as cache_params before
     attention_mask  None: streams have no padding

@@ -82,7 +82,7 @@ class HuggingFaceModel(Model):
         """Why a prompt of that length is not read: the context limit, or a cache that memory does not hold."""
         length += self.thinking
         if self.limit is not None and length > self.limit:
-            beyond = "" if self.positions else ", or write context_limit=N behind the name to try it beyond"
+            beyond = "" if self.positions else ", or write context_limit=N after the name to try it beyond"
             return (
                 f"the context limit of '{self.name}' is {self.limit:,} tokens, and nothing is truncated; ask for --len "
                 f"{format_length(self.limit)} or less{beyond}"
@@ -91,7 +91,7 @@ class HuggingFaceModel(Model):
             return (
                 f"the rotary frequencies of '{self.name}' change for all tokens once a stream passes {ends:,}, so its "
                 f"keys cannot be kept from block to block; ask for --len {format_length(ends)} or less, or write "
-                "rope=long behind the name for the frequencies of long streams from the first token on"
+                "rope=long after the name for the frequencies of long streams from the first token on"
             )
         cache, memory = self._cache_bytes(length), free_memory(self.device)
         if cache > memory:
@@ -129,9 +129,9 @@ class HuggingFaceModel(Model):
     def answer(self, state: State, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
         """Greedy text after the question, up to a stop text, an end-of-text token or max_tokens; see answers.py.
 
-        Thoughts are no part of it: where the model is given room for them, max_tokens count from their end.
+        It excludes thoughts: if the model has room for them, max_tokens count from their end.
 
-        Raises NoAnswer where thoughts do not end, FloatingPointError for logits that are not finite.
+        Raises NoAnswer if thoughts do not end, FloatingPointError for logits that are not finite.
         """
         how = {"stop": stop, "opened": self.thoughts_opened, "special": self.special}
         ids: list[int] = []
@@ -236,7 +236,7 @@ class HuggingFaceModel(Model):
         return torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(self.device)
 
     def _parts(self, ids: torch.Tensor, read: int, *, every: bool = False) -> Iterator[torch.Tensor]:
-        """The tokens [B, T] as the model may read them, behind `read` others."""
+        """The tokens [B, T] in the form that the model reads, after `read` earlier ones."""
         at = 0
         while at < ids.shape[1]:
             size = self.reads.part(len(ids), read + at, every=every)
@@ -245,7 +245,7 @@ class HuggingFaceModel(Model):
 
 
 def limit_of(model: PreTrainedModel, tokenizer: hf_tokenizer.Tokenizer) -> int | None:
-    """Tokens that the model was made to read: its configuration's word, else its tokenizer's; None for no limit."""
+    """The model's context length by its configuration, else by its tokenizer; None for no limit."""
     config = model.config.get_text_config(decoder=True)
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         if isinstance(getattr(config, name, None), int):
@@ -256,7 +256,7 @@ def limit_of(model: PreTrainedModel, tokenizer: hf_tokenizer.Tokenizer) -> int |
 
 
 def _rope_changes(model: PreTrainedModel) -> int | None:
-    """Tokens after which rotary frequencies of kind "longrope" or "dynamic" are others, for all tokens; else None."""
+    """The length above which rotary frequencies of kind "longrope" or "dynamic" change for all tokens; else None."""
     for module in model.modules():
         kinds = getattr(module, "rope_type", None)
         for layer_type, kind in (kinds if isinstance(kinds, dict) else {None: kinds}).items():

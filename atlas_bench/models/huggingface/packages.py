@@ -22,7 +22,7 @@ PACKAGES = {  # name that is imported -> what is installed
 
 
 def bring(name: str) -> None:
-    """Import the package of PACKAGES. Raises UserError where it is not installed, or cannot be imported."""
+    """Import the package of PACKAGES. Raises UserError if it is not installed, or cannot be imported."""
     installed = f"pip install {PACKAGES[name]}"
     if name not in packages_distributions():
         raise UserError(f"import={name}: the package {PACKAGES[name]} is not installed. Type: {installed}")

@@ -103,7 +103,7 @@ def wrap(tokenizer: Tokenizer, *, chat: bool, thinking: bool = False) -> tuple[t
 
 
 def _rendered(tokenizer: Tokenizer, thinking: bool) -> tuple[str, str]:
-    """The texts that the chat template puts before and behind one user message."""
+    """The texts that the chat template puts before and after one user message."""
     template = tokenizer.inner.get_chat_template()
     options = {  # templates take what they know and leave the rest
         "enable_thinking": thinking,  # Qwen 3, GLM
@@ -129,7 +129,7 @@ def _unfit(why: str) -> UserError:
 
 
 def _first(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """What the tokenizer puts before a text: most a first token (BOS), some nothing."""
+    """The tokens that the tokenizer puts before a text: usually a first token (BOS), sometimes nothing."""
     inner: Any = tokenizer.inner
     bare, full = (list(inner("a", add_special_tokens=special).input_ids) for special in (False, True))
     at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)

@@ -6,18 +6,18 @@
 
 Atlas++ is the same with the gated map M(x) = x + W1 (silu(W2 phi(x)) * W3 phi(x)), ATLAS eq. (43).
 
-The gradient is taken at M_{t-1} (chunk_size 1), or at the last chunk's end, ATLAS eq. (34) to (41). Where the
-paper is silent: the gates are hard sigmoids per head; each token's error is divided by the squared Jacobian
-norm (titans.py); Newton-Schulz keeps the size of the surprise (kernels/newton_schulz/step.py), muon=plain is
-(32) as printed, and muon=none with omega_window=1 and degree=1 is Titans. Where it is not: silu stands for its
-GELU, no layer norm follows a chunk, and the expansion is 1 by default, not 4.
+The gradient is taken at M_{t-1} (chunk_size 1), or at the last chunk's end, ATLAS eq. (34) to (41). Where the paper is
+silent: the gates are hard sigmoids per head; each token's error is divided by the squared Jacobian norm (titans.py);
+Newton-Schulz keeps the size of the surprise (kernels/newton_schulz/step.py), muon=plain is (32) as printed, and
+muon=none with omega_window=1 and degree=1 is Titans. Differences: silu replaces its GELU, no layer norm follows a
+chunk, and the default expansion is 1, not 4.
 
 What the paper's capacity claim rests on is an option, for it costs time or state: features=monomials (Prop. 2: capacity
 O(d_k^p)) or sketch, most_momentum=1, and window_counts=written (inner_optimizer.py).
 
 printed=true is (32) and (33): m, f, l and all c window gates are sigmoids of x_t, each for itself; plain Newton-Schulz;
 phi with the inner product of eq. (5), all monomials from the constant on; gelu (App. E); every token is written. App.
-E's layer norm "at the end of each chunk" stands in no equation, and what it normalises is not said: it is left out.
+E's layer norm "at the end of each chunk" is in no equation, and the paper does not say what it normalises: we omit it.
 App. D.4 prints the rule with the step inside the gradient, (57) and (58): Newton-Schulz would cancel it.
 """
 

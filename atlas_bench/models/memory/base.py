@@ -189,7 +189,7 @@ class Memory(nn.Module):
         return state
 
     def __call__(self, x: Tensor, state: State | None = None, **options: Any) -> tuple[Tensor, State]:
-        """forward(), but for an empty segment, T = 0: no outputs, and the state as it was. No forward() sees one.
+        """forward(), except for an empty segment, T = 0: no outputs, and the state unchanged. No forward() sees one.
 
         Memories compute in their weights' precision where the rest of a model is autocast: small steps add up in them.
         """
@@ -228,7 +228,7 @@ class Memory(nn.Module):
         return self.written.mean()
 
     def retrieve(self, x: Tensor, state: State) -> Tensor:
-        """Reads a state as it stands and writes nothing: [B, T, D] -> [B, T, D]. Not with short convolutions."""
+        """Reads a state and writes nothing: [B, T, D] -> [B, T, D]. Not with short convolutions."""
         with _full_precision(x):
             x = x.to(self.query.weight.dtype)
             return self._output(self._read(state, self._queries(x)), x)

@@ -26,7 +26,7 @@ from atlas_bench.errors import UserError, unknown
 
 
 def features(kind: str, degree: int, head_dim: int, *, sketch_width: int = 0) -> nn.Module:
-    """The feature map of that name; degree 1 is the identity but for `taylor`.
+    """The feature map of that name; degree 1 is the identity, except for `taylor`.
 
     degree        p >= 1
     sketch_width  numbers for each degree from 2 on (0: head_dim)

@@ -9,7 +9,7 @@ queries, the window W, and which gates there are: `momentum` (m), `forget` (f), 
 Every row has two forms. The safe one is the default; `printed=True` is the rule exactly as its paper prints it.
 docs/printed.md lists row by row where the two differ, and why.
 
-As printed, there is no write gate but a paper's own: every token is written. Gates are sigmoids of x_t per head, unless
+As printed, the only write gate is a paper's own: every token is written. Gates are sigmoids of x_t per head, unless
 the paper says otherwise; nothing ties or clamps them, and a window has one for each of its tokens, the newest too. The
 gradient is that of the loss as printed, so twice the error for |M(k) - v|^2, and no step is bounded.
 
@@ -72,7 +72,7 @@ class InnerOptimizer(Memory):
     chunk_size     tokens between two anchors
     muon           none; plain, the step is NewtonSchulz-5(U) as printed; sized, which keeps the size of the surprise
                    (kernels/newton_schulz/step.py)
-    muon_every     every so many tokens; divides chunk_size
+    muon_every     every that many tokens; divides chunk_size
     bounded        False: gradients and sums of steps as printed, which diverge on an MLP (rule.py)
     most_momentum  upper bound of the momentum gate in [0, 1]; 0 leaves out the gate and its state
     forgetting     False leaves out the forget gate: everything is kept
@@ -148,7 +148,7 @@ class InnerOptimizer(Memory):
 
     @classmethod
     def chosen(cls, option: str, given: Any, printed: bool) -> Any:
-        """The value of an option: what is given, or where that is None what the form has."""
+        """The value of an option: as given, or the form's default for None."""
         return cls.forms[option][printed] if given is None else given
 
     def init_state(self, batch: int) -> State:

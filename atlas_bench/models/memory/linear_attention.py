@@ -30,7 +30,7 @@ class EluPlusOne(nn.Module):
 
 
 class LinearAttention(InnerOptimizer):
-    """Linear attention (arXiv 2006.16236) behind a write gate."""
+    """Linear attention (arXiv 2006.16236) with a write gate."""
 
     affine = True
     bias = "dot"

@@ -2,7 +2,7 @@
 
     M_t = (1 - f_t) M_{t-1} - grad sum_{i=t-c+1..t} g_i^(t) || M_{t-1}(phi(k_i)) - v_i ||^2      ATLAS eq. (10)
 
-With a matrix (map=matrix) this is linear in M and exact online at once, eq. (11) with its sign put right:
+With a matrix (map=matrix) this is linear in M, and the online form is exact: eq. (11) with its sign corrected:
 
     M_t = (1 - f_t) M_{t-1} - sum_i g_i phi(k_i) (phi(k_i)^T M_{t-1} - v_i^T)                    M as [P, V]
 

@@ -3,10 +3,10 @@
     M_t = (1 - f_t s_t) M_{t-1} - grad sum_{i=t-c+1..t} g_i^(t) || M_{t-1}(phi(k_i)) - v_i ||^2
     s_t = |M_{t-1}(phi(k_t)) - v_t|^2 / (|M_{t-1}(phi(k_t))|^2 + |v_t|^2)      in [0, 1] where the two are not opposed
 
-Titans weighs what is *written* by its surprise, ATLAS derives the write from an objective; joining the two on the
-side of *forgetting* is named as open in the literature and is not from either paper. What the memory already
-knows leaves it alone: s = 0 forgets nothing. s depends on the memory, so there is no closed form over a chunk.
-printed=true is this with OmegaNet's equation as its paper prints it.
+Titans weighs what is *written* by its surprise, ATLAS derives the write from an objective; joining the two on the side
+of *forgetting* is named as open in the literature and is not from either paper. A known fact has no effect: s = 0
+forgets nothing. s depends on the memory, so there is no closed form over a chunk. printed=true is this with OmegaNet's
+equation as its paper prints it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from atlas_bench.models.memory.omeganet import OmegaNet
 
 
 class SurpriseOmegaNet(OmegaNet):
-    """OmegaNet that forgets in proportion to its surprise; our own, for comparison. It has no chunk_size but 1."""
+    """OmegaNet that forgets in proportion to its surprise; our own, for comparison. Its chunk_size is always 1."""
 
     kernel = "events"
 

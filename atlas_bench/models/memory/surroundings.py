@@ -4,7 +4,7 @@
 
 Written as options of the memory, `kda:short_conv=4,output_norm=true,output_gate=sigmoid`; without them there is none.
 
-    short_conv   q, k, v = silu(sum_j c_j (W x)_{t-j}), over the newest so many tokens, each channel on its own
+    short_conv   q, k, v = silu(sum_j c_j (W x)_{t-j}), over the newest that many tokens, each channel on its own
     output_norm  y of each head is divided by its root mean square, and scaled per channel
     output_gate  y is multiplied by silu(W x) or sigmoid(W x), per channel, before the output projection
 """
@@ -38,7 +38,7 @@ class ShortConvolution(nn.Module):
 
 
 class Surroundings(nn.Module):
-    """The parts that were asked for; each does nothing where it was not."""
+    """The requested parts; a part that was not requested does nothing."""
 
     def __init__(self, memory: Any, *, short_conv: int = 0, output_norm: bool = False, output_gate: str = "none"):
         super().__init__()

@@ -10,8 +10,8 @@ norm of dM(k)/dW, so that one step corrects the fraction l_t of the error whatev
 steps on an MLP memory diverge within hundreds of tokens.
 
 printed=true is (13) and (14) with the loss of (12), |M(k) - v|^2: m, f and l are sigmoids, m up to 1, the gradient is
-twice the error times dM(k)/dW, and every token is written. Appendix C prints half that loss. No activation and no
-residual of the MLP are printed; both stay as above.
+twice the error times dM(k)/dW, and every token is written. Appendix C prints half that loss. The paper prints neither
+activation nor residual of the MLP; both are as above.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The memory of a user's own file: its one class found and tried, every mistake told in one sentence."""
+"""The memory of a user's file: we find its one class and try it, and report every mistake in one sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_WRITE_GATE = "`gates` has no 'write', the gate that the base puts in front of
 def load(typed: str | Path) -> tuple[str, type[Memory], bytes]:
     """(name, class, source) of the memory that a .py file defines; the file is executed.
 
-    Raises UserError where user_file.execute does, and for a file that does not define exactly one memory.
+    Raises UserError if user_file.execute does, and for a file that does not define exactly one memory.
     """
     name, module, source = user_file.execute(typed, "memory")
     file = name.partition("@")[0]
@@ -37,7 +37,7 @@ def load(typed: str | Path) -> tuple[str, type[Memory], bytes]:
 
 
 def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -> Memory:
-    """A small memory of the variant; UserError where it cannot be built with these options."""
+    """A small memory of the variant; UserError if it cannot be built with these options."""
     try:
         return build(variant, 32, 2, 16, options)
     except UserError:
@@ -50,7 +50,7 @@ def check_builds(spec: str, variant: type[Memory], options: Mapping[str, Any]) -
 
 @torch.no_grad()
 def check_runs(spec: str, memory: Memory) -> None:
-    """Raise UserError, before hours of training, where a memory of width 32 cannot read four written tokens."""
+    """Raise UserError, before hours of training, if a memory of width 32 cannot read four written tokens."""
     if "write" not in memory.gates:
         raise UserError(f"memory '{spec}' cannot be run: {NO_WRITE_GATE}.")
     try:

@@ -19,13 +19,13 @@ import csv
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas_bench.errors import UserError
-from atlas_bench.results.export.dataset import code, files_below, new_folder
+from atlas_bench.results.export.folder import code, files_below, filled, new_folder
 from atlas_bench.results.record import ANSWER_CHARS, EARLIER_OFFICIAL, Record, Warn
 
 TASK = "babilong"
@@ -55,7 +55,7 @@ class _Model(NamedTuple):
     source: str  # of own contexts; empty for the published ones
 
 
-_Files = dict[str, Record]  # file name without its ending -> the record that it is made from
+_Chosen = dict[tuple[_Model, str], Record]  # folder, file name without its ending -> the record that it is made from
 
 
 def write(
@@ -81,32 +81,35 @@ def write(
     if not chosen:
         reasons = "; ".join(_left_out(left_out)) or "there are none"
         raise UserError(f"no records for BABILong's leaderboard: {reasons}. It takes those of `run babilong`.")
-    folders = _folders(chosen, name)
+    folders = _folders([who for who, _ in chosen], name)
     notes = _notes(chosen, left_out)
     with new_folder(folder) as draft:
-        for who, files in chosen.items():
-            _write_model(draft / folders[who], who, files)
+        for (who, stem), record in chosen.items():
+            (draft / folders[who]).mkdir(parents=True, exist_ok=True)
+            _write_file(draft / folders[who] / stem, record)
+        for who, path in folders.items():
+            files = sum(each == who for each, _ in chosen)
+            (draft / path / "README.md").write_text(_readme(Path(path).name, who, files), encoding="utf-8")
         (draft / "NOTICE.md").write_text(_notice(chosen, folders, notes), encoding="utf-8")
     for note in notes if warn else ():
         warn(note)
     return files_below(folder)
 
 
-def _choose(records: Iterable[Record]) -> tuple[dict[_Model, _Files], Counter[str]]:
-    """(model -> its files, reason -> how many records were left out for it)."""
-    chosen: dict[_Model, _Files] = defaultdict(dict)
+def _choose(records: Iterable[Record]) -> tuple[_Chosen, Counter[str]]:
+    """(the records that files are made from, reason -> how many others were left out for it)."""
+    chosen: _Chosen = {}
     left_out: Counter[str] = Counter()
     for record in records:
         if reason := _unfit(record):
             left_out[reason] += 1
             continue
-        files = chosen[_Model(record.model, record.weights_hash, _source(record))]
-        stem = _stem(record)
-        if stem in files:
+        place = _Model(record.model, record.weights_hash, _source(record)), _stem(record)
+        if place in chosen:
             left_out["another record of the same file has more answers, a lower seed or a later line"] += 1
-        if stem not in files or _rank(record) >= _rank(files[stem]):
-            files[stem] = record
-    return dict(chosen), left_out
+        if place not in chosen or _rank(record) >= _rank(chosen[place]):
+            chosen[place] = record
+    return chosen, left_out
 
 
 def _source(record: Record) -> str:
@@ -185,16 +188,12 @@ def _slug(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+|\.{2,}", "-", model).strip(".-_")[:80] or "model"
 
 
-def _write_model(folder: Path, who: _Model, files: _Files) -> None:
-    folder.mkdir(parents=True)
-    for stem, record in files.items():
-        with open(folder / f"{stem}.csv", "w", encoding="utf-8", errors="replace", newline="") as file:
-            writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")  # else a bare \r would end a line
-            writer.writerows([("target", "output", "question"), *_rows(record)])
-        (folder / f"{stem}.json").write_text(
-            json.dumps(_settings(record), indent=4, default=str) + "\n", encoding="ascii"
-        )
-    (folder / "README.md").write_text(_readme(folder.name, who, len(files)), encoding="utf-8")
+def _write_file(path: Path, record: Record) -> None:
+    """The answers as CSV, and how they were asked for as JSON."""
+    with open(f"{path}.csv", "w", encoding="utf-8", errors="replace", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")  # else a bare \r would end a line
+        writer.writerows([("target", "output", "question"), *_rows(record)])
+    Path(f"{path}.json").write_text(json.dumps(_settings(record), indent=4, default=str) + "\n", encoding="ascii")
 
 
 def _settings(record: Record) -> dict[str, Any]:
@@ -213,10 +212,10 @@ def _settings(record: Record) -> dict[str, Any]:
     }
 
 
-def _notes(chosen: Mapping[_Model, _Files], left_out: Mapping[str, int]) -> list[str]:
+def _notes(chosen: _Chosen, left_out: Mapping[str, int]) -> list[str]:
     """What whoever reads the files has to know, one sentence each."""
-    made = [record for files in chosen.values() for record in files.values()]
-    own = sum(len(files) for who, files in chosen.items() if who.source)
+    made = list(chosen.values())
+    own = sum(bool(who.source) for who, _ in chosen)
     cut = sum(len(row["answer"]) > ANSWER_CHARS for record in made for row in record.answers)
     short = sum(len(record.answers) - len(_rows(record)) for record in made)
     empty = sum(_lost(record) for record in made)
@@ -254,24 +253,19 @@ def _readme(folder: str, who: _Model, files: int) -> str:
     )
 
 
-def _notice(chosen: Mapping[_Model, _Files], folders: Mapping[_Model, str], notes: Sequence[str]) -> str:
+def _notice(chosen: _Chosen, folders: Mapping[_Model, str], notes: Sequence[str]) -> str:
     head = ("folder", "file", "model", "data", "background", "prompt", "chat template", "seed", "n")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for who, files in sorted(chosen.items(), key=lambda entry: folders[entry[0]]):
-        for stem, record in sorted(files.items()):
-            asked = [code(_option(record, option)) for option in ("data", "background", "prompt")]
-            template = "yes" if _has_template(record) else "no"
-            row = [folders[who], "_".join(stem.split("_")[:2]), code(who.model), *asked, template]
-            lines.append(f"| {' | '.join([*row, str(record.seed), str(len(_rows(record)))])} |")
-    return (
-        Path(__file__)
-        .with_name("babilong_notice.md")
-        .read_text(encoding="utf-8")
-        .format(
-            comparable=f"{NOT_COMPARABLE}\n\n" if any(who.source for who in chosen) else "",
-            notes="\n".join(f"- {note}" for note in notes) or "- Nothing was left out.",
-            table="\n".join(lines),
-        )
+    for (who, stem), record in sorted(chosen.items(), key=lambda item: (folders[item[0][0]], item[0][1])):
+        asked = [code(_option(record, option)) for option in ("data", "background", "prompt")]
+        template = "yes" if _has_template(record) else "no"
+        row = [folders[who], "_".join(stem.split("_")[:2]), code(who.model), *asked, template]
+        lines.append(f"| {' | '.join([*row, str(record.seed), str(len(_rows(record)))])} |")
+    return filled(
+        "babilong_notice.md",
+        comparable=f"{NOT_COMPARABLE}\n\n" if any(who.source for who, _ in chosen) else "",
+        notes="\n".join(f"- {note}" for note in notes) or "- Nothing was left out.",
+        table="\n".join(lines),
     )
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from atlas_bench.results import breakdowns, labels, reference
-from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, value
+from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, headed, value
 from atlas_bench.results.naming import printable
 from atlas_bench.results.panels import Cell, Panel, Row
 from atlas_bench.results.record import FIELDS
@@ -47,26 +46,20 @@ def _written(frame: pd.DataFrame) -> pd.DataFrame:
         NUMBER: lambda value: f"{value:.6f}".rstrip("0").rstrip("."),
     }  # fmt: skip
     texts = frame.astype(object)
-    for name, column in COLUMNS.items():
-        texts[name] = texts[name].map(shown.get(column.dtype, str), na_action="ignore")
-    return texts
+    return texts.apply(lambda own: own.map(shown.get(COLUMNS[str(own.name)].dtype, str), na_action="ignore"))
 
 
 def _published(beside: Sequence[reference.Beside]) -> pd.DataFrame:
     """Others' numbers as rows of the frame: what their source does not say stays missing."""
     import pandas as pd
 
-    rows = []
-    for each in beside:
-        task, _, subset = each.name.partition(":")
-        rows += [
-            {
-                "kind": row.kind, "source": row.source, "task": task, "subset": subset, "model": row.model,
-                "length": row.length, "accuracy": row.value / 100, "note": row.note,
-            }
-            for row in each.rows
-        ]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    rows = [(*each.name.partition(":")[::2], row) for each in beside for row in each.rows]
+    named = [
+        {"task": task, "subset": subset, "accuracy": row.value / 100}
+        | {name: getattr(row, name) for name in ("kind", "source", "model", "length", "note")}
+        for task, subset, row in rows
+    ]
+    frame = pd.DataFrame(named, columns=list(COLUMNS))
     return frame.astype({name: column.dtype for name, column in COLUMNS.items()})
 
 
@@ -81,14 +74,14 @@ def nested(
     board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
 ) -> str:
     """The leaderboard as JSON: every field of a record but its answers, of which examples remain."""
-    quoted = [{"task": each.name, **asdict(row)} for each in beside for row in each.rows]
+    quoted = [{"task": each.name, **row._asdict()} for each in beside for row in each.rows]
     told = {
         "version": VERSION, "title": title, "command": command, "threshold": board.threshold,
         "records": len(board.summaries),
         "panels": [_panel(panel) for panel in board.panels],
         "grids": [_grid(grid) for grid in breakdowns.grids(board)],
         "published": quoted,
-        "sources": {row["source"]: asdict(reference.SOURCES[row["source"]]) for row in quoted},
+        "sources": {row["source"]: reference.SOURCES[row["source"]]._asdict() for row in quoted},
         "caveat": reference.CAVEAT if quoted else "",
     }  # fmt: skip
     return _dump(told) + "\n"
@@ -100,21 +93,21 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    headed = {name: value(row, column) for name, column in COLUMNS.items() if column.heading and name != "row"}
-    return {"model": row.model, **headed, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
+    said = {name: value(row, name) for name in headed() if name != "row"}
+    return {"model": row.model, **said, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
 
 
 def _cell(length: int, cell: Cell) -> dict[str, Any]:
     """The seeds of a cell taken together, then each; null where there is no score."""
-    low, high = cell.interval if cell.n else (None, None)
-    scored = {"correct": cell.correct, "n": cell.n, "contexts": cell.contexts, "design_effect": cell.design_effect}
+    score = cell.score.facts()
+    if not cell.counted:
+        score = dict.fromkeys(score)
+    elif not cell.n:
+        score |= {"low": None, "high": None}
     return {
         "length": length,
         "status": cell.status,
-        **(scored if cell.counted else dict.fromkeys(scored)),
-        "accuracy": cell.accuracy,
-        "low": low,
-        "high": high,
+        **score | {"contexts": cell.contexts if cell.counted else None},
         "metrics": cell.metrics,
         "records": [_record(each) for each in cell.all],
     }
@@ -127,8 +120,7 @@ def _record(each: Summary) -> dict[str, Any]:
 
 
 def _rounded(score: dict[str, Any]) -> dict[str, Any]:
-    rounded = {name: round(score[name], 6) for name in ("accuracy", "low", "high") if score.get(name) is not None}
-    return score | rounded
+    return score | {name: round(score[name], 6) for name in ("accuracy", "low", "high") if name in score}
 
 
 def _grid(grid: breakdowns.Grid) -> dict[str, Any]:

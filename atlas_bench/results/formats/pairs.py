@@ -9,6 +9,7 @@ from atlas_bench.results import pair_labels
 from atlas_bench.results.formats.text import WIDTH, table, wrapped
 from atlas_bench.results.naming import p_text, printable
 from atlas_bench.results.record import clip
+from atlas_bench.results.score import columns
 from atlas_bench.units import format_bytes, format_length
 
 _PAIRED = ("", "acc %", "n", "95 % int.", "diff", "95 % int.", "p", "verdict")
@@ -62,7 +63,7 @@ def changes_lines(found: Mapping[str, Any]) -> list[str]:
 
 def _cell(rows: Sequence[dict[str, Any]], names: Mapping[str, str], *, baseline: str = "baseline") -> Iterator[str]:
     """One cell's table, then why rows have no score or no difference."""
-    shown = [[printable(names[row["model"]], True), *_scored(row), *_paired(row, baseline)] for row in rows]
+    shown = [[printable(names[row["model"]], True), *columns(row), *_paired(row, baseline)] for row in rows]
     yield from table(_PAIRED, shown, left=(0, 7), width=WIDTH - 1)
     for row in rows:
         if text := pair_labels.why(row):
@@ -71,12 +72,6 @@ def _cell(rows: Sequence[dict[str, Any]], names: Mapping[str, str], *, baseline:
         for remark in pair_labels.cell_remarks(row):
             yield from wrapped(f"{names[row['model']]}: {remark}", "    ")
     yield from wrapped(pair_labels.too_few(rows))
-
-
-def _scored(side: Mapping[str, Any]) -> list[str]:
-    if side["accuracy"] is None:
-        return ["", "", ""]
-    return [f"{100 * side['accuracy']:.1f}", str(side["n"]), f"{100 * side['low']:.1f}-{100 * side['high']:.1f}"]
 
 
 def _difference(versus: Mapping[str, Any]) -> list[str]:
@@ -95,7 +90,7 @@ def _paired(row: Mapping[str, Any], baseline: str) -> list[str]:
 
 def _change(row: Mapping[str, Any]) -> list[str]:
     difference = _difference(row["versus"]) if row["versus"] else ["", "", ""]
-    return [*_scored(row["old"]), *_scored(row["new"]), *difference]
+    return [*columns(row["old"]), *columns(row["new"]), *difference]
 
 
 def _cost(cost: Mapping[str, Any]) -> list[str]:

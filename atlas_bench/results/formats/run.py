@@ -12,7 +12,7 @@ from atlas_bench.results.formats.text import grid_lines, table
 from atlas_bench.results.leaderboard import make
 from atlas_bench.results.naming import printable, tag_text, tags, task_name
 from atlas_bench.results.record import Record, clip
-from atlas_bench.results.score import is_shared, score
+from atlas_bench.results.score import columns, is_shared, score
 from atlas_bench.results.store import latest
 from atlas_bench.results.summary import summaries
 from atlas_bench.units import format_bytes, format_count, format_length
@@ -33,87 +33,79 @@ def render(records: Iterable[Record], console: Console) -> None:
     """
     cells = sorted(latest(records), key=lambda record: (record.task, record.subset, record.length))
     ascii_only = not console.is_terminal or console.options.ascii_only
-    if not cells:
-        console.print("No records.", highlight=False)
-        return
     rows = [row for record, tag in zip(cells, _tags(cells), strict=True) for row in _rows(record, tag)]
     shown = [[printable(cell, ascii_only) for cell in row] for row in rows]
-    lines = list(table(_HEAD, shown, left=_NAMES, width=console.width, rule=True))
+    lines = list(table(_HEAD, shown, left=_NAMES, width=console.width, rule=True)) if cells else ["No records."]
     for grid in breakdowns.grids(make(summaries(cells))):
         lines += ["", *grid_lines(grid)]
+    lines += [""] if cells else []
     for note in _notes(cells):
-        lines += textwrap.wrap(printable(note, ascii_only), max(20, console.width - 1), subsequent_indent="    ") or [
-            ""
-        ]
+        lines += textwrap.wrap(printable(note, ascii_only), max(20, console.width - 1), subsequent_indent="    ")
     for line in lines:
         console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def _rows(record: Record, tag: str) -> list[list[str]]:
     """The cell's row, and one more for each further scorer that counts otherwise."""
-    head = record.headline or next(iter(record.scores), "")
-    task = f"{task_name(record)} {NOTED}" if record.note else task_name(record)
-    names = [task, format_length(record.length), f"{record.model} {tag}".strip()]
+    head = _headline(record)
+    names = [task_name(record) + f" {NOTED}" * bool(record.note), format_length(record.length)]
+    names.append(f"{record.model} {tag}".strip())
     speed, sizes = record.tokens_per_second, (record.state_bytes, record.peak_rss_bytes)
     costs = ["" if speed is None else format_count(speed)]
     costs += ["" if size is None else format_bytes(size).replace(" ", "") for size in sizes]
     if record.status != "ok" or head not in record.scores:
         return [[*names, "", "", record.status, *costs]]
     others = [name for name in record.scores if name != head and record.scores[name] != record.scores[head]]
-    rows = [["", "", f"  /{name.rsplit('/', 1)[-1]}", *_accuracy(record, name), "", "", ""] for name in others]
-    return [[*names, *_accuracy(record, head), *costs], *rows]
+    rows = [["", "", f"  /{name.rsplit('/', 1)[-1]}", *columns(score(record, name)), "", "", ""] for name in others]
+    return [[*names, *columns(score(record, head)), *costs], *rows]
 
 
-def _accuracy(record: Record, scorer: str) -> list[str]:
-    found = score(record, scorer)
-    if not found["n"]:
-        return ["", "0", ""]
-    interval = f"{100 * found['low']:.1f}-{100 * found['high']:.1f}"
-    return [f"{100 * found['accuracy']:.1f}", str(found["n"]), interval]
+def _headline(record: Record) -> str:
+    return record.headline or next(iter(record.scores), "")
 
 
 def _tags(cells: Sequence[Record]) -> list[str]:
     """What tells apart cells of one task, length and model: 'seed=1 prompt=official'."""
     named = ("task", "subset", "length", "model", "seed", "samples", "options")
-    facts = [{name: getattr(record, name) for name in named} for record in cells]
-    for row, record in zip(facts, cells, strict=True):
-        row |= {"weights": (record.weights_hash or "-")[:8], "task version": record.task_version}
+    facts = [
+        {name: getattr(record, name) for name in named}
+        | {"weights": (record.weights_hash or "-")[:8], "task version": record.task_version}
+        for record in cells
+    ]
     found = tags(facts, ("task", "subset", "length", "model"), ("seed", "samples", "weights", "task version"))
     return [tag_text(tag, "=", " ") for tag in found]
 
 
 def _notes(cells: Sequence[Record]) -> list[str]:
     """Scorers with their version, chance by subset, and why a cell has no score."""
-    scorers: dict[bool, dict[str, None]] = {True: {}, False: {}}  # by whether they are the first
-    chance: dict[str, dict[str, None]] = defaultdict(dict)
+    named = [
+        (name == _headline(record), f"{name} version {record.scorer_version.get(name, 'unknown')}")
+        for record in cells
+        for name in record.scores
+    ]
+    first, others = (
+        ", ".join(dict.fromkeys(name for is_first, name in named if is_first == of)) for of in (True, False)
+    )
+    shared = "; ".join(filter(None, map(_shared, cells)))
     minded: dict[str, dict[str, None]] = defaultdict(dict)
     for record in cells:
-        head = record.headline or next(iter(record.scores), "")
-        for name in record.scores:
-            scorers[name == head][f"{name} version {record.scorer_version.get(name, 'unknown')}"] = None
-        if record.chance is not None:
-            chance[f"{100 * record.chance:.1f} %"][task_name(record)] = None
         if record.note:
             note = clip(" ".join(record.note.split()), naming.REASON_CHARS)
             minded[note][f"{task_name(record)} {record.model}"] = None
-    notes = [""]
-    notes += [f"acc % by {', '.join(scorers[True])}; 95 % Wilson interval."] if scorers[True] else []
-    if shared := [text for record in cells if (text := _shared(record))]:
-        notes.append(f"Questions share contexts, and the interval is over contexts: {'; '.join(shared)}.")
-    if scorers[False]:
-        notes.append(f"An indented row follows where another scorer differs: {', '.join(scorers[False])}.")
-    if chance:
-        notes.append("Chance: " + "; ".join(f"{level} ({', '.join(on)})" for level, on in chance.items()) + ".")
-    notes += [f"{NOTED} {', '.join(on)}: {note}." for note, on in minded.items()]
-    return notes + [f"{r.status}: {_name(r)}: {naming.reason(r)}" for r in cells if r.status != "ok"]
+    return [
+        f"acc % by {first}; 95 % Wilson interval." if first else "",
+        f"Questions share contexts, and the interval is over contexts: {shared}." if shared else "",
+        f"An indented row follows where another scorer differs: {others}." if others else "",
+        naming.chances((task_name(record), record.chance) for record in cells),
+        *(f"{NOTED} {', '.join(on)}: {note}." for note, on in minded.items()),
+        *(f"{record.status}: {_name(record)}: {naming.reason(record)}" for record in cells if record.status != "ok"),
+    ]
 
 
 def _shared(record: Record) -> str:
     """'babilong:qa1 1K atlas 10 contexts, design effect 1.2' where questions share contexts."""
-    if record.status != "ok" or record.headline not in record.scores:
-        return ""
-    found = score(record, record.headline)
-    if not is_shared(found["contexts"], found["n"]):
+    found = score(record, record.headline) if record.headline in record.scores else {"contexts": None, "n": 0}
+    if record.status != "ok" or not is_shared(found["contexts"], found["n"]):
         return ""
     effect = "" if found["design_effect"] is None else f", design effect {found['design_effect']:.1f}"
     return f"{_name(record)} {found['contexts']} contexts{effect}"

@@ -12,8 +12,7 @@ rank model      effective                1K  4K
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 from atlas_bench.results import breakdowns, labels, leaderboard, reference
@@ -25,110 +24,74 @@ from atlas_bench.results.record import clip
 WIDTH = 80
 NAME_WIDTH = 24  # of names beside more columns than fit on one line
 HEAD_WIDTH = 12  # of a heading; a longer one stands on several lines
+FLAT = 2  # lengths at most whose cells stand on one line; of more, on three
 _SHORT = {"unsupported": "unsup"}  # the other statuses are short
-
-Pieces = tuple[str, ...]  # of a cell; they stand below each other where side by side they are too wide
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str | Pieces]], *, left: Sequence[int] = (0,),
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,),
     stub: int | None = None, gap: int = 1, width: int = WIDTH, rule: bool = False,
 ) -> Iterator[str]:  # fmt: skip
     """The lines of a table, the only one that atlas-bench prints; nothing is cut, whatever the names.
 
+    rows   printable texts; one of several lines stands on several
     left   columns of names: they are aligned left, and a name too long for its column stands once above its rows
     stub   how many first columns are repeated where not all fit side by side, None: all stand in one part; a row that
            is blank or "." in all columns of a part is left out there
     gap    spaces before each column behind the stub
     rule   whether a line is drawn below the headings
-
-    All texts are printable; of what is no str the pieces are aligned.
     """
     stub = len(heads) if stub is None else stub
-    pieces = [[(row[i],) if isinstance(row[i], str) else row[i] for row in rows] for i in range(len(heads))]
-    joined = [_joined(column) for column in pieces]
-    capped = [min(size, NAME_WIDTH) if i in left and i < stub else size for i, size in enumerate(_sizes(heads, joined))]
-    gaps = [0] + [1] * (stub - 1) + [gap] * (len(heads) - stub)
-    one_part = stub == len(heads) or sum(capped) + sum(gaps) <= width
-    shown = joined if one_part else pieces
-    sizes = _sizes(heads, shown)
-    room = width - sum(capped[:stub]) - sum(gaps[:stub])
-    for first, last in [(stub, len(heads))] if one_part else _parts(sizes, gap, stub, room):
-        chosen = [*range(stub), *range(first, last)]
-        part = _Part(dict(zip(chosen, _fitted(sizes, chosen, left, gaps, width), strict=True)), gaps, left)
-        yield from [""] if first > stub else []
-        yield from part.headings(heads)
-        if rule:
-            yield "-" * (sum(part.sizes.values()) + sum(gaps[i] for i in chosen))
+    cells = [[text.split("\n") for text in row] for row in rows]
+    sizes = [max([min(len(head), HEAD_WIDTH), *(len(line) for row in cells for line in row[i])])
+             for i, head in enumerate(heads)]  # fmt: skip
+    before = ["", *[" "] * (stub - 1), *[" " * gap] * (len(heads) - stub)]
+    for number, chosen in enumerate(_parts(sizes, left, stub, gap, width)):
+        widths = _fitted(chosen, left, width - sum(len(before[i]) for i in chosen))
+
+        def lines(texts: Mapping[int, Sequence[str]], widths: Mapping[int, int] = widths) -> Iterator[str]:
+            for line in zip_longest(*texts.values(), fillvalue=""):
+                aligned = (
+                    f"{text:{'<' if i in left else '>'}{widths[i]}}" for i, text in zip(texts, line, strict=True)
+                )
+                yield "".join(before[i] + text for i, text in zip(texts, aligned, strict=True)).rstrip()
+
+        folded = {i: textwrap.wrap(heads[i], size) for i, size in widths.items()}
+        height = max(map(len, folded.values()), default=0)
+        yield from [""] if number else []
+        yield from lines({i: [""] * (height - len(head)) + head for i, head in folded.items()})
+        yield from ["-" * sum(len(before[i]) + size for i, size in widths.items())] if rule else []
         above = ""
-        for row in zip(*(shown[i] for i in chosen), strict=True):
-            cells = dict(zip(chosen, row, strict=True))
-            if stub < len(heads) and all(cells[i] in (("",), (".",)) for i in range(first, last)):
+        for row in cells:
+            if stub < len(heads) and all(row[i] in ([""], ["."]) for i in widths if i >= stub):
                 continue
-            long = [i for i in left if i in cells and len(cells[i][0]) > part.sizes[i]]
-            names = " ".join(cells[i][0] for i in long)
+            long = [i for i in left if i in widths and len(row[i][0]) > widths[i]]
+            names = " ".join(row[i][0] for i in long)
             if names != above:
                 yield from textwrap.wrap(names, width, break_on_hyphens=False)
-            above = names if long or cells[chosen[0]][0] else above
-            yield from part.lines({i: ("",) if i in long else cell for i, cell in cells.items()})
+            above = names if long or row[0][0] else above
+            yield from lines({i: [""] if i in long else row[i] for i in widths})
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The columns of a table that stand side by side: index -> characters."""
-
-    sizes: dict[int, int]
-    gaps: Sequence[int]
-    left: Sequence[int]
-
-    def headings(self, heads: Sequence[str]) -> Iterator[str]:
-        """On as many lines as the longest takes, aligned at the bottom."""
-        folded = {i: textwrap.wrap(heads[i], size) or [""] for i, size in self.sizes.items()}
-        height = max(map(len, folded.values()), default=0)
-        return self.lines({i: (*[""] * (height - len(head)), *head) for i, head in folded.items()})
-
-    def lines(self, cells: dict[int, Pieces]) -> Iterator[str]:
-        """A row, on as many lines as its cells have pieces."""
-        for pieces in zip_longest(*cells.values(), fillvalue=""):
-            line = ""
-            for text, (i, size) in zip(pieces, self.sizes.items(), strict=True):
-                line += " " * self.gaps[i] + (f"{text:<{size}}" if i in self.left else f"{text:>{size}}")
-            yield line.rstrip()
+def _parts(sizes: Sequence[int], left: Sequence[int], stub: int, gap: int, width: int) -> Iterator[dict[int, int]]:
+    """Column -> characters that it takes, of those that stand side by side: the stub, and one more at least."""
+    first = dict(enumerate(sizes[:stub]))
+    room = width - sum(min(size, NAME_WIDTH) if i in left else size for i, size in first.items()) - (stub - 1)
+    part: dict[int, int] = {}
+    for i in range(stub, len(sizes)):
+        if part and sum(part.values()) + gap * len(part) + sizes[i] + gap > room:
+            yield first | part
+            part = {}
+        part[i] = sizes[i]
+    yield first | part
 
 
-def _joined(column: Sequence[Pieces]) -> list[Pieces]:
-    """Each cell in one piece, in which the pieces of those that have several are aligned."""
-    several = [cell for cell in column if len(cell) > 1]
-    widths = [max(map(len, pieces)) for pieces in zip(*several, strict=True)] if several else []
-    return [(" ".join(map(str.rjust, cell, widths)),) if len(cell) > 1 else cell[:1] for cell in column]
-
-
-def _sizes(heads: Sequence[str], columns: Sequence[Sequence[Pieces]]) -> list[int]:
-    """Characters that each column takes."""
-    return [
-        max([min(len(head), HEAD_WIDTH), *(len(piece) for cell in column for piece in cell)])
-        for head, column in zip(heads, columns, strict=True)
-    ]
-
-
-def _parts(sizes: Sequence[int], gap: int, stub: int, room: int) -> Iterator[tuple[int, int]]:
-    """(first, behind the last) of the columns behind the stub that stand side by side, one at least."""
-    first = stub
-    for last in range(stub + 1, len(sizes) + 1):
-        if last == len(sizes) or sum(size + gap for size in sizes[first : last + 1]) > room:
-            yield first, last
-            first = last
-
-
-def _fitted(
-    sizes: Sequence[int], chosen: Sequence[int], left: Sequence[int], gaps: Sequence[int], width: int
-) -> list[int]:
-    """The sizes of the chosen columns, in which names share the room that numbers leave."""
-    names = {i: sizes[i] for i in chosen if i in left}
-    room = width - sum(gaps[i] for i in chosen) - sum(sizes[i] for i in chosen if i not in left)
-    while sum(names.values()) > room and max(names.values(), default=0) > 5:
-        names[max(names, key=lambda i: (names[i], -i))] -= 1
-    return [names.get(i, sizes[i]) for i in chosen]
+def _fitted(sizes: dict[int, int], left: Sequence[int], room: int) -> dict[int, int]:
+    """The sizes of columns, in which names share the room that numbers leave."""
+    fitted, names = dict(sizes), [i for i in sizes if i in left]
+    while sum(fitted.values()) > room and max((fitted[i] for i in names), default=0) > 5:
+        fitted[max(names, key=lambda i: (fitted[i], -i))] -= 1
+    return fitted
 
 
 def wrapped(text: str, later: str = "", first: str = "") -> list[str]:
@@ -166,17 +129,16 @@ def grid_lines(grid: breakdowns.Grid) -> Iterator[str]:
 
 
 def _panel(panel: Panel) -> Iterator[str]:
-    made = leaderboard.table(panel, _pieces).rename(columns={"effective": "eff."})
-    rows = [
-        [printable(clip(cell, labels.NAME_CHARS), True) if isinstance(cell, str) else cell for cell in row]
-        for row in made.to_numpy()
-    ]
-    stub = len(made.columns) - len(panel.lengths)
-    return table(list(made.columns), rows, left=[list(made.columns).index("model")], stub=stub, gap=2)
+    made = leaderboard.table(panel, _cell).rename(columns={"effective": "eff."})
+    rows = made.map(lambda text: printable(clip(text, labels.NAME_CHARS), True)).to_numpy()
+    if len(panel.lengths) > FLAT:
+        rows[:, -len(panel.lengths) :] = made.iloc[:, -len(panel.lengths) :].map(lambda text: text.replace(" ", "\n"))
+    heads = list(made.columns)
+    return table(heads, rows, left=[heads.index("model")], stub=len(heads) - len(panel.lengths), gap=2)
 
 
-def _pieces(cell: Cell | None, panel: Panel) -> str | Pieces:
-    """('99.2', '98-100', 'n400'), 'oom' or, where nothing was run, '.'."""
+def _cell(cell: Cell | None, panel: Panel) -> str:
+    """'99.2 98-100 n400', 'oom' or, where nothing was run, '.'."""
     if cell is None:
         return "."
     if not cell.counted:
@@ -184,7 +146,7 @@ def _pieces(cell: Cell | None, panel: Panel) -> str | Pieces:
     if not cell.n:
         return labels.bare(cell, panel) + labels.marks(cell)
     percent, low, high = labels.numbers(cell)
-    return percent, f"{low}-{high}", f"n{cell.n}{labels.marks(cell)}"
+    return f"{percent} {low}-{high} n{cell.n}{labels.marks(cell)}"
 
 
 def _legend(board: Leaderboard) -> list[str]:

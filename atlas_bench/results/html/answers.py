@@ -13,18 +13,18 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from html import escape
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from atlas_bench.results.html.detail import Part, cell_parts
+from atlas_bench.results.html.facts import facts, scores
 from atlas_bench.results.html.template import clean, render
-from atlas_bench.results.naming import natural
-from atlas_bench.results.panels import Cell
+from atlas_bench.results.naming import natural, task_name
 from atlas_bench.results.record import Record, cell_key, clip
+from atlas_bench.results.score import outcome
 from atlas_bench.results.summary import summary
 from atlas_bench.units import format_length
 
@@ -32,8 +32,7 @@ PART_BYTES = 4_000_000  # after which a part ends
 TEXT_CHARS = 2000  # of a question, an answer, the targets; a record keeps no more of each
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """The parts, and where each record is.
 
     files  name -> HTML, in their order
@@ -44,15 +43,12 @@ class Written:
     links: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Section:
-    """One record as the page shows it."""
+class Section(NamedTuple):
+    """One record as the page shows it: without its answers, which are in the HTML."""
 
+    record: Record
     key: str
-    order: tuple[Any, ...]
     task: str
-    length: int
-    model: str
     answers: int
     html: Markup
 
@@ -75,33 +71,35 @@ def pages(
     command      what made it, for the foot of the page
     part_bytes   after which a part ends
     """
-    sections = sorted((_section(record) for record in records), key=lambda section: section.order)
-    parts = list(_parts(sections, part_bytes)) or [[]]
-    names = [name, *(_numbered(name, number) for number in range(2, len(parts) + 1))]
+    parts = list(_parts(sorted(map(_section, records), key=_order), part_bytes)) or [[]]
+    path = PurePath(name)
+    names = [name, *(f"{path.stem}-{number}{path.suffix}" for number in range(2, len(parts) + 1))]
     listed = [
         {"href": quote(file), "records": len(part), "answers": sum(each.answers for each in part), "of": _range(part)}
         for file, part in zip(names, parts, strict=True)
     ]
     files, links, seen = {}, {}, Counter[str]()
     for number, (file, part) in enumerate(zip(names, parts, strict=True)):
-        shown = []
+        ids = []
         for section in part:
             seen[section.key] += 1
             again = f"-{seen[section.key]}" if seen[section.key] > 1 else ""  # several records of one cell
-            id = f"a-{section.key[:16]}{again}"
-            links[section.key] = f"{folder}{quote(file)}#{id}"
-            shown.append((id, section))
-        choices = {
-            "task": list(dict.fromkeys(section.task for section in part)),
-            "length": sorted({section.length for section in part}),
-            "model": sorted({section.model for section in part}, key=natural),
-        }
-        numbers = {kind: {value: i for i, value in enumerate(values)} for kind, values in choices.items()}
+            ids.append(f"a-{section.key[:16]}{again}")
+            links[section.key] = f"{folder}{quote(file)}#{ids[-1]}"
         files[file] = render(
-            "answers.html.j2", script="answers.js", title=title, parts=listed, number=number, sections=shown,
-            choices=choices, numbers=numbers, leaderboard=leaderboard, command=command,
+            "answers.html.j2", script="answers.js", title=title, parts=listed, number=number,
+            sections=list(zip(ids, part, strict=True)), tasks=list(dict.fromkeys(each.task for each in part)),
+            lengths=sorted({each.record.length for each in part}),
+            models=sorted({each.record.model for each in part}, key=natural), leaderboard=leaderboard, command=command,
         )  # fmt: skip
     return Written(files, links)
+
+
+def _order(section: Section) -> tuple[Any, ...]:
+    record = section.record
+    return (
+        record.task, natural(record.subset), record.length, natural(record.model), record.seed, record.ended or "",
+    )  # fmt: skip
 
 
 def _parts(sections: Iterable[Section], part_bytes: int) -> Iterator[list[Section]]:
@@ -117,38 +115,23 @@ def _parts(sections: Iterable[Section], part_bytes: int) -> Iterator[list[Sectio
         yield part
 
 
-def _numbered(name: str, number: int) -> str:
-    """('answers.html', 2) -> 'answers-2.html'"""
-    path = PurePath(name)
-    return f"{path.stem}-{number}{path.suffix}"
-
-
 def _range(part: Sequence[Section]) -> str:
     """'babilong:qa1 at 0 to babilong:qa3 at 16K'"""
-    if not part:
-        return ""
-    ends = [f"{each.task} at {format_length(each.length)}" for each in (part[0], part[-1])]
+    ends = [f"{each.task} at {format_length(each.record.length)}" for each in (*part[:1], *part[-1:])]
     return " to ".join(dict.fromkeys(ends))
 
 
 def _section(record: Record) -> Section:
-    task = f"{record.task}:{record.subset}" if record.subset else record.task
-    found = summary(record)
-    (part,) = cell_parts(Cell((found,), ()) if record.status == "ok" else Cell((), (found,)))
+    found, task, length = summary(record), task_name(record), format_length(record.length)
+    far = any("distance" in answer for answer in record.answers)
+    ended = record.status if record.status != "ok" else outcome(record)
     html = render(
-        "record.html.j2", part=part, show=_show(record, task), columns=_columns(record), rows=_rows(record),
-        summary=_summary(record, task, part),
+        "record.html.j2", each=found, facts=facts, scores=scores, show=_show(record, task),
+        columns=["index", "verdict", *["tokens since the fact"] * far, "question", "right answer", "answer"],
+        rows=Markup("\n".join(_row(answer, record.headline, far) for answer in record.answers)),
+        summary=f"{clip(task, 120)} at {length}, {clip(record.model, 120)}, seed {record.seed}: {ended}",
     )  # fmt: skip
-    order = (record.task, natural(record.subset), record.length, natural(record.model), record.seed, record.ended or "")
-    return Section(cell_key(record), order, task, record.length, record.model, len(record.answers), Markup(html))
-
-
-def _summary(record: Record, task: str, part: Part) -> str:
-    about = f"{clip(task, 120)} at {format_length(record.length)}, {clip(record.model, 120)}, seed {record.seed}"
-    score = record.scores.get(record.headline or "")
-    if record.status != "ok" or not score or not score["n"]:
-        return f"{about}: {record.status}"
-    return f"{about}: {score['correct']:g}/{score['n']} right, {100 * score['correct'] / score['n']:.1f} %"
+    return Section(found.record, cell_key(record), task, len(record.answers), Markup(html))
 
 
 def _show(record: Record, task: str) -> str:
@@ -159,18 +142,8 @@ def _show(record: Record, task: str) -> str:
     return f"atlas-bench show RECORDS INDEX {shlex.join(chosen)}"
 
 
-def _columns(record: Record) -> list[str]:
-    measured = ["tokens since the fact"] if any("distance" in answer for answer in record.answers) else []
-    return ["index", "verdict", *measured, "question", "right answer", "answer"]
-
-
-def _rows(record: Record) -> Markup:
-    """The table's rows; end tags are left out, as HTML lets them be: a page has a hundred thousand cells."""
-    far = "tokens since the fact" in _columns(record)
-    return Markup("\n".join(_row(answer, record.headline, far) for answer in record.answers))
-
-
 def _row(answer: Mapping[str, Any], headline: str | None, far: bool) -> str:
+    """A row of the table; end tags are left out, as HTML lets them be: a page has a hundred thousand cells."""
     kind, verdict = _verdict(answer, headline)
     others = [
         f"{name}: {_word(score)}"
@@ -178,22 +151,16 @@ def _row(answer: Mapping[str, Any], headline: str | None, far: bool) -> str:
         if name != headline and score != answer["correct"].get(headline)
     ]
     said = answer["answer"] if "failed" not in answer else f"not answered: {answer['failed']}"
-    cells = [
-        str(answer["index"]),
-        verdict,
-        *([str(answer.get("distance", ""))] if far else []),
-        answer["question"],
-        " | ".join(map(str, answer["targets"])),
-        said,
-    ]
-    written = [_escaped(text) for text in cells]
-    if others:
-        written[1] += f"<small>{_escaped(', '.join(others))}</small>"
-    return f"<tr class={kind}><td>{'<td>'.join(written)}"
+    texts = [answer["question"], " | ".join(map(str, answer["targets"])), said]
+    index, verdict, *cells = map(
+        _escaped, [str(answer["index"]), verdict, *[str(answer.get("distance", ""))] * far, *texts]
+    )
+    small = f"<small>{_escaped(', '.join(others))}</small>" if others else ""
+    return f"<tr class={kind}><td>{index}<td>{verdict}{small}<td>{'<td>'.join(cells)}"
 
 
 def _escaped(text: str) -> str:
-    return str(escape(clean(clip(text, TEXT_CHARS))))
+    return escape(clean(clip(text, TEXT_CHARS)), quote=False)
 
 
 def _verdict(answer: Mapping[str, Any], headline: str | None) -> tuple[str, str]:

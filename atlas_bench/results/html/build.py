@@ -1,90 +1,85 @@
-"""A board as one HTML file: heat maps, details of the cells, figures, maps and curves, others' numbers.
+"""A leaderboard as one HTML file: heat maps, details of the cells, figures, maps and curves, others' numbers.
 
     html = leaderboard(board, published=True, command="atlas-bench report results -o page.html")
 
-The heat maps are always whole. Figures are drawn until they have FIGURES bytes, the first of each panel before the
-second of any. Where a page of all answers is written too, each cell is a link to its place there; else details of cells
-are added, in their order, until the page has BUDGET bytes. What is left out is said. So 100,000 records make a page
+The heat maps are always whole. Where a page of all answers is written too, each cell is a link to its place there; else
+cells open to their details, where there are DETAILS at most. What is left out is said. So 100,000 records make a page
 too, in seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from typing import Any
-
-from markupsafe import Markup
+from itertools import islice, zip_longest
+from typing import Any, NamedTuple
 
 from atlas_bench.results import breakdowns, labels
 from atlas_bench.results import reference as others
-from atlas_bench.results.html import heat
-from atlas_bench.results.html.detail import cell_parts, facts, percent, shared
-from atlas_bench.results.html.figures import Figure, of_panel
+from atlas_bench.results.html.chart import Figure, chart
+from atlas_bench.results.html.facts import common, facts, scores
+from atlas_bench.results.html.figures import of_panel
 from atlas_bench.results.html.template import render
-from atlas_bench.results.leaderboard import Column, Leaderboard, headed, shown
-from atlas_bench.results.panels import Cell, Panel, Row
+from atlas_bench.results.leaderboard import COLUMNS, Leaderboard, headed, shown
+from atlas_bench.results.panels import Cell, Panel, Row, shade
 from atlas_bench.results.record import cell_key
 from atlas_bench.units import format_length
 
-BUDGET = 488_000  # bytes that details may fill the page up to
-FIGURES = 150_000  # bytes after which no further figure is drawn
-GRIDS = 60
+DETAILS, FIGURES, GRIDS = 200, 20, 60  # at most on one page
+STEPS = 10  # of the ramp in style.css, above the neutral one
 
-Found = tuple[str, Row, int, Cell]  # a cell: id of its detail, row, length
+
+class Place(NamedTuple):
+    """A cell of the page; its id is made of numbers, since a name is anyone's text."""
+
+    id: str
+    row: Row
+    length: int
+    cell: Cell
 
 
 @dataclass(frozen=True)
 class Section:
-    """A panel as the page shows it.
-
-    columns   (length, whether only published rows have it)
-    lines     published rows
-    contexts  fewest and most of the cells whose questions share contexts
-    """
+    """A panel as the page shows it, with what others published."""
 
     id: str
-    title: str
     panel: Panel
-    columns: list[tuple[int, bool]]
-    lines: list[heat.PublishedLine]
-    contexts: tuple[int, int] | None
-    figures: list[Figure]
+    theirs: Sequence[others.Published]
 
     @property
-    def noted(self) -> str:
-        """What '#' means, where a cell has it."""
-        return labels.NOTED if any(map(labels.is_noted, self.panel.cells)) else ""
+    def title(self) -> str:
+        return self.panel.name + self.panel.unusual
 
-    def cells(self) -> Iterator[Found]:
-        """All cells; an id is made of numbers, since a name is anyone's text."""
-        for i, row in enumerate(self.panel.rows):
-            for length, cell in row.cells.items():
-                yield f"{self.id}-{i}-{length}", row, length, cell
+    @property
+    def columns(self) -> list[tuple[int, bool]]:
+        """(length, whether only published rows have it)."""
+        theirs = {row.length for row in self.theirs if row.length is not None}
+        return [(length, length not in self.panel.lengths) for length in sorted(theirs.union(self.panel.lengths))]
 
-    def cells_of(self, i: int, links: Mapping[str, str]) -> Markup:
-        """The table cells of the row i; `links` has the address of a cell's detail by its id."""
-        row, chance = self.panel.rows[i], self.panel.chance
-        return Markup(
-            "".join(
-                heat.table_cell(
-                    row.cells.get(length), chance, format_length(length), links.get(f"{self.id}-{i}-{length}", "")
-                )
-                for length, _ in self.columns
-            )
-        )
+    @property
+    def contexts(self) -> list[int]:
+        """How many contexts there are in the cells whose questions share them."""
+        return sorted({cell.contexts for cell in self.panel.cells if labels.shares(cell)})
 
     @cached_property
-    def common(self) -> frozenset[str]:
-        """Fields that all records of the panel share, told once."""
-        return shared(self.panel.cells)
+    def places(self) -> list[Place]:
+        return [
+            Place(f"{self.id}-{i}-{length}", row, length, cell)
+            for i, row in enumerate(self.panel.rows)
+            for length, cell in row.cells.items()
+        ]
 
-    def common_facts(self) -> dict[str, str]:
-        """Heading -> the facts in common."""
-        cell = next(iter(self.panel.rows[0].cells.values()))
-        return facts(cell.all[0].record, fields=self.common)
+    @property
+    def is_noted(self) -> bool:
+        return any(map(labels.is_noted, self.panel.cells))
+
+    @cached_property
+    def common(self) -> list[str]:
+        """Fields that all records of the panel share, told once."""
+        return common(each.record for cell in self.panel.cells for each in cell.all)
 
 
 def leaderboard(
@@ -101,156 +96,107 @@ def leaderboard(
     command    what made it, for the foot of the page
     answers    cell_key -> address on the page of all answers, where there is one: html/answers.py
     """
-    drawn = _figures(board.panels)
-    sections = [
-        _section(i, panel, drawn[i], published and all(panel.name != other.name for other in board.panels[:i]))
-        for i, panel in enumerate(board.panels)
-    ]
-    grids = breakdowns.grids(board)
-    context = {
-        "title": title,
-        "board": board,
-        "facts": _summary(board),
-        "sections": sections,
-        "uncounted": _uncounted(board),
-        "grids": grids[:GRIDS],
-        "grids_left_out": len(grids[GRIDS:]),
-        "figures_left_out": sum(len(each.svg) for figures in drawn for each in figures) >= FIGURES,
-        "answers": next(iter(answers.values())).partition("#")[0] if answers else "",
-        "others": others if published else None,
-        "more_columns": _more_columns(),
-        "shown": shown,
-        "tables": _tables(sections) if published else [],
-        "command": command,
-        "step": heat.step,
-        "steps": range(heat.STEPS + 1),
-    }
-    if answers:
-        found = (found for section in sections for found in section.cells())
-        return _rendered(context, links={id: _link(cell, answers) for id, _, _, cell in found})
-    number = context["facts"]["cells"] + len(context["uncounted"])
-    bare = _rendered(context, left_out=number)
-    room = BUDGET - len(bare.encode())
-    if room <= 0:
-        return bare
-    cells = chain(
-        ((found, section.common) for section in sections for found in section.cells()),
-        ((found, frozenset()) for found in context["uncounted"]),
-    )
-    details = _details(cells, room)
-    links = {id: f"#{id}" for id in details}
-    return _rendered(context, details=details, links=links, left_out=number - len(details))
-
-
-def _rendered(
-    context: Mapping[str, Any],
-    *,
-    details: Mapping[str, Markup] | None = None,
-    links: Mapping[str, str] | None = None,
-    left_out: int = 0,
-) -> str:
+    sections = [Section(f"p{i}", panel, _theirs(board, i) if published else ()) for i, panel in enumerate(board.panels)]
+    grids, (figures, figures_left_out) = breakdowns.grids(board), _figures(board.panels)
+    places = {place.id: place.cell for section in sections for place in section.places}
+    extra = _uncounted(board)
+    opened = not answers and len(places) + len(extra) <= DETAILS
+    keys = {id: cell_key(cell.all[0].record) for id, cell in places.items()} if answers else {}
     return render(
-        "leaderboard.html.j2", script="leaderboard.js", details=details or {}, links=links or {}, left_out=left_out,
-        **context,
-    )  # fmt: skip
-
-
-def _link(cell: Cell, answers: Mapping[str, str]) -> str:
-    """Where the answers of a cell's first record are."""
-    first = cell.all[0].record
-    return answers.get(cell_key(first), "")
-
-
-def _more_columns() -> list[Column]:
-    """Columns with a heading behind rank, model and effective length, which the template names."""
-    return headed()[3:]
-
-
-def _section(i: int, panel: Panel, drawn: list[Figure], published: bool) -> Section:
-    """A panel's section; others' rows stand in the first panel of their task and subset alone."""
-    rows = others.of(panel.task, panel.subset) if published else []
-    theirs = {row.length for row in rows if row.length is not None}
-    return Section(
-        f"p{i}",
-        panel.name + panel.unusual,
-        panel,
-        [(length, length not in panel.lengths) for length in sorted({*panel.lengths, *theirs})],
-        heat.published_lines(rows),
-        heat.contexts(panel),
-        drawn,
+        "leaderboard.html.j2",
+        script="leaderboard.js",
+        title=title,
+        board=board,
+        about=_about(board),
+        sections=sections,
+        extra=extra,
+        opened=opened,
+        links={id: f"#{id}" for id in places if opened} | {id: (answers or {}).get(keys[id], "") for id in keys},
+        left_out=0 if opened or answers else len(places) + len(extra),
+        figures=figures,
+        figures_left_out=figures_left_out,
+        grids=grids[:GRIDS],
+        grids_left_out=len(grids[GRIDS:]),
+        answers=next(iter(answers.values())).partition("#")[0] if answers else "",
+        others=others if published else None,
+        tables=list(_tables(sections)) if published else [],
+        columns=headed()[3:],  # behind rank, model and effective length, which the template names
+        command=command,
+        steps=range(STEPS + 1),
+        COLUMNS=COLUMNS,
+        labels=labels,
+        lines=others.lines,
+        **{each.__name__: each for each in (chart, facts, heat, scores, shown, step)},
     )
 
 
-def _figures(panels: Sequence[Panel]) -> list[list[Figure]]:
-    """The figures of each panel, until they have FIGURES bytes: the first of every panel, then the second, .."""
-    room, drawn = FIGURES, [[] for _ in panels]
-    waiting = {i: of_panel(panel, f"p{i}") for i, panel in enumerate(panels)}
-    while waiting:
-        for i, coming in list(waiting.items()):
-            if room > 0 and (figure := next(coming, None)):
-                drawn[i].append(figure)
-                room -= len(figure.svg)
-            else:
-                del waiting[i]
-    return drawn
+def _theirs(board: Leaderboard, i: int) -> list[others.Published]:
+    """Others' rows stand in the first panel of their task and subset alone."""
+    panel = board.panels[i]
+    return [] if panel.name in [other.name for other in board.panels[:i]] else others.of(panel.task, panel.subset)
 
 
-def _uncounted(board: Leaderboard) -> list[Found]:
+def _figures(panels: Sequence[Panel]) -> tuple[dict[int, list[Figure]], bool]:
+    """(number of a panel -> its figures, whether some are left out): the first of every panel, then the second, .."""
+    drawn: dict[int, list[Figure]] = {i: [] for i in range(len(panels))}
+    turns = ((i, each) for turn in zip_longest(*map(of_panel, panels)) for i, each in enumerate(turn) if each)
+    for i, figure in islice(turns, FIGURES):
+        drawn[i].append(figure)
+    return drawn, next(turns, None) is not None
+
+
+def _uncounted(board: Leaderboard) -> list[Cell]:
     """Records that no panel counts, older ones too, each as a cell of its own."""
     counted = {id(each) for cell in board.cells for each in cell.all}
-    found = []
-    for i, each in enumerate(each for each in (*board.summaries, *board.older) if id(each) not in counted):
-        ok = each.record.status == "ok"
-        cell = Cell((each,) if ok else (), () if ok else (each,))
-        row = Row(f"{each.record.model}, {each.record.task} {each.record.subset}".strip(), {each.record.length: cell})
-        found.append((f"x-{i}", row, each.record.length, cell))
-    return found
+    return [Cell.of([each]) for each in (*board.summaries, *board.older) if id(each) not in counted]
 
 
-def _details(cells: Iterable[tuple[Found, frozenset[str]]], room: int) -> dict[str, Markup]:
-    """Id -> HTML of the details of as many cells as there is room for."""
-    details: dict[str, Markup] = {}
-    for (id, row, length, cell), common in cells:
-        parts = cell_parts(cell, common=common)
-        score = (
-            f"{cell.correct:g}/{cell.n} right, {percent(cell.correct, cell.n, cell.interval)}"
-            if cell.n
-            else cell.status
-        )
-        html = Markup(render("cell.html.j2", id=id, model=row.model, length=length, score=score, parts=parts))
-        room -= len(html.encode()) + len(f'<a href="#{id}"></a>')
-        if room < 0:
-            break
-        details[id] = html
-    return details
-
-
-def _summary(board: Leaderboard) -> dict[str, Any]:
+def _about(board: Leaderboard) -> dict[str, Any]:
     """How much there is, from when, and made by which versions."""
     records = [each.record for each in board.summaries]
     days = sorted(day[:10] for record in records for day in (record.started, record.ended) if day)
     return {
-        "records": len(records),
-        "older": len(board.older),
-        "cells": sum(len(row.cells) for panel in board.panels for row in panel.rows),
+        "cells": sum(1 for _ in board.cells),
         "models": len({record.model for record in records}),
         "days": list(dict.fromkeys((days[0], days[-1]))) if days else [],
         "versions": sorted({str(record.versions.get("atlas_bench", "unknown")) for record in records}),
     }
 
 
-def _tables(sections: Sequence[Section]) -> list[tuple[str, str, list[str], list[heat.PublishedLine]]]:
+def step(accuracy: float, chance: float | None) -> int:
+    """The step of the ramp: 0 at chance or below, STEPS from nine tenths of the way to perfect on."""
+    return min(STEPS, math.ceil(STEPS * shade(accuracy, chance) - 1e-9))
+
+
+def heat(cell: Cell, chance: float | None) -> tuple[str, list[str]]:
+    """(class, lines) of a cell of the heat map: a score, numbers that are none, or the word of a status."""
+    if cell.status != "ok":
+        return f"none {cell.status}", [cell.status]
+    if not cell.n:
+        said = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in cell.metrics.items()]
+        return "plain", said[:3] or ["n=0"]
+    percent, low, high = labels.numbers(cell)
+    lines = [percent, f"{low}-{high}", f"n={cell.n}{labels.marks(cell).replace('!', '')}"]
+    for status, count in Counter(each.record.status for each in cell.without).items():
+        lines.append(f"{count} of {len(cell.all)} {status}")
+    return f"h{step(cell.correct / cell.n, chance)}", lines
+
+
+def _tables(sections: Sequence[Section]) -> Iterator[tuple[str, str, list[str], list[others.Line]]]:
     """(title, note, columns, lines) of the published numbers that stand beside no panel."""
     beside = {row for section in sections for row in others.of(section.panel.task, section.panel.subset)}
-    tables = []
     for key, table in others.TABLES.items():
         rows = [row for row in others.ROWS if row.table == key and row not in beside]
-        groups = list(dict.fromkeys(row.subset for row in rows)) if table.by_length else [None]
-        for i, subset in enumerate(groups):
-            group = [row for row in rows if subset in (None, row.subset)]
+        subsets = list(dict.fromkeys(row.subset for row in rows)) if table.by_length else [""]
+        for i, subset in enumerate(subsets):
+
+            def column(row: others.Published, by_length: bool = table.by_length) -> str:
+                length = "" if row.length is None else format_length(row.length)
+                return length if by_length else f"{row.subset} {length}".strip()
+
+            group = [row for row in rows if subset in ("", row.subset)]
+            ordered = sorted(group, key=lambda row: row.length or 0) if table.by_length else group
             if group:
                 heading = f"{table.title}: {subset}" if subset else table.title
-                tables.append(
-                    (heading, "" if i else table.note, *heat.published_table(group, by_length=table.by_length))
-                )
-    return tables
+                columns = list(dict.fromkeys(map(column, ordered)))
+                yield heading, "" if i else table.note, columns, others.lines(group, column)

@@ -1,7 +1,8 @@
 """Accuracy against something as an SVG that takes its colours and fonts from the page; templates/chart.svg.j2 draws it.
 
-    chart([Series("atlas-nano", [(1000, 397, 400), (4000, 397, 400)])], Axis("length, tokens", format_length),
-          name="f0", title="babilong:qa1: accuracy against length", chance=1 / 6)
+    series = [Series("atlas-nano", [Point(1000, 0.99, 0.97, 1.0), Point(4000, 0.99, 0.97, 1.0)])]
+    figure = Figure("Accuracy against length", series, Axis("length, tokens", format_length), chance=1 / 6)
+    chart(figure, name="f0", title="babilong:qa1")
 
 Every point has its 95 % interval as a bar. Names stand in the right margin, spread so that none covers another, each
 tied to its series by a line; so there is no legend to look up, and LABELS models can be read.
@@ -11,13 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from atlas_bench.results.html.template import clean, render
-from atlas_bench.results.stats import wilson
 
 LABELS = 32  # series at most in one figure
 NAME_CHARS = 36
@@ -28,20 +28,23 @@ _WIDTH, _LEFT, _TOP, _BOTTOM = 560, 40, 22, 42  # px: the whole, and the margins
 _LINE, _LETTER = 13, 6  # px: the height of a name, the width of a letter
 
 
-@dataclass(frozen=True)
-class Series:
-    """A line or, with one point, a mark: (x above 0, sum of right answers, answers).
+class Point(NamedTuple):
+    """x above 0, and a share of right answers with its 95 % interval, all in 0..1."""
 
-    spans  the points' 95 % intervals in 0..1; None: Wilson's
-    """
+    x: float
+    share: float
+    low: float
+    high: float
+
+
+class Series(NamedTuple):
+    """A line or, with one point, a mark."""
 
     name: str
-    points: Sequence[tuple[float, float, int]]
-    spans: Sequence[tuple[float, float]] | None = None
+    points: Sequence[Point]
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """A logarithmic x axis.
 
     tick   an x value as text
@@ -53,56 +56,49 @@ class Axis:
     round: tuple[tuple[int, ...], int] | None = None
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Where values stand, in px."""
+class Figure(NamedTuple):
+    """What is drawn: at most LABELS series, none of them empty, and the score of guessing as a line."""
 
-    low: float
-    high: float
-    right: float
-    bottom: float
-
-    def x(self, value: float) -> float:
-        share = math.log(value / self.low) / math.log(self.high / self.low)
-        return round(_LEFT + share * (self.right - _LEFT), 1)
-
-    def y(self, share: float) -> float:
-        return round(self.bottom - share * (self.bottom - _TOP), 1)
+    caption: str
+    series: Sequence[Series]
+    axis: Axis
+    chance: float | None = None
 
 
-def chart(series: Sequence[Series], axis: Axis, *, name: str, title: str, chance: float | None = None) -> Markup:
-    """The figure as an SVG element.
-
-    series  at most LABELS, none of them empty
-    name    the start of every id in it
-    title   is read out where the figure cannot be seen
-    chance  in 0..1, drawn as a line
-    """
+def chart(figure: Figure, *, name: str, title: str) -> Markup:
+    """The figure as an SVG element; `name` starts every id in it, `title` is read out where it cannot be seen."""
+    series, axis = figure.series, figure.axis
     height = max(260, _LINE * len(series) + 60)
     right = _WIDTH - 40 - _LETTER * max(12, *(len(_short(each.name)) for each in series))
-    xs = sorted({x for each in series for x, _, _ in each.points})
+    xs = sorted({point.x for each in series for point in each.points})
     room = max(1.2, (xs[-1] / xs[0]) ** 0.06)
-    scale = _Scale(xs[0] / room, xs[-1] * room, right, height - _BOTTOM)
-    drawn = [_drawn(each, i, len(series), scale) for i, each in enumerate(series)]
-    order = sorted(range(len(series)), key=lambda i: (drawn[i]["end"][1], drawn[i]["end"][0]))
-    wanted = [drawn[i]["end"][1] for i in order]
-    for i, place in zip(order, _spread(wanted, low=_LINE / 2, high=height - _LINE / 2), strict=True):
-        drawn[i]["place"] = round(place, 1)
-    ticks = [(scale.x(x), axis.tick(x)) for x in _ticks(axis, scale.low, scale.high, xs)]
+    low, high, bottom = xs[0] / room, xs[-1] * room, height - _BOTTOM
+
+    def x(value: float) -> float:
+        return round(_LEFT + math.log(value / low) / math.log(high / low) * (right - _LEFT), 1)
+
+    def y(share: float) -> float:
+        return round(bottom - share * (bottom - _TOP), 1)
+
+    drawn = [_drawn(each, i, len(series), x, y) for i, each in enumerate(series)]
+    order = sorted(drawn, key=lambda each: (each["end"][1], each["end"][0]))
+    places = _spread([each["end"][1] for each in order], low=_LINE / 2, high=height - _LINE / 2)
+    for each, place in zip(order, places, strict=True):
+        each["place"] = round(place, 1)
+    ticks = [(x(value), axis.tick(value)) for value in _ticks(axis, low, high, xs)]
     return Markup(
         render(
-            "chart.svg.j2", name=name, title=clean(title), width=_WIDTH, height=height, left=_LEFT, right=right,
-            scale=scale, axis=axis, ticks=ticks, series=drawn, chance=chance,
+            "chart.svg.j2", name=name, title=title, figure=figure, width=_WIDTH, height=height, left=_LEFT, right=right,
+            bottom=bottom, y=y, ticks=ticks, series=drawn,
         )
     )  # fmt: skip
 
 
-def _drawn(series: Series, i: int, of: int, scale: _Scale) -> dict:
+def _drawn(series: Series, i: int, of: int, x: Callable[[float], float], y: Callable[[float], float]) -> dict[str, Any]:
     """A line or mark with its intervals; lines stand a little beside each other, so that no bar covers another."""
     aside = (i - (of - 1) / 2) * min(3, 12 / of) if len(series.points) > 1 else 0
-    spans = series.spans or [wilson(correct, n) for _, correct, n in series.points]
-    points = [(round(scale.x(x) + aside, 1), scale.y(correct / n)) for x, correct, n in series.points]
-    bars = [(x, *map(scale.y, span)) for (x, _), span in zip(points, spans, strict=True)]
+    points = [(round(x(point.x) + aside, 1), y(point.share)) for point in series.points]
+    bars = [(at, y(point.low), y(point.high)) for (at, _), point in zip(points, series.points, strict=True)]
     turn = i // COLOURS % len(DASHES)
     return {
         "name": _short(series.name), "points": points, "bars": bars, "colour": i % COLOURS, "mark": turn,

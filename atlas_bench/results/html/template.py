@@ -13,7 +13,7 @@ import base64
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,13 +24,6 @@ from atlas_bench.units import format_bytes, format_length
 TEXT_CHARS = 300  # of a foreign text, where a template asks for no other number
 
 _HERE = Path(__file__).parent
-
-
-class Script(NamedTuple):
-    """A script as it stands in the page, and what the page's policy calls it: 'sha256-..'."""
-
-    text: Markup
-    hash: str
 
 
 def render(template: str, *, script: str | None = None, **context: Any) -> str:
@@ -56,10 +49,11 @@ def foreign(text: Any, limit: int = TEXT_CHARS) -> Markup:
 
 
 @cache
-def _script(file: str) -> Script:
+def _script(file: str) -> dict[str, str]:
+    """A script as it stands in the page, and what the page's policy calls it: 'sha256-..'."""
     text = (_HERE / file).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return Script(Markup(text), f"sha256-{digest}")
+    return {"text": Markup(text), "hash": f"sha256-{digest}"}
 
 
 @cache

@@ -11,12 +11,12 @@
 9 What is gertrude afraid of?   wolf   2 1    9 Greg is a swan.
                                               10 What color is Greg?   green   9 6 7
 
-In qa15, whose questions are four, a kind or an animal comes up at random, an animal as of a random kind; it is
-told of if it is new, and an animal only if what its kind fears has been told.
+In qa15, with four questions, a random kind or animal comes up, an animal with a random kind. A new one becomes a fact;
+an animal only after the fact about what its kind fears.
 
-In qa16 each animal is introduced and later gets the color that its kind then has, which is drawn anew whenever
-one of the kind is introduced: so a kind can come in several colors, and the answer is that of the one introduced
-last. The question takes the place of the tenth fact.
+In qa16 each animal is introduced and later gets the color that its kind then has. That color is drawn again whenever
+one of the kind is introduced. So a kind can have several colors, and the answer is that of the one introduced last. The
+question takes the place of the tenth fact.
 """
 
 from __future__ import annotations

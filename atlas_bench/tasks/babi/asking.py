@@ -3,8 +3,8 @@
     queries("qa2", ("Mary got the milk.", "Mary went to the garden."))
     # Query("qa2 held", "Where is the milk?", "garden"), Query("person", "Where is Mary?", "garden"), ..
 
-Read from the text of the facts alone, so it serves simulated and real stories. KINDS are what an evaluation asks; the
-others are auxiliary: easy questions whose answers the hard ones need.
+Read from the text of the facts alone, so it serves simulated and real stories. An evaluation asks KINDS; the others are
+auxiliary: easy questions whose answers the hard ones need.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Query(NamedTuple):
 
 
 class _World:
-    """What a sequence of facts tells: paths of people, and who had each object when."""
+    """What a sequence of facts says: the paths of people, and who had each object when."""
 
     def __init__(self, facts: Sequence[str]) -> None:
         self.path: dict[str, list[str]] = {}  # person -> places in order
@@ -71,7 +71,7 @@ class _World:
         return path[self.since.get(thing, 0) : None if self.held[thing] else self.until[thing]]
 
     def place(self, thing: str) -> str | None:
-        """Where the object is, if that was told."""
+        """Where the object is, if a fact says so."""
         path = self.path.get(self.holder[thing], [])
         path = path if self.held[thing] else path[: self.until[thing]]
         return path[-1] if path else None
@@ -100,7 +100,7 @@ def _holders(world: _World) -> Iterator[Query]:
 
 
 def _places(world: _World, *, held: str = "object", dropped: str = "object") -> Iterator[Query]:
-    """Where each object is; no evaluation asks it of one that is held where it was picked up."""
+    """Where each object is; no evaluation asks about an object held at the place where it was picked up."""
     for thing, is_held in world.held.items():
         if place := world.place(thing):
             kind = dropped if not is_held else held if world.carried(thing) else "object"

@@ -8,9 +8,9 @@
   no   2 1                                             6 How do you go from the kitchen
   ... and 6 more questions                               to the garden?   s,e   2 4
 
-Both have two ends on different sides of a middle. In qa19 three more places each go to a random free side of a
-random one of these three; two can come to the same spot. What is told is of a random one and a random one of its
-neighbours, unless it has been told: in qa19 where the first is, in qa17 where the second is.
+Both have two ends on different sides of a middle. In qa19 three more places each go to a random free side of a random
+one of these three; two can come to the same spot. A fact is about a random one and a random neighbour of it, each pair
+once: in qa19 where the first is, in qa17 where the second is.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _two_and_middle(names: Sequence[str], across: Mapping[str, str], rng: random
 
 
 def _neighbours(beside: _Beside, rng: random.Random) -> list[tuple[str, str]]:
-    """A random name and a random neighbour of its, until each two neighbours have come once."""
+    """A random name and a random neighbour of it, until each pair of neighbours has come once."""
     near: dict[str, list[str]] = {}
     for name, other in beside:
         near.setdefault(name, []).append(other)

@@ -9,11 +9,10 @@
 7 Is the box of chocolates bigger than the box?       no    1 2
   ... and 3 more questions
 
-The boxes are of random sizes, bigger than the box of chocolates, which is bigger than the chocolate. Of two random
-things one is told to be the bigger or the other to fit inside, five times; then five questions are tried. A try takes
-a random fact and from one of its things goes on to the other, and from there by the first other fact that names it;
-if both steps lead up, or both down, it has found a question. Where tries fail, too few questions are asked, and five
-more facts follow.
+The boxes are of random sizes, bigger than the box of chocolates, which is bigger than the chocolate. Five facts say of
+two random things that one is bigger, or that the other fits inside; then five questions are tried. A try takes a random
+fact and from one of its things goes on to the other, and from there by the first other fact that names it; if both
+steps lead up, or both down, it has found a question. If too many tries fail, five more facts follow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""bAbI stories: how most of them are told, and a reader of the real files. One story of qa4 as the files write it:
+"""bAbI stories: how most of them are written, and a reader of the real files. One story of qa4 as the files write it:
 
 1 The kitchen is west of the garden.
 2 The hallway is west of the kitchen.
@@ -128,9 +128,8 @@ def _parse(lines: Iterable[str], source: str) -> list[Story]:
 def load_folder(path: str | Path, encoding: str | None = None) -> dict[str, list[Story]]:
     """All stories of a folder by subset, {"qa1": [...], ...}; files of one subset follow each other by name.
 
-    Source: files named `qaN_*.txt` as in the bAbI v1.2 archive, e.g. its folder `en-10k`.
-    Args: path of the folder; encoding of the files, None for UTF-8. UserError if it holds no such stories, for a line
-    that is none, and for a file of another encoding.
+    Source: files named `qaN_*.txt` as in the bAbI v1.2 archive, e.g. its folder `en-10k`. Args: path of the folder;
+    encoding of the files, None for UTF-8. UserError if it has no such stories, an invalid line, or another encoding.
     """
     folder = Path(path)
     found: dict[str, list[Story]] = {}

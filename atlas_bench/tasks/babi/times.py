@@ -1,4 +1,4 @@
-"""qa14: where somebody was before, told in a muddled order. The start of a story, in the form of the files:
+"""qa14: where somebody was before, with the facts in a shuffled order. The start of a story, in the form of the files:
 
 1 Bill went back to the cinema yesterday.
 2 Julie went to the school this morning.

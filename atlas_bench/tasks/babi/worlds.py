@@ -44,12 +44,12 @@ Where = Mapping[str, str]  # person -> place; object -> place or the person who 
 
 @dataclass(frozen=True)
 class World:
-    """What differs between the worlds: who, what they try (more often if named more often), what is asked.
+    """What differs between the worlds: the people, what they try (more often if named more often), and the questions.
 
     about      kinds of events that can lead to a question
     ask        (events so far, number of one of a kind in `about`, rng) -> the question
     get_there  how often "got the milk" ends in "there"
-    give       (where, last event, a random person, world, rng) -> a gift, or None where none is possible
+    give       (where, last event, a random person, world, rng) -> a gift, or None if none is possible
     """
 
     actions: tuple[str, ...]
@@ -82,7 +82,7 @@ def simulate_world(world: World, rng: random.Random) -> Story:
 
 
 def _attempt(where: Where, last: Event | None, world: World, rng: random.Random) -> Event | None:
-    """A random person's random action, or None where it is not possible."""
+    """A random person's random action, or None if it is not possible."""
     who, kind = pick(rng, world.people), pick(rng, world.actions)
     if kind == "go":
         return None if (place := pick(rng, PLACES)) == where[who] else Event(kind, who, place)

@@ -1,4 +1,4 @@
-"""Aggregation: lines of a user and a label fill the whole context, and what is asked is about all of them.
+"""Aggregation: lines of a user and a label fill the whole context, and the questions are about all of them.
 
     stone: cloud
     river: window
@@ -59,7 +59,7 @@ class Votes:
 
     @property
     def key(self) -> str:
-        """Of the vocabulary and all that is random."""
+        """A hash of the vocabulary and of everything random."""
         return f"{self.vocabulary.key} {self.seed} {self.decks.tolist()} {self.counted.tolist()} {self.label}"
 
     @cached_property
@@ -112,7 +112,7 @@ class Aggregate(LineTask):
     before = "Each line is a user and a label that the user gave.\n"
 
     def rules(self, subset: str) -> Rules:
-        """One label of all or of two, or one number of all."""
+        """The answer is a label, of all or of two, or a number."""
         choices = {"more": 2, "count": MOST_COUNTED}.get(subset, LABELS)
         shared = USERS if subset == "user" else 1
         return Rules({"aggregate/only": Scorer(only)}, 1 / choices, max_answer_tokens=20, questions_per_context=shared)

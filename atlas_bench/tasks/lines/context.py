@@ -4,8 +4,8 @@
     context = Lines(before, 10_000_000, source, facts=(3, 17), filler=newline)
     context.read(9_000_000, 9_004_096)                           # int32, O(range) memory
 
-All lines of a context have the same number of tokens, so that a place in it is arithmetic. What is random in a line
-is bits of Philox (Salmon et al. 2011), one step of its counter a line: no line depends on another.
+All lines of a context have the same number of tokens, so that a place in it is arithmetic. The random bits of a line
+come from Philox (Salmon et al. 2011), one step of its counter per line: no line depends on another.
 """
 
 from __future__ import annotations

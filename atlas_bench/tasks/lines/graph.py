@@ -49,7 +49,7 @@ def f1(answer: str, sample: Sample) -> float:
 
 
 def exact(answer: str, sample: Sample) -> bool:
-    """True where the answer names all nodes of the target and no other."""
+    """True if the answer names all nodes of the target and no other."""
     return f1(answer, sample) == 1
 
 
@@ -74,7 +74,7 @@ class Edges:
 
     @property
     def key(self) -> str:
-        """Of the vocabulary and all that is random."""
+        """A hash of the vocabulary and of everything random."""
         return f"{self.vocabulary.key} {self.nodes} {self.seed}"
 
     @property
@@ -97,7 +97,7 @@ class Edges:
         return " ".join(self.vocabulary.keys.words[digit] for digit in digits)
 
     def touching(self, nodes: Collection[int], end: int, lines: int) -> list[Edge]:
-        """Those of the first edges that have one of the nodes as source (end 0) or target (1), by line."""
+        """The edges among the first that have one of the nodes as source (end 0) or target (1), by line."""
         wanted, edges = np.array(sorted(nodes), dtype=np.int64), list[Edge]()
         for first, last in chunks(lines):
             ends = self.ends(first, last)

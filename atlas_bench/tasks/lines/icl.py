@@ -12,7 +12,7 @@ DBpedia, BANKING77 and CLINC150. A class is never stated: it has to be learnt fr
 kept while others are learnt. What differs from those:
 
 data      Words instead of sentences of public sets: a class is 12 words of 512, an example any four of them in any
-          order. Classes share words. Labels are words drawn anew for each context, so that nothing known before
+          order. Classes share words. Labels are words drawn again for each context, so that nothing known before
           helps; HELMET replaces labels by numbers for the same reason.
 sessions  The context is divided in equal parts, and each part has the examples of its own classes alone: 2, 11 or 15
           of them. With the length grow both the examples of a class and the time since its last one.
@@ -68,7 +68,7 @@ class Examples:
 
     @property
     def key(self) -> str:
-        """Of the vocabulary and all that is random."""
+        """A hash of the vocabulary and of everything random."""
         return f"{self.vocabulary.key} {self.seed} {self.lines} {self.features.tolist()} {self.labels.tolist()}"
 
     def examples(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ class Examples:
         return np.column_stack([self.vocabulary.keys.tokens[shown], tokens])
 
     def known(self, lines: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of the first lines: which words each class has shown, bool [classes, POOL], and its last line, or -1."""
+        """The words that each class has shown in the first lines, bool [classes, POOL], and its last line, or -1."""
         seen = np.zeros((len(self.labels), POOL), dtype=bool)
         latest = np.full(len(self.labels), -1)
         for first, last in chunks(lines):
@@ -127,7 +127,7 @@ class Icl(LineTask):
         return Examples(self.words(tokenizer), line, lines, sessions, features[:, :CLASS_WORDS], labels, seed_of(label))
 
     def asks(self, subset: str, source: Examples, lines: int, rng: random.Random) -> list[Asked]:
-        """An example of each class that has been shown and can be told from the others, in random order."""
+        """An example of each class that has been shown and can be distinguished from the others, in random order."""
         seen, latest = source.known(lines)
         shown = np.flatnonzero(latest >= 0).tolist()
         queries = [(each, _query(source, each, seen, rng)) for each in pick(rng, shown, len(shown))]
@@ -139,7 +139,7 @@ class Icl(LineTask):
 
 
 def _query(source: Examples, which: int, seen: np.ndarray, rng: random.Random) -> np.ndarray | None:
-    """Words of an example whose class has shown more of them than any other; None where none of TRIES is such."""
+    """Words of an example whose class has shown more of them than any other; None if none of TRIES is such."""
     for _ in range(TRIES):
         words = source.features[which, orders()[int(rng.random() * len(orders()))]]
         common = seen[:, words].sum(axis=1)

@@ -1,6 +1,6 @@
 """The base of tasks whose context is nothing but lines of one-token words: checks, samples and lessons.
 
-A task says what a line looks like, where its words come from, and what can be asked after so many lines. The last
+A task says what a line looks like, where its words come from, and what can be asked after a number of lines. The last
 is also what training asks on the way.
 """
 
@@ -47,7 +47,7 @@ class Asked:
 
 
 class LineTask(WordTask):
-    """Implements types.Task but for rules and describe.
+    """Implements types.Task except rules and describe.
 
     before  text in front of the lines
     """
@@ -57,26 +57,26 @@ class LineTask(WordTask):
 
     @abstractmethod
     def line(self, length: int) -> tuple[str | None, ...]:
-        """The parts of a line in a prompt of so many tokens: texts, and None for a word."""
+        """The parts of a line in a prompt of that many tokens: texts, and None for a word."""
 
     @abstractmethod
     def least_lines(self, subset: str) -> int:
-        """Lines without which the subset has nothing to ask."""
+        """The number of lines that the subset needs to have a question."""
 
     @abstractmethod
     def source(self, subset: str, tokenizer: Tokenizer, line: Template, lines: int, label: str) -> Any:
-        """The Source of a context of so many lines; all that is random in it follows from the label."""
+        """The Source of a context of that many lines; everything random in it follows from the label."""
 
     @abstractmethod
     def asks(self, subset: str, source: Any, lines: int, rng: random.Random) -> list[Asked]:
-        """The questions after the first so many lines that have a clear answer.
+        """The questions after that many lines that have a clear answer.
 
         A context that has fewer of them at its end than rules() says is drawn again. All of a subset's questions take
         the same number of tokens.
         """
 
     def least(self, subset: str, tokenizer: Tokenizer) -> tuple[int, str]:
-        """What comes before the lines, as few lines as can be, and a question."""
+        """The text before the lines, the fewest lines possible, and a question."""
         lines, need, length = self.least_lines(subset), 1, 0
         while need > length:  # a line of a longer prompt may take more tokens
             length = need
@@ -165,7 +165,7 @@ class LineLessons:
         self.seeded(seed)
 
     def seeded(self, seed: int) -> LineLessons:
-        """These lessons, begun anew: what follows depends on the seed alone."""
+        """A fresh copy of these lessons: what follows depends only on the seed."""
         self.rng = random.Random(f"{self.task.name} {self.purpose} {seed}")
         return self
 

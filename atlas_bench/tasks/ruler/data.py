@@ -57,7 +57,7 @@ class Source:
 
 
 def load(subset: str, where: str, encoding: str | None = None) -> Data:
-    """The data of a subset from a folder or, where that is "hub", from the hub; UserError where they are not there.
+    """The data of a subset from a folder or, where that is "hub", from the hub; UserError if they are not there.
 
     They are kept as long as the folder's file is not edited.
     """

@@ -11,9 +11,9 @@
 
     Question: In what country is Normandy located? Answer:                                          -> France
 
-qa_1 is SQuAD 2.0 (dev), its answerable questions; qa_2 is HotpotQA (dev, distractor), with all ten paragraphs of
-a question. Around them stand the other paragraphs of SQuAD's article, then any others, in random order; when all
-are there they come again. Questions are taken in the order of the file, whatever the seed; data.py reads them.
+qa_1 is SQuAD 2.0 (dev), its answerable questions; qa_2 is HotpotQA (dev, distractor), with all ten paragraphs of a
+question. They are surrounded by the other paragraphs of SQuAD's article, then any others, in random order; when all are
+used they repeat. Questions are taken in the order of the file, whatever the seed; data.py reads them.
 
 What differs from RULER: the length is exact, the last paragraph cut, which is one of the question's own only where
 nothing else is there; and a question whose paragraphs do not fit is left out, where RULER tries for ever.
@@ -44,7 +44,7 @@ ANSWER = " Answer:"
 
 
 class Documents:
-    """The qa_1 and qa_2 subsets; implements types.Task but for describe."""
+    """The qa_1 and qa_2 subsets; implements types.Task except describe."""
 
     name = "ruler"
     subsets = tuple(data.SOURCES)
@@ -57,7 +57,7 @@ class Documents:
         return Rules(PART, chance=0.0, max_answer_tokens=32, stop=(), counts_answer=True)
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where no sample of that length can be made, saying what length would do."""
+        """Raise UserError if no sample of that length can be made, saying what length would do."""
         least = None
         for draft in self._drafts(subset, 0, tokenizer, options):
             need = self._needs(subset, draft, tokenizer)
@@ -72,7 +72,7 @@ class Documents:
     def samples(
         self, subset: str, length: int, n: int, seed: int, tokenizer: Tokenizer, options: TaskOptions
     ) -> Iterator[Sample]:
-        """The first n samples of a cell; sample i does not depend on n.  UserError where there are fewer."""
+        """The first n samples of a cell; sample i does not depend on n.  UserError if there are fewer."""
         drafts = self._drafts(subset, seed, tokenizer, options)
         fitting = (draft for draft in drafts if self._needs(subset, draft, tokenizer) <= length)
         index = -1

@@ -3,8 +3,8 @@
     listing = Listing(before, 10_000_000, Items(numbers, words, order), seed="ruler cwe 0 0", answers=(17, 4))
     listing.read(9_000_000, 9_004_096)       # " 861034. straw 861035. pi .."
 
-An item is a label, which goes by its place, and a body. The order says of item 0, 1, 2, .. without end which
-body it has; as many as fill the tokens are taken and shuffled. The last alone keeps its place and is cut to fit.
+An item is a label, which goes by its place, and a body. The order gives the body of items 0, 1, 2, .. without end; we
+take as many as fill the tokens and shuffle them. The last alone keeps its place and is cut to fit.
 
 Nothing is kept but the position of every thousandth item or so: the shuffled order is computed (shuffle.py), and
 the tokens of labels and bodies are mapped from the cache (phrases.py).
@@ -46,7 +46,7 @@ class Items:
         return self.bodies.sizes(self.order(np.arange(first, last))) + self.label_sizes(first, last)
 
     def fitting(self, tokens: int) -> int:
-        """The fewest items that have so many tokens or more."""
+        """The smallest number of items with at least that many tokens."""
         total, first = 0, 0
         while total < tokens:
             ends = total + np.cumsum(self.cost(first, first + CHUNK))
@@ -159,7 +159,7 @@ class Draft:
     supporting: tuple[int, ...] | None = None
 
     def around(self, tokenizer: Tokenizer) -> int:
-        """Tokens of the prompt but for the items."""
+        """Tokens of the prompt without the items."""
         return sum(map(len, tokenizer.encode_batch([self.before, self.question, self.prefill])))
 
     def sample(self, index: int, length: int, tokenizer: Tokenizer) -> Sample:

@@ -61,7 +61,7 @@ FWE_ANSWER = " Answer: According to the coded text above, the three most frequen
 
 
 class Lists:
-    """The cwe and fwe subsets; implements types.Task but for describe."""
+    """The cwe and fwe subsets; implements types.Task except describe."""
 
     name = "ruler"
     subsets = ("cwe", "fwe")
@@ -75,7 +75,7 @@ class Lists:
         return Rules(ALL, chance=0.0, max_answer_tokens=tokens, stop=(), counts_answer=True)
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where no sample of that length can be made, saying what length would do."""
+        """Raise UserError if no sample of that length can be made, saying what length would do."""
         least = self._least(subset, length, tokenizer)
         if length < least:
             raise UserError(
@@ -159,7 +159,7 @@ class Lists:
 class Repeated:
     """The order of cwe: ten words `common` times each, then others without end, `others` times each.
 
-    Words are the dictionary's, in the random order of keys, and where it ends those that follow in the lexicon.
+    Words come from the dictionary in the random order of keys, and after its end from the lexicon.
     """
 
     keys: np.ndarray
@@ -209,14 +209,14 @@ def zipf(n: int, ranked: np.ndarray) -> Zipf:
 
 
 def _ranked(length: int, keys: np.ndarray) -> np.ndarray:
-    """Numbers of the coded words of ranks 1, 2, .. as far as any can stand in that length; rank 1 is the noise."""
+    """Numbers of the coded words of ranks 1, 2, .. that can occur in that length; rank 1 is the noise."""
     ranks = min(max((length - 50) // 50, 4), isqrt(length) + 2)  # N <= zeta(2) tokens, and N k^-2 / zeta(2) >= 1
     pool = -(-4 * ranks // PER_SHARD) * PER_SHARD - 1  # coded words but the noise
     return np.append(0, 1 + permute(np.arange(ranks - 1), pool, keys))
 
 
 def _most(tokens: int, ranked: np.ndarray, bodies: Phrases) -> Zipf:
-    """The order of the largest number of words that has so many tokens or fewer."""
+    """The order of the largest number of words with at most that many tokens."""
     sizes = bodies.sizes(ranked)
     low, high = 0, 2 * tokens + 2
     while high - low > 1:

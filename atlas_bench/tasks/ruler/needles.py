@@ -45,7 +45,7 @@ ANSWER = " The special magic {values} for {query} mentioned in the provided text
 
 @dataclass(frozen=True)
 class Kind:
-    """What is hidden where: `keys` different keys with `values` values each, and how many keys are asked for."""
+    """The needles: `keys` different keys with `values` values each, and how many keys are asked for."""
 
     haystack: str
     key: str = "words"

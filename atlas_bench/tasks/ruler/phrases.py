@@ -4,7 +4,7 @@
     numbers.sizes(np.array([0, 861_033]))            # tokens of " 1." and of " 861034."
     numbers.put(out, np.array([100]), np.array([0])) # the tokens of " 1." from out[100] on
 
-What a number or a coined word is in tokens, only the tokenizer knows. corpora.Corpus keeps sentences; these
+Only the tokenizer knows the tokens of a number or a coined word. corpora.Corpus keeps sentences; these
 are shorter than any it takes, and are asked for one by one.
 """
 

@@ -1,4 +1,4 @@
-"""A random order of any number of items that is computed where it is needed and stored nowhere.
+"""A random order of any number of items, computed on demand and never stored.
 
     keys = round_keys("ruler cwe 0 0")
     permute(np.arange(5), 5, keys)                         # [3 0 4 1 2], say

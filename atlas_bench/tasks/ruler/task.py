@@ -38,7 +38,7 @@ class Ruler:
         return self._families[subset].rules(subset)
 
     def check(self, subset: str, length: int, tokenizer: Tokenizer, options: TaskOptions) -> None:
-        """Raise UserError where no sample of that length can be made, saying what length would do."""
+        """Raise UserError if no sample of that length can be made, saying what length would do."""
         if subset not in self._families:
             raise UserError(
                 f"ruler has no subset '{subset}'.{did_you_mean(subset, self.subsets)} Known: {', '.join(self.subsets)}."

@@ -49,7 +49,7 @@ class Variables(HaystackTask):
         return noise(tokenizer)
 
     def hide(self, subset: str, rng: random.Random, length: int) -> Hidden:
-        """One sample's chain and its question, behind the example."""
+        """One sample's chain and its question, after the example."""
         names, value, lines = _chain(rng, 5)
         question = Question(
             QUESTION.format(value=value),

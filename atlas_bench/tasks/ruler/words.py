@@ -1,4 +1,4 @@
-"""What RULER's tasks are made of: words of the wonderwords package, numbers, uuids, and coined words.
+"""The words of RULER's tasks: from the wonderwords package, numbers, uuids, and coined words.
 
     key(rng, "words")                      # "gruesome-vinegar"
     key(rng, "words", hidden=False)        # another, which no hidden needle can have
