@@ -112,6 +112,7 @@ def test_without_a_memory_nothing_is_closed_and_short_texts_are_not_read(corpus,
 @pytest.mark.slow
 def test_a_language_model_is_trained_examined_and_read_by_all(books, tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAS_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(LOSS, "_corpora", corpora.CorpusCache())  # which keeps the folder open
     said, given = [], {"task": ["loss:text"], "background": [str(books)], "hold_out": ["kept"], "context": 256}
     folder = trained(said.append, memory="gated-deltanet", out=tmp_path / "lm", tokens=40_000, **given)
     card = json.loads((folder / loading.CARD).read_text())
