@@ -22,36 +22,18 @@ _run, _compare = (SimpleNamespace(**api.defaults(function)) for function in (api
 
 
 def run(
-    ctx: typer.Context,
-    task: opt.RunTask,
-    lengths: opt.FirstLength = _run.lengths,
-    models: opt.RunModels = [_run.models],  # noqa: B006
-    samples: opt.RunSamples = _run.samples,
-    until: opt.Until = _run.until,
-    seeds: opt.Seeds = [_run.seeds],  # noqa: B006
-    data: opt.Data = _run.data,
-    background: opt.Background = _run.background,
-    prompt: opt.Prompt = _run.prompt,
-    encoding: opt.Encoding = _run.encoding,
-    num_fewshot: opt.NumFewshot = _run.num_fewshot,
-    shard: opt.Shard = _run.shard,
-    engine: opt.Engine = _run.engine,
-    out: opt.RecordsFolder = Path(_run.out),
-    dry_run: opt.DryRun = False,
-    as_json: opt.Json = False,
-    batch: opt.Batch = _run.batch,
-    block: opt.Block = _run.block,
-    checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every,
-    timeout: opt.Timeout = _run.timeout,
-    readers: opt.Readers = _run.readers,
-    threads: opt.Threads = _run.threads,
-    device: opt.Device = _run.device,
-    matmul_precision: opt.MatmulPrecision = _run.matmul_precision,
-    code: opt.Code = [*_run.code],  # noqa: B006
-    canary: opt.Canary = _run.canary,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = _run.debug,
-) -> None:
+    ctx: typer.Context, task: opt.RunTask, lengths: opt.FirstLength = _run.lengths,
+    models: opt.RunModels = [_run.models], samples: opt.RunSamples = _run.samples, until: opt.Until = _run.until,  # noqa: B006
+    seeds: opt.Seeds = [_run.seeds], data: opt.Data = _run.data, background: opt.Background = _run.background,  # noqa: B006
+    prompt: opt.Prompt = _run.prompt, encoding: opt.Encoding = _run.encoding,
+    num_fewshot: opt.NumFewshot = _run.num_fewshot, shard: opt.Shard = _run.shard,
+    engine: opt.Engine = _run.engine, out: opt.RecordsFolder = Path(_run.out), dry_run: opt.DryRun = False,
+    as_json: opt.Json = False, batch: opt.Batch = _run.batch, block: opt.Block = _run.block,
+    checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every, timeout: opt.Timeout = _run.timeout,
+    readers: opt.Readers = _run.readers, threads: opt.Threads = _run.threads, device: opt.Device = _run.device,
+    matmul_precision: opt.MatmulPrecision = _run.matmul_precision, code: opt.Code = [*_run.code],  # noqa: B006
+    canary: opt.Canary = _run.canary, quiet: opt.Quiet = False, debug: opt.Debug = _run.debug,
+) -> None:  # fmt: skip
     """Ask models about long contexts.
 
     Without --len it is a first look of less than a minute: 1K and 16K, 20 questions each. A repeated command runs only
@@ -70,9 +52,8 @@ def run(
         task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
         background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
         block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers, threads=threads,
-        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug,
-        shard=shard, engine=engine,
-        progress=Progress(quiet=quiet),
+        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug, shard=shard,
+        engine=engine, progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
         from atlas_bench.running import estimate_table
