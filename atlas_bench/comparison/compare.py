@@ -156,7 +156,7 @@ def _trainings(
     for name, subsets in wanted.items():
         if not all(registry.task(name).rules(subset).scorers for subset in subsets):
             raise UserError(
-                f"--train: task '{name}' has no right answers to compare by. Train each contender with "
+                f"--train: task '{name}' has no right answers to compare by. Train each candidate with "
                 f"`atlas-bench train --task {name}`, and read their losses by `atlas-bench run {name}`."
             )
     Recipe().within(tokens)  # tells a budget that is too small
