@@ -62,6 +62,7 @@ def test_the_rate_with_the_least_loss_is_chosen(tmp_path):
     swa, transformer = trainings.choose(grid, lost)
     assert (swa["candidate"], swa["task"], swa["chosen"]) == ("swa", "mqar", 1.0)
     assert [each["loss"] for each in swa["tried"]] == [2.0, 1.0, 1.5]
+    assert swa["beyond"] is None and transformer["beyond"] == 5  # its best is the least that was tried
     assert transformer["chosen"] == pytest.approx(1 / 3) and transformer["tried"][2]["loss"] is None
     none = trainings.choose(grid, [each.folder for each in grid])
     assert [each["chosen"] for each in none] == [1.0, 1.0]  # whose failures are then told

@@ -29,7 +29,6 @@ from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import Model, TaskOptions
 
 SAMPLES = 200  # questions in each cell of a length that --samples does not name
-RATES = 9  # most learning rates to choose from
 
 
 def main(
@@ -57,7 +56,10 @@ def main(
     tokens = None if train is None else units.parse_length(train)
     encoding = encoding and text_files.known(encoding)
     jobs = units.whole("jobs", jobs, least=1)
-    number, rates = units.whole("seeds", seeds, least=1, most=100), units.whole("rates", rates, least=1, most=RATES)
+    number, rates = (
+        units.whole("seeds", seeds, least=1, most=100),
+        units.whole("rates", rates, least=1, most=trainings.MOST_RATES),
+    )
     seed = units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS + 1 - number)
     _check_trainings(tokens, number, rates, init, sequential)
     for file in code:

@@ -24,6 +24,7 @@ from atlas_bench.training.recipe import Recipe
 
 STEP = 3.0  # factor between two learning rates: two of them span what papers' grids of 1, 3, 10 do
 USUAL = 1.0  # the recipe's own rates
+MOST_RATES = 9  # to choose from
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def choose(planned: Sequence[Training], failed: Iterable[Path]) -> list[dict[str
             min(losses, key=lambda r: abs(math.log(r)))
         ]
         tried = [{"factor": rate, "loss": None if math.isnan(loss) else loss} for rate, loss in losses.items()]
-        chosen.append({"candidate": label, "task": task, "chosen": usable[0], "tried": tried})
+        at_edge = len(losses) > 1 and usable[0] in (min(losses), max(losses))
+        beyond = len(losses) + 2 if at_edge and len(losses) + 2 <= MOST_RATES else None
+        chosen.append({"candidate": label, "task": task, "chosen": usable[0], "beyond": beyond, "tried": tried})
     return chosen
 
 

@@ -109,14 +109,17 @@ def cell_remarks(row: Row) -> list[str]:
 
 def rate_lines(comparison: Row) -> list[str]:
     """'titans on mqar: x0.33 2.301, x1 1.104 (chosen), x3 failed' for each candidate and task whose rate was chosen."""
-    return [
-        f"{each['candidate']} on {each['task']}: " + ", ".join(
-            f"x{rate['factor']:.3g} {'failed' if rate['loss'] is None else format(rate['loss'], '.3f')}"
-            + " (chosen)" * (rate["factor"] == each["chosen"])
-            for rate in each["tried"]
-        )
-        for each in comparison.get("rates", ())
-    ]  # fmt: skip
+    return [f"{each['candidate']} on {each['task']}: {_tried(each)}" for each in comparison.get("rates", ())]
+
+
+def _tried(each: Row) -> str:
+    """What each rate reached, and what to type if the best one is the least or the largest of them."""
+    advice = f"; --rates {each['beyond']} tries rates beyond it" if each.get("beyond") else ""
+    return ", ".join(
+        f"x{rate['factor']:.3g} {'failed' if rate['loss'] is None else format(rate['loss'], '.3f')}"
+        + " (chosen)" * (rate["factor"] == each["chosen"])
+        for rate in each["tried"]
+    ) + advice  # fmt: skip
 
 
 def _chance(rows: Sequence[Row]) -> str:

@@ -243,3 +243,5 @@ def test_the_rates_that_were_tried_are_told(cell):
     tried = [{"factor": 1 / 3, "loss": 2.3}, {"factor": 1.0, "loss": 1.1042}, {"factor": 3.0, "loss": None}]
     comparison["rates"] = [{"candidate": "a", "task": "mqar", "chosen": 1.0, "tried": tried}]
     assert "a on mqar: x0.333 2.300, x1 1.104 (chosen), x3 failed" in lines(comparison)
+    comparison["rates"][0] |= {"beyond": 5}
+    assert "x3 failed; --rates 5 tries rates beyond it" in " ".join(" ".join(lines(comparison)).split())
