@@ -377,9 +377,7 @@ def test_a_figure_takes_the_colours_of_the_page_and_has_a_title():
 
 def test_points_stand_where_their_numbers_say():
     svg = chart.chart(figure(("a", [(10, 0.0), (100, 1.0)])), name="f0", title="t")
-    marks = [
-        tuple(map(float, mark)) for mark in re.findall(r'<use class="s0" href="[^"]*" x="([\d.]+)" y="([\d.]+)"', svg)
-    ]
+    marks = [tuple(map(float, mark)) for mark in re.findall(r'<use href="[^"]*" x="([\d.]+)" y="([\d.]+)"', svg)]
     grid = sorted({float(y) for y in re.findall(r'<path class="rule" d="M[\d.]+ ([\d.]+)H', svg)})
     assert marks[0][1] == grid[-1] and marks[1][1] == grid[0]  # 0 % on the lowest line, 100 % on the highest
     assert marks[0][0] < marks[1][0]
