@@ -38,7 +38,7 @@ MISTAKES = {  # what is typed -> what the message tells to type
     "run babilong --model openai:http://localhost:8000/v1": "openai:http://localhost:8000/v1#MODEL",
     "run babilong --model openai:localhost#qwen": "openai:http://localhost:8000/v1#MODEL",
     "run babilong --model a=oracle --model a=constant": "Give each its own.",
-    "probe hf:gpt2": "atlas-bench run babilong:qa1 --len 1K,4K,16K --model hf:gpt2",
+    "probe openai:http://localhost:9/v1#m": "--len 1K,4K,16K --model openai:http://localhost:9/v1#m",
     "probe atlas-nan": "Did you mean 'atlas-nano'?",
     "train --memory titan --out m": "Did you mean 'titans'?",
     "compare ttt-mlp titans --task mqar:8 --len 1K": "--train 20M",

@@ -8,9 +8,8 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from atlas_bench.kernels.aot import SHARED_LIMIT, SPILL_LIMIT, Report, Variant
+from tests.marks import sweep
 
 CHOSEN = {
     "newton_schulz": ["64x64_bf16_sized", "128x128_fp32_fp16"],
@@ -21,7 +20,7 @@ CHOSEN = {
 }
 
 
-@pytest.mark.parametrize("op", CHOSEN)
+@sweep("op", CHOSEN, quick=["recurrence"])
 def test_kernels_compile_within_the_limits_of_both_chips(op):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
