@@ -81,6 +81,7 @@ def test_the_rule_that_is_linear_in_a_matrix_keeps_every_contract(tmp_path, opti
     assert done.returncode == 0 and "closed form     ok" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

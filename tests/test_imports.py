@@ -194,6 +194,7 @@ without_torch = partial(without, "torch,transformers,triton,lm_eval")
 OPTIONAL = "aiohttp,datasets,lm_eval,matplotlib,nltk,pyarrow,ray,triton"  # what extras bring
 
 
+@pytest.mark.slow
 def test_what_extras_bring_is_not_needed_without_them(tmp_path):
     found = without(
         OPTIONAL,

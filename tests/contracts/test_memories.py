@@ -32,6 +32,9 @@ PRINTED = [  # every token is written: none is closed, and none is skipped
 ]
 
 
+OPTIONS = [pytest.param(each, marks=pytest.mark.slow) for each in OPTIONS]
+
+
 @pytest.fixture(params=[*MEMORIES, *OPTIONS])
 def name(request):
     return request.param

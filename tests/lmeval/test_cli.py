@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 NAME = "gated-deltanet-nano"
 
 
+@pytest.mark.slow
 def test_lm_evals_command_sees_our_model_and_tasks(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ATLAS_BENCH_CACHE": str(tmp_path / "cache")}
     arguments = (

@@ -237,6 +237,7 @@ def test_full_attention_says_what_ten_million_tokens_would_take():
     assert make(CONFIGS["none"], torch.float32).supports(10**12) is None
 
 
+@pytest.mark.slow
 def test_operations_are_counted_as_torch_counts_them():
     """cost.feed_flops against torch's own counter, gates closed; windows count the keys outside too."""
     from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
