@@ -10,7 +10,7 @@ from typing import Any
 from atlas_bench.errors import reason
 from atlas_bench.training.recipe import Progress
 
-FILE = "training.jsonl"
+FILE = "training.ndjson"
 FIELDS = ("round", "step", "stage", "length", "tokens", "seconds", "skipped")
 
 

@@ -56,6 +56,7 @@ def test_ctrl_c_on_a_full_disk_is_one_message_and_keeps_the_older_checkpoint(tmp
         program = Program(*WORDS, cwd=tmp_path)
         program.until(lambda: list(tmp_path.glob("runs/.checkpoints/*.safetensors")), said="tokens to read")
         program.let_write(0)
+        time.sleep(0.2)  # a checkpoint that was written whole before that may be about to take the older one's place
         before = {path.name: path.read_bytes() for path in tmp_path.glob("runs/.checkpoints/*.safetensors")}
         time.sleep(seconds * dice.uniform(0, 0.05))
         program.process.send_signal(signal.SIGINT)
