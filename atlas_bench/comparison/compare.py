@@ -56,10 +56,8 @@ def main(
     tokens = None if train is None else units.parse_length(train)
     encoding = encoding and text_files.known(encoding)
     jobs = units.whole("jobs", jobs, least=1)
-    number, rates = (
-        units.whole("seeds", seeds, least=1, most=100),
-        units.whole("rates", rates, least=1, most=trainings.MOST_RATES),
-    )
+    number = units.whole("seeds", seeds, least=1, most=100)
+    rates = units.whole("rates", rates, least=1, most=trainings.MOST_RATES)
     seed = units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS + 1 - number)
     _check_trainings(tokens, number, rates, init, sequential)
     for file in code:
