@@ -310,7 +310,7 @@ class Model(ABC):
         return None
 
     def search(self, before: np.ndarray, tokens: np.ndarray) -> Any:
-        """What replay() needs of tokens [B, T] behind `before` [B, <= sees_before]; None: they are to be fed.
+        """Find what replay() needs of tokens [B, T] that follow `before` [B, <= sees_before]; None: use feed().
 
         It takes no state, so that `run --readers N` lets N threads search N blocks at once.
         """

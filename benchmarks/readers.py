@@ -8,8 +8,8 @@ N processors at most. `made` is generated text that no cache has; `searched` and
 reading by events, each alone, from text that the cache has; `read` is both, as a run does them. `densely` is a memory
 that is written at every token, its stream cut into N segments (models/segments.py) where one reader has blocks of 4096.
 
-`ratio` is of the time on the wall. `free` is what N processors without other work would give: the processor time of
-one reader, over that of the busiest of N, or an N-th of all where that is more.
+`ratio` compares wall-clock times. `free` estimates the ratio on N idle processors from processor times: the time of one
+reader, divided by the larger of the busiest reader's time and an N-th of all readers' time.
 """
 
 from __future__ import annotations

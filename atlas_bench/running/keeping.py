@@ -1,4 +1,4 @@
-"""What survives a kill: a checkpoint every that many tokens, and at once every answer that cost money."""
+"""What survives a kill: regular checkpoints, and every answer that cost money as soon as it is there."""
 
 from __future__ import annotations
 

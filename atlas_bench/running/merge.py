@@ -74,7 +74,7 @@ def lines(told: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def joined(parts: Sequence[Record], command: str | None = None) -> Record:
-    """The record of a cell of whose samples each is in one of the parts, which stand in order."""
+    """Join the parts of one cell into its record; the parts are in order and hold every sample once."""
     first, last = parts[0], parts[-1]
     plans = [plan for part in parts for plan in _of(part).get("plans", ())]
     rows = [row for part in parts for row in part.answers]

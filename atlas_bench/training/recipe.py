@@ -75,8 +75,7 @@ class Recipe:
         """The same recipe on a budget: each stage keeps its share; UserError if one is left without a token.
 
         A fixed schedule on less than the whole budget also shortens its contexts and makes its steps smaller, both by
-        the root of the share. Else a hundredth of the budget would be a hundred steps, which teach nothing: parity is
-        learnt in 40,000 tokens at 512 a step, and not in 200,000 at 2,048.
+        the root of the share: a hundredth of the budget in steps of full size would be a hundredth of the steps.
         """
         stages = {f"{stage}_tokens": getattr(self, f"{stage}_tokens") for stage in STAGES}
         total = sum(stages.values())
