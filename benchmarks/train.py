@@ -83,12 +83,13 @@ def processor(without_bf16: bool) -> str:
 
 def take_turns(memory: str, sides: list[Side], options: argparse.Namespace) -> list[list[tuple[float, float, int]]]:
     """(tokens/s, loss, peak bytes) of every step, for each side."""
-    words = [sys.executable, str(Path(__file__).resolve()), "--worker", "--memory", memory, "--task", options.task]
+    words = ["--worker", "--memory", memory, "--task", options.task]
     words += ["--length", str(options.length), "--init", options.init, "--threads", str(options.threads)]
     away = AVX2 if options.without_bf16 else {}
     workers = [
         subprocess.Popen(
-            [*words, *flags], cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, str(tree.resolve() / "benchmarks" / "train.py"), *words, *flags],
+            cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, **away, "PYTHONPATH": str(tree.resolve()), "OMP_NUM_THREADS": str(options.threads)},
         )
         for _, tree, flags, _ in sides
@@ -119,9 +120,10 @@ def work(options: argparse.Namespace) -> int:
     from atlas_bench.tasks import corpora
     from atlas_bench.training.loop import transplant
     from atlas_bench.training.muon import MOMENTUM
+    from atlas_bench.training.optimizers import Optimizers
     from atlas_bench.training.recipe import Progress, Recipe
     from atlas_bench.training.schedule import set_rates
-    from atlas_bench.training.step import make_optimizers, step
+    from atlas_bench.training.step import step
 
     torch.set_num_threads(options.threads)
     name, given = registry.typed_memory(options.memory[0])
@@ -131,7 +133,7 @@ def work(options: argparse.Namespace) -> int:
     if options.init:
         transplant(model, loading.read_weights(loading.folder_of(options.init) / loading.WEIGHTS))
         model.set_gate_noise(recipe.gate_noise)
-    optimizers = make_optimizers(model, recipe)
+    optimizers = Optimizers(model, recipe)
     if options.torch_muon:
         matrices = optimizers[0].param_groups[0]["params"]
         optimizers[0] = torch.optim.Muon(matrices, weight_decay=0.0, momentum=MOMENTUM, adjust_lr_fn="original")
@@ -146,7 +148,7 @@ def work(options: argparse.Namespace) -> int:
         segments = list(islice(streams, max(1, recipe.longest // segment)))
         torch.manual_seed(1)
         began = time.perf_counter()
-        figures, _ = step(model, optimizers, segments, None, recipe)
+        figures, _ = step(optimizers, segments, None, recipe)
         rate = batch * options.length / (time.perf_counter() - began)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(rate, figures["loss"], peak, flush=True)

@@ -25,9 +25,10 @@ from atlas_bench.tasks.lessons import Ask, Segment, Tags
 from atlas_bench.training import muon, processes
 from atlas_bench.training.log import FILE, Log
 from atlas_bench.training.loop import train
+from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.processes import ALONE, Processes, launched
 from atlas_bench.training.recipe import Progress, Recipe
-from atlas_bench.training.step import make_optimizers, step
+from atlas_bench.training.step import step
 from tests.marks import sweep
 
 RECIPE = Recipe(
@@ -136,8 +137,8 @@ def test_every_memory_trains_in_mixed_precision_much_as_without(memory):
     for together in (ALONE, Mixed()):
         torch.manual_seed(0)
         model = Decoder(config)
-        made = make_optimizers(model, RECIPE, torch.float32)
-        found.append([step(model, made, segments, None, RECIPE, processes=together)[0] for _ in range(2)])
+        made = Optimizers(model, RECIPE, together, dtype=torch.float32)
+        found.append([step(made, segments, None, RECIPE)[0] for _ in range(2)])
     full, mixed = ([(each["loss"], each["gradient_norm"]) for each in figures] for figures in found)
     np.testing.assert_allclose(mixed, full, rtol=0.02)
     assert mixed != full
