@@ -303,6 +303,7 @@ def train(
     fixed_schedule: bool = False,
     rate: float = 1.0,
     validate: bool = False,
+    log_to: str | Sequence[str] = (),
     threads: int | None = None,
     device: str | None = None,
     examine: bool = True,
@@ -337,7 +338,7 @@ def train(
         background=_several(background), encoding=encoding, hold_out=_several(hold_out), size=size,
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
         segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
-        threads=threads, device=device, examine=examine, say=say,
+        log_to=_several(log_to), threads=threads, device=device, examine=examine, say=say,
     )  # fmt: skip
 
 

@@ -297,6 +297,9 @@ TextContext = Annotated[
 ]
 TextBatch = Annotated[int, _trained("--batch", metavar="N", min=1, help="Contexts of running text in a step.")]
 FixedSchedule = Annotated[bool, _trained("--fixed-schedule", help="Lengths by tokens spent, not by what is learnt.")]
+LogTo = Annotated[
+    list[str] | None, _trained("--log-to", metavar="TRACKER", help="wandb, trackio or tensorboard, too; repeatable.")
+]
 NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 
 # What is written and printed

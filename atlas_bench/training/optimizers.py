@@ -129,7 +129,7 @@ class Optimizers(list[torch.optim.Optimizer]):
     def whole(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
         """{parameter's name: tensor of its shape} of the values of all own pieces; {} but in the first process."""
         if self.processes.size == 1:
-            return dict(zip(self.names, values, strict=True))
+            return {self.names[piece.parameter]: x for piece, x in zip(self.pieces, values, strict=True)}
         own: list[Tensor | None] = [None] * len(self.pieces)
         for k, value in zip(self.own, values, strict=True):
             own[k] = value.view(-1)
@@ -172,9 +172,9 @@ class Optimizers(list[torch.optim.Optimizer]):
         keys = self._keys()
         for name in sorted({name for found in numbers.values() for name, x in found.items() if x is None}):
             whole = self.whole([entry.get(name, w) for entry, w in zip(entries, self.weights, strict=True)])
-            for i, x in enumerate(whole.values()):
-                if name in numbers[i]:
-                    tensors[keys[i] + name] = x
+            tensors |= {
+                keys[i] + name: whole[self.names[i]] for i in numbers if whole and numbers[i].get(name, ...) is None
+            }
         if self.processes.first:
             tensors |= {
                 keys[i] + name: torch.tensor(x)

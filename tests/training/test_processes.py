@@ -19,10 +19,11 @@ import torch
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError
+from atlas_bench.files import checkpoint_file
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
-from atlas_bench.training import muon, processes
+from atlas_bench.training import checkpoint, muon, pieces, processes
 from atlas_bench.training.log import FILE, Log
 from atlas_bench.training.loop import train
 from atlas_bench.training.optimizers import Optimizers
@@ -56,12 +57,14 @@ class Uneven:
 
 
 def curve(out: Path, *, cut: bool = False, **given) -> list[list[float]]:
-    """[round, loss, accuracy, gradient's norm] after each round of a training into `out`."""
+    """[round, loss, accuracy, gradient's norm, bytes of state] after each round of a training into `out`."""
     seen = []
 
     def report(progress):
         last = progress.last
-        seen.append([progress.round, last["loss"], last["accuracy"], last.get("gradient_norm", 0.0)])
+        seen.append(
+            [progress.round, last["loss"], last["accuracy"], last.get("gradient_norm", 0.0), last["state_bytes"]]
+        )
         if cut and progress.round == CUT + 1:
             raise KeyboardInterrupt  # the checkpoint is of the round before
 
@@ -96,9 +99,42 @@ def test_several_processes_have_the_loss_curve_of_one_and_go_on_with_its_checkpo
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["size"] == size and {row[0] for row in alone} == set(range(1, len(alone) + 1))
     assert np.ptp([row[1] for row in alone]) > 0.1  # a curve, and no constant
-    np.testing.assert_allclose(found["whole"], alone, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found["resumed"], alone[CUT:], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(curve(tmp_path / "cut by several"), alone[CUT:], rtol=1e-5, atol=1e-6)
+    *_, state_bytes = alone[-1]
+    assert state_bytes / size < found["whole"][-1][-1] < 1.1 * state_bytes / size  # of who has the most
+    again = curve(tmp_path / "cut by several")
+    for rows, expected in ((found["whole"], alone), (found["resumed"], alone[CUT:]), (again, alone[CUT:])):
+        figures = [[row[:-1] for row in each] for each in (rows, expected)]
+        np.testing.assert_allclose(*figures, rtol=1e-5, atol=1e-6)
+    ends = [checkpoint_file.load(tmp_path / name / checkpoint.FILE)[0] for name in ("alone", "whole", "cut by one")]
+    for end in ends[1:]:  # whole, with all optimiser state and the average
+        assert {name: x.shape for name, x in end.items()} == {name: x.shape for name, x in ends[0].items()}
+        for name, x in end.items():
+            np.testing.assert_allclose(x, ends[0][name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_share_is_whole_matrices_and_equal_parts_of_the_rest():
+    shapes = [torch.Size(shape) for shape in [(10, 7), (8, 4), (4, 4), (5,), (4, 4), (0,), (2, 3)]]
+    whole = [False, True, True, False, True, False, False]
+    for size in (1, 2, 3, 50):
+        dealt = pieces.deal(shapes, whole, size)
+        for i, shape in enumerate(shapes):  # every number has one owner
+            own = [piece for piece in dealt if piece.parameter == i]
+            assert [n for piece in own for n in range(piece.start, piece.stop)] == list(range(shape.numel()))
+            assert len(own) == 1 or not whole[i]
+        numbers, matrices = np.zeros(size, int), np.zeros(size, int)
+        for piece in dealt:
+            (matrices if whole[piece.parameter] else numbers)[piece.owner] += piece.stop - piece.start
+        assert max(numbers) == -(-81 // size)
+        assert sorted(matrices)[-3:] == {1: [64], 2: [32, 32]}.get(size, [16, 16, 32])
+        for limit in (1, 5, 10_000):
+            values = [torch.arange(100.0 * i, 100 * i + piece.stop - piece.start) for i, piece in enumerate(dealt)]
+            there = [torch.zeros_like(x) for x in values]
+            for width, rows_of in pieces.buckets(dealt, size, limit):
+                assert width * size <= max(limit, size)
+                for spans in rows_of:
+                    pieces.pack(spans, values, row := torch.zeros(width))
+                    pieces.unpack(spans, row, there)
+            assert all(map(torch.equal, there, values))
 
 
 def test_processes_that_see_other_checkpoints_are_told(tmp_path):
