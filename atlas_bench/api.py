@@ -306,6 +306,7 @@ def train(
     log_to: str | Sequence[str] = (),
     threads: int | None = None,
     device: str | None = None,
+    shard_weights: bool = False,
     examine: bool = True,
     quiet: bool = True,
 ) -> Path:
@@ -338,7 +339,7 @@ def train(
         background=_several(background), encoding=encoding, hold_out=_several(hold_out), size=size,
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
         segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
-        log_to=_several(log_to), threads=threads, device=device, examine=examine, say=say,
+        log_to=_several(log_to), threads=threads, device=device, shard_weights=shard_weights, examine=examine, say=say,
     )  # fmt: skip
 
 

@@ -297,6 +297,7 @@ TextContext = Annotated[
 ]
 TextBatch = Annotated[int, _trained("--batch", metavar="N", min=1, help="Contexts of running text in a step.")]
 FixedSchedule = Annotated[bool, _trained("--fixed-schedule", help="Lengths by tokens spent, not by what is learnt.")]
+ShardWeights = Annotated[bool, _trained("--shard-weights", help="Of running text: processes share the weights, too.")]
 LogTo = Annotated[
     list[str] | None, _trained("--log-to", metavar="TRACKER", help="wandb, trackio or tensorboard, too; repeatable.")
 ]

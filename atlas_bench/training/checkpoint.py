@@ -61,6 +61,9 @@ def restore(out: Path, model: Decoder, optimizers: Optimizers, config: Config, r
     )
     if any({name: x.shape for name, x in found.items()} != shapes for found in (weights, average)):
         raise Damaged("its weights are none of this model")
-    model.load_state_dict(weights)
+    optimizers.put(weights)
+    for name, buffer in model.named_buffers():
+        if name in weights:  # not all of them are saved
+            buffer.copy_(weights[name])
     optimizers.load_state(tensors)
     return progress

@@ -46,7 +46,7 @@ def main(
     background: Sequence[str], encoding: str | None, hold_out: Sequence[str], size: str, attention_window: int | None,
     layers: int | None, placement: str, persistent: int, segment: int, screen: int, context: str | int, batch: int,
     fixed_schedule: bool, rate: float, validate: bool, log_to: Sequence[str], threads: int | None, device: str | None,
-    examine: bool, say: Callable[[str], Any],
+    shard_weights: bool, examine: bool, say: Callable[[str], Any],
 ) -> Path:  # fmt: skip
     """Trains a model into the folder `out` and returns it; continues if the folder has a checkpoint.
 
@@ -54,8 +54,7 @@ def main(
     init              model to begin from: what fits by name and shape is taken
     tokens            budget over all stages; None: the recipe's own
     task              as `run` takes them; each is drawn as often as others. 'loss:text' alone: a language model
-    background        corpora that contexts are drawn from, in equal parts; naming one twice doubles it;
-                      none: generated prose where a task has a background
+    background        corpora in equal parts, one named twice doubly; none: generated prose where there is a background
     encoding          of the files of those that are folders, None for UTF-8
     hold_out          text files (without .txt) of folder corpora that training must not see
     size              a name of `list sizes`: layers, width, heads, MLP and attention window
@@ -68,10 +67,11 @@ def main(
     context, batch    of a language model: tokens of a context, contexts in a step
     fixed_schedule    the same lessons whatever is learnt from them, recipe.py
     rate              factor on the recipe's learning rates
-    validate          put the loss on held-out lessons into the card, by which rates can be chosen
+    validate          put the loss on held-out lessons into the card, by which rates can be chosen;
+    examine           the accuracy on fresh contexts
     log_to            names of trackers.py, beside the log in the folder
     device            "cpu" or "cuda"; None: a GPU where torch sees one. A training goes on on either
-    examine           ask the trained model about fresh contexts, and put its accuracy into the card
+    shard_weights     the processes share the weights too, loop.py
     """
     encoding = encoding and text_files.known(encoding)
     device = loading.checked(device, None)
@@ -94,7 +94,7 @@ def main(
     with _alone_in(out, processes, say), matmul_precision(PRECISION[device]):
         model, progress, figures = _trained(
             config, recipe, wanted, texts, out, warm, say, device=device, examine=examine, validate=validate,
-            processes=processes, starts=starts,
+            processes=processes, starts=starts, shard_weights=shard_weights,
         )  # fmt: skip
         if processes.first:
             card = describe_run(recipe, progress, texts.keys, list(hold_out), origin, figures, device)
@@ -144,7 +144,7 @@ def _silent(line: str) -> None:
 def _trained(
     config: Config, recipe: Recipe, wanted: Mapping[str, Sequence[str]], texts: Texts, out: Path,
     warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, device: str, examine: bool, validate: bool,
-    processes: Processes, starts: Mapping[str, trackers.Start],
+    processes: Processes, starts: Mapping[str, trackers.Start], shard_weights: bool,
 ) -> tuple[Decoder, Progress, dict[str, Any]]:  # fmt: skip
     """The model trained on lessons of all tasks, and how it does on fresh contexts."""
     kinds = {
@@ -156,7 +156,7 @@ def _trained(
         model, progress = train(
             config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, device=processes.device or device,
             warm_start=warm, report=report, warn=partial(_warn, say),
-            background=clean(reads, CLEAN_TOKENS) if reads else None, processes=processes,
+            background=clean(reads, CLEAN_TOKENS) if reads else None, processes=processes, shard_weights=shard_weights,
         )  # fmt: skip
     processes.end()
     figures: dict[str, Any] = {}

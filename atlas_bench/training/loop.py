@@ -63,6 +63,7 @@ def train(
     until: float | None = None,
     device: str = "cpu",
     processes: Processes = ALONE,
+    shard_weights: bool = False,
 ) -> tuple[Decoder, Progress]:
     """Trains (or goes on training) the model whose checkpoint lies in `out`; returns it with its history.
 
@@ -74,13 +75,16 @@ def train(
     device        of torch, where the model trains. A checkpoint of one device goes on on another; weights begin alike
                   on all, but noise is drawn on the device, so that only one device's trainings equal each other
     processes     that share the training; all of them call this with the same arguments
+    shard_weights deals out the weights too, where all processes have to do the same: running text, equally shared
 
     Raises UserError for a checkpoint of another run, one that not all processes see, and where training diverges.
     """
+    if shard_weights:
+        _check_shardable(recipe, processes.size)
     keep_freed_memory()
     dtype = processes.gathered(muon.fastest_dtype(torch.device(device).type))[0]  # measured: two might not agree
     with processes.in_turn():  # the first one puts a damaged checkpoint aside
-        run = _begun(config, recipe, out, device, warm_start, warn, processes, dtype)
+        run = _begun(config, recipe, out, device, warm_start, warn, processes, dtype, shard_weights)
     _check_alike(run)
     progress, failure = run.progress, ""
     saved, counted = processes.gathered(time.monotonic())[0], -math.inf
@@ -97,15 +101,38 @@ def train(
         if now - saved > checkpoint_seconds or progress.stage == "done":
             failure, saved = _save(run, failure, warn), now
     _save(run, failure, warn)
-    run.optimizers.put(run.optimizers.whole(run.optimizers.average))
-    run.model.set_gate_noise(0.0)
+    return _averaged(run), progress
+
+
+def _check_shardable(recipe: Recipe, size: int) -> None:
+    """Raise UserError where some process would call the model less often than others, which would wait for it."""
+    if size == 1:
+        raise UserError(
+            "--shard-weights: this process trains alone. Leave it out, or launch several: accelerate launch "
+            "--num_processes 2 -m atlas_bench train .."
+        )
+    if not recipe.context or recipe.contexts % size:
+        raise UserError(
+            f"--shard-weights: {recipe.contexts} contexts cannot be shared equally by {size} processes, so that some "
+            f"would wait for others. Give a --batch that is a multiple of {size}, and --task loss:text."
+        )
+
+
+def _averaged(run: _Training) -> Decoder:
+    """The model with its average weights in the first process; in the others, whatever they have."""
+    average, model = run.optimizers.whole(run.optimizers.average), run.model
     run.optimizers.zero_grad()
-    return run.model.requires_grad_(False), progress
+    model.set_gate_noise(0.0)
+    if run.processes.first:
+        if run.optimizers.sharded:
+            model = Decoder(run.config).to(run.model.device)  # one that no other process is needed for
+        model.load_state_dict({**dict(run.model.named_buffers()), **average}, strict=False)
+    return model.requires_grad_(False)
 
 
 def _begun(
     config: Config, recipe: Recipe, out: Path, device: str, warm_start: dict[str, Tensor] | None,
-    warn: Callable[[str], Any], processes: Processes, dtype: torch.dtype,
+    warn: Callable[[str], Any], processes: Processes, dtype: torch.dtype, shard_weights: bool,
 ) -> _Training:  # fmt: skip
     """The training whose checkpoint lies in `out`, or a new one."""
     torch.manual_seed(recipe.seed)
@@ -113,6 +140,8 @@ def _begun(
     if warm_start is not None:
         transplant(model, warm_start)
     model = model.to(device)
+    if shard_weights:
+        processes.shard(model)
     optimizers = Optimizers(model, recipe, processes, dtype=dtype)
     progress = Progress(length=recipe.first_length)
     out.mkdir(parents=True, exist_ok=True)
@@ -173,11 +202,13 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
 
 def _count_open(run: _Training, background: np.ndarray) -> None:
     """Count open gates of the model with its average weights, in the first process."""
-    weights = run.optimizers.put(run.optimizers.whole(run.optimizers.average))
-    run.model.set_gate_noise(0.0)  # until the next round
+    average = run.optimizers.whole(run.optimizers.average)
     if run.processes.first:
+        weights = {name: x.detach().clone() for name, x in run.model.named_parameters()}
+        run.optimizers.put(average)
+        run.model.set_gate_noise(0.0)  # until the next round
         run.progress.open = open_shares(run.model, background)
-    run.optimizers.put(weights)
+        run.optimizers.put(weights)
 
 
 def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:

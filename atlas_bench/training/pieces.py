@@ -62,6 +62,18 @@ def deal(shapes: Sequence[torch.Size], whole: Sequence[bool], size: int) -> list
     return sorted(pieces)
 
 
+def rows(shapes: Sequence[torch.Size], size: int) -> list[Piece]:
+    """The same where the weights themselves are dealt out: FSDP2 gives each process equal numbers of rows of all."""
+    pieces = []
+    for i, shape in enumerate(shapes):
+        share, numbers = -(-shape[0] // size), shape.numel() // max(1, shape[0])
+        for owner in range(size):
+            start, stop = (min(k * share, shape[0]) * numbers for k in (owner, owner + 1))
+            if start < stop:
+                pieces.append(Piece(i, start, stop, owner))
+    return pieces
+
+
 def buckets(pieces: Sequence[Piece], size: int, numbers: int = BUCKET) -> list[Bucket]:
     """Exchanges of at most `numbers` numbers (one for each process at least) that have all pieces between them."""
     width = max(1, numbers // size)

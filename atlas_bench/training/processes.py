@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from atlas_bench.errors import UserError, needs
+from atlas_bench.models.decoder import Decoder
 
 T = TypeVar("T")
 
@@ -80,6 +81,21 @@ class Processes:
         """[processes, n] of every process's [n]."""
         return row[None] if self.size == 1 else self.accelerator.gather(row).view(self.size, -1)
 
+    def shard(self, model: Decoder) -> None:
+        """Deal out the weights (FSDP2): a block's are whole while it is called, the other ones in the model's calls.
+
+        Gradients become means over the processes. All of them must call and differentiate the same, in the same order.
+        """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+        mesh = init_device_mesh(model.device.type, (self.size,))
+        for module in (*model.blocks, model):  # start() and logits() read weights too
+            fully_shard(module, mesh=mesh)
+            for method in ("start", "logits"):
+                if hasattr(module, method):
+                    register_fsdp_forward_method(module, method)
+
     def in_turn(self) -> AbstractContextManager[Any]:
         """The first process does it before the others."""
         return nullcontext() if self.size == 1 else self.accelerator.main_process_first()
@@ -107,7 +123,8 @@ class _RowNoise:
 def launched(device: str) -> Processes:
     """The processes of this launch, on "cpu" or "cuda"; ALONE where no launcher started this one.
 
-    Raises UserError where accelerate is missing, and for fp16, whose losses would have to be scaled.
+    Raises UserError where accelerate is missing, for fp16, whose losses would have to be scaled, and for accelerate's
+    own ways to share weights.
     """
     several = int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
@@ -115,6 +132,12 @@ def launched(device: str) -> Processes:
         return ALONE
     if precision not in ("no", "bf16"):
         raise UserError(f"mixed precision '{precision}' is not supported in training. Launch with bf16, or without.")
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
+            raise UserError(
+                f"accelerate's {name} has no part in this training, and its launch or configuration sets it. Leave it "
+                "out: optimiser state is always shared by the processes, and --shard-weights shares the weights."
+            )
     with needs("accelerate", extra="train", to="train in several processes"):
         from accelerate import Accelerator
     return Processes(Accelerator(cpu=device == "cpu"))

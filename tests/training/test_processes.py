@@ -10,7 +10,9 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -28,7 +30,7 @@ from atlas_bench.training.log import FILE, Log
 from atlas_bench.training.loop import train
 from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.processes import ALONE, Processes, launched
-from atlas_bench.training.recipe import Progress, Recipe
+from atlas_bench.training.recipe import Progress, Recipe, language
 from atlas_bench.training.step import step
 from tests.marks import sweep
 
@@ -56,7 +58,29 @@ class Uneven:
             yield Segment(tokens, asks[: self.rng.integers(3)], tokens > 30, tags)
 
 
-def curve(out: Path, *, cut: bool = False, **given) -> list[list[float]]:
+class Text:
+    """Running text: a target for every token, and nothing else."""
+
+    def seeded(self, seed):
+        self.rng = np.random.default_rng(seed)
+        return self
+
+    def stream(self, length, segment):
+        for _ in range(0, length, segment):
+            tokens = self.rng.integers(1, 60, segment, dtype=np.int32)
+            yield Segment(tokens, (), np.ones(segment, bool), Tags(np.maximum(tokens, 30), tokens < 15, "along"))
+
+
+TEXT = {  # more arguments of curve()
+    "config": Config("titans", vocab_size=64, d_model=16, n_heads=2, n_persistent=2),
+    "recipe": replace(language(64, 4).within(2000), segment=32, longest=32, first_length=32),
+    "lessons": Text,
+}
+
+
+def curve(
+    out: Path, *, cut: bool = False, config: Config = CONFIG, recipe: Recipe = RECIPE, lessons: Any = Uneven, **given
+) -> list[list[float]]:
     """[round, loss, accuracy, gradient's norm, bytes of state] after each round of a training into `out`."""
     seen = []
 
@@ -69,7 +93,7 @@ def curve(out: Path, *, cut: bool = False, **given) -> list[list[float]]:
             raise KeyboardInterrupt  # the checkpoint is of the round before
 
     with patch.object(muon, "fastest_dtype", lambda *_: torch.float32), suppress(KeyboardInterrupt):
-        train(CONFIG, RECIPE, Uneven().seeded, out, report=report, checkpoint_seconds=0 if cut else 60, **given)
+        train(config, recipe, lessons().seeded, out, report=report, checkpoint_seconds=0 if cut else 60, **given)
     return seen
 
 
@@ -82,6 +106,13 @@ def main(folder: Path) -> None:
         "cut": curve(folder / "cut by several", cut=True, processes=together),
         "resumed": curve(folder / "cut by one", processes=together),
     }
+    if together.size == 2:  # the weights are dealt out, too
+        sharded = {**TEXT, "processes": together, "shard_weights": True}
+        found["text"] = {
+            "whole": curve(folder / "text whole", **sharded),
+            "cut": curve(folder / "text cut by several", cut=True, **sharded),
+            "resumed": curve(folder / "text cut by one", **sharded),
+        }
     if together.first:
         (folder / "found.json").write_text(json.dumps(found))
     together.end()
@@ -92,24 +123,52 @@ def main(folder: Path) -> None:
 def test_several_processes_have_the_loss_curve_of_one_and_go_on_with_its_checkpoints(tmp_path, size):
     alone = curve(tmp_path / "alone")
     assert curve(tmp_path / "cut by one", cut=True)[-1][0] == CUT + 1
+    curve(tmp_path / "text cut by one", cut=True, **TEXT)
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
     words += ["-m", "tests.training.test_processes", str(tmp_path)]
     done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["size"] == size and {row[0] for row in alone} == set(range(1, len(alone) + 1))
+    equal(tmp_path, "", found, alone, curve(tmp_path / "cut by several"))
+    if size == 2:
+        alone, again = curve(tmp_path / "text alone", **TEXT), curve(tmp_path / "text cut by several", **TEXT)
+        equal(tmp_path, "text ", found["text"], alone, again)
+
+
+def equal(folder: Path, kind: str, found: dict, alone: list, again: list) -> None:
+    """Trainings by several processes have the curve, the final state and a share of the memory of `alone`.
+
+    again  one process goes on where several were cut short
+    """
     assert np.ptp([row[1] for row in alone]) > 0.1  # a curve, and no constant
-    *_, state_bytes = alone[-1]
-    assert state_bytes / size < found["whole"][-1][-1] < 1.1 * state_bytes / size  # of who has the most
-    again = curve(tmp_path / "cut by several")
+    (*_, together), (*_, whole) = found["whole"][-1], alone[-1]
+    assert 0.98 / 3 < together / whole < 1.1 / 2  # bytes of the process that has the most
     for rows, expected in ((found["whole"], alone), (found["resumed"], alone[CUT:]), (again, alone[CUT:])):
         figures = [[row[:-1] for row in each] for each in (rows, expected)]
         np.testing.assert_allclose(*figures, rtol=1e-5, atol=1e-6)
-    ends = [checkpoint_file.load(tmp_path / name / checkpoint.FILE)[0] for name in ("alone", "whole", "cut by one")]
+    names = ("alone", "whole", "cut by one", "cut by several")
+    ends = [checkpoint_file.load(folder / (kind + name) / checkpoint.FILE)[0] for name in names]
     for end in ends[1:]:  # whole, with all optimiser state and the average
         assert {name: x.shape for name, x in end.items()} == {name: x.shape for name, x in ends[0].items()}
         for name, x in end.items():
             np.testing.assert_allclose(x, ends[0][name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("size", "recipe", "said"),
+    [
+        (1, TEXT["recipe"], "this process trains alone. Leave it out, or launch several: accelerate launch"),
+        (3, TEXT["recipe"], "4 contexts cannot be shared equally by 3 processes.* a --batch that is a multiple of 3"),
+        (5, RECIPE, "--task loss:text"),
+    ],
+)  # fmt: skip
+def test_weights_are_dealt_out_only_where_all_processes_do_the_same(tmp_path, size, recipe, said):
+    together = Processes()
+    together.size = size
+    with pytest.raises(UserError, match=said):
+        train(CONFIG, recipe, Text().seeded, tmp_path, processes=together, shard_weights=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_share_is_whole_matrices_and_equal_parts_of_the_rest():
@@ -154,6 +213,10 @@ def test_only_a_launcher_makes_several_processes(monkeypatch):
     processes.launched.cache_clear()
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(UserError, match="'fp16' is not supported in training"):
+        launched("cpu")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"accelerate's FSDP has no part in this training.*--shard-weights"):
         launched("cpu")
     processes.launched.cache_clear()
 
