@@ -71,7 +71,7 @@ bench: install
 clean:
 	rm -rf .venv .venv-newest .venv-oldest build dist *.egg-info
 
-# The embedded models for qa1 to qa5, from nothing; BOOKS is the folder of novels that docs/results.md names. All memories
+# The embedded models for qa1 to qa5, from nothing; BOOKS is the folder of novels that docs/long-memory.md names. All memories
 # go on from one backbone, with the same lessons and budget. Stopped, the same command goes on.
 # On one core the backbone takes about an hour and a half, each memory 20 to 45 minutes; the last two were not timed.
 NANO := nano
