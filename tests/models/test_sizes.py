@@ -37,9 +37,9 @@ def test_the_table_of_the_docs_is_what_is_counted():
         assert f"| {size} | {shape} | {counted / 1e6:.1f}M |" in text
 
 
-@pytest.mark.parametrize("memory", registry.MEMORIES)
-def test_a_model_that_is_built_has_what_was_measured(memory):
-    architecture = sizes.config("nano", memory, d_model=32, n_heads=2)
+@pytest.mark.parametrize(("memory", "screen"), [*((name, 0) for name in registry.MEMORIES), ("atlas", 8)])
+def test_a_model_that_is_built_has_what_was_measured(memory, screen):
+    architecture = sizes.config("nano", memory, d_model=32, n_heads=2, screen=screen)
     measured, decoder = sizes.measure(architecture), Decoder(architecture)
     model = LanguageModel("tiny", decoder, embedded(), {})
     assert measured["state_bytes"] == model.state_bytes(model.start(1))
