@@ -42,7 +42,8 @@ def run(
     data: PathLike = "generated", background: PathLike = "generated", prompt: str = "bare",
     encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, engine: str = "local",
     out: PathLike = "runs", batch: int | None = None, block: str | int | None = None,
-    checkpoint_every: str | int = "1M", timeout: float | None = None, readers: int = 1, threads: int | None = None,
+    checkpoint_every: str | int = "1M", checkpoints: str | None = None, timeout: float | None = None,
+    readers: int = 1, threads: int | None = None,
     device: str | None = None, matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (),
     canary: bool = False, debug: bool = False, quiet: bool = True,
 ) -> list[Record]:  # fmt: skip
@@ -57,6 +58,7 @@ def run(
     shard     '2/4': the second of four parts of every cell; merge() puts all four folders together
     engine    'ray' or 'ray:ADDRESS' spreads cells over a Ray cluster; models are then names
     out       folder of the records; what it has a final record of is not run again
+    checkpoints  URL where checkpoints are copied, and taken from by a machine that has none
     timeout   seconds that a cell may take
     readers   blocks of a stream that are made and searched for writes at once, and processes that make generated text
     quiet     shows no progress; warnings are shown on stderr
@@ -75,9 +77,10 @@ def run(
     return job.prepare(
         written, lengths=lengths, models=models, samples=samples, until=until, seeds=_each(seeds),
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
-        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers,
-        threads=threads, device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary,
-        debug=debug, shard=shard, engine=engine, progress=Progress(quiet=quiet), command=_written(run, given),
+        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, checkpoints=checkpoints,
+        timeout=timeout, readers=readers, threads=threads, device=device, matmul_precision=matmul_precision,
+        code=_several(code), canary=canary, debug=debug, shard=shard, engine=engine,
+        progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 

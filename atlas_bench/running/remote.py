@@ -4,7 +4,7 @@
     Record.from_json(reply["record"]).part              # the cell's own
 
 Nothing here knows of Ray. A part goes on from the last checkpoint in the folder of records where the worker sees it, on
-shared storage, and begins anew elsewhere.
+shared storage, or from its copy at `--checkpoints`, and begins anew elsewhere.
 """
 
 from __future__ import annotations
