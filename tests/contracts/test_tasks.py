@@ -153,7 +153,7 @@ def facts(context: Any) -> list[tuple[int, tuple[int, ...]]]:
 
 
 @every_cell
-@pytest.mark.parametrize("length", LENGTHS)
+@sweep("length", LENGTHS, quick=[1000, 16_001])
 def test_exactly_length_tokens(small: None, name: str, subset: str, length: int) -> None:
     """Each prompt, or the last on its stream where others are asked on the way; where documents are given, at most."""
     length = fitting(name, subset, length)

@@ -18,6 +18,7 @@ from atlas_bench.results.export import dataset
 from atlas_bench.results.export.folder import files_below
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.results.stats import wilson
+from tests.marks import sweep
 
 COMMITTED = Path(__file__).parents[2] / "results"
 JSON = st.recursive(
@@ -82,7 +83,7 @@ def test_datasets_reads_records_without_any_answer(tmp_path, monkeypatch, failed
     assert datasets.get_dataset_config_names(str(tmp_path / "out")) == ["cells"]
 
 
-@pytest.mark.parametrize("shard", [1 << 20, dataset.SHARD_BYTES])
+@sweep("shard", [1 << 20, dataset.SHARD_BYTES], quick=[1 << 20])
 def test_the_committed_records_come_back(tmp_path, monkeypatch, shard):
     """In `records/` as they were, and in the tables every field."""
     monkeypatch.setattr(dataset, "SHARD_BYTES", shard)

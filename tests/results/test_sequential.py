@@ -106,6 +106,7 @@ def _wilson(right):
     return [[wilson(int(x), 10 * (i + 1)) for i, x in enumerate(row)] for row in right]
 
 
+@pytest.mark.slow
 def test_contexts_that_differ_are_covered_too():
     """Eight questions on a context, of a difficulty of its own: the mean of each context is one score."""
     rng = np.random.default_rng(4)

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.tasks.lines.graph import DEGREE, LARGEST, QUESTIONS, Graph
+from tests.marks import sweep
 from tests.tasks.asking import TOKENIZER, asked, samples, text
 
 TASK = Graph()
@@ -43,7 +44,7 @@ def truth(question: str, lines: list[tuple[str, str]]) -> set[str]:
     return {node for node, steps in distance.items() if steps == int(depth)}
 
 
-@by_subset
+@sweep("subset", TASK.subsets, quick=["parents", "bfs-3"])
 @settings(max_examples=12, deadline=None)
 @given(length=st.integers(300, 30_000), seed=st.integers(0, 999))
 @example(length=600_000, seed=0)  # names of three words
