@@ -74,6 +74,7 @@ def test_an_embedded_model_is_taken_apart_and_a_second_run_reads_nothing(here):
     assert report.exit_code == 0 and "atlas-nano;muon=off" in report.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_probe_goes_on(here):
     """Of the real program, stopped in the middle of its plan."""
     words = ["probe", "swa-nano", "--len", "1K", "--samples", "40", "--reset", "100,200"]
