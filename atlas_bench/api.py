@@ -263,7 +263,7 @@ def compare(
     seed        of the first training, and of its questions
     jobs        trainings at once
 
-    Returns the comparison as plain data, results/compare.py: "rows" with each score and its paired difference to the
+    Returns the comparison as plain data, comparison/paired.py: "rows" with each score and its paired difference to the
     baseline, "costs", "warnings". A candidate that fails is a row with that status. Raises UserError for a mistake
     before anything is trained, KeyboardInterrupt on Ctrl-C.
     """

@@ -24,16 +24,18 @@ from atlas_bench.units import format_bytes, format_length
 TEXT_CHARS = 300  # of a foreign text, where a template asks for no other number
 
 _HERE = Path(__file__).parent
+TEMPLATES = _HERE / "templates"
 
 
-def render(template: str, *, script: str | None = None, **context: Any) -> str:
-    """The HTML of one template of templates/, always encodable as UTF-8.
+def render(template: str, *, script: str | None = None, folder: Path = TEMPLATES, **context: Any) -> str:
+    """The HTML of one template, always encodable as UTF-8.
 
     script   file beside this one that the page runs; None: nothing runs
+    folder   of the template, which may extend and import those of templates/ here too
     context  its variables; a missing one raises jinja2.UndefinedError
     """
     loaded = None if script is None else _script(script)
-    return _environment().get_template(template).render(script=loaded, **context)
+    return _environment(folder).get_template(template).render(script=loaded, **context)
 
 
 def clean(text: str) -> str:
@@ -57,9 +59,9 @@ def _script(file: str) -> dict[str, str]:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(folder: Path) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
+        loader=FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

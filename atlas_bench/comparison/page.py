@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from atlas_bench.results import pair_labels
-from atlas_bench.results.changes import Changes
-from atlas_bench.results.compare import Comparison
+from atlas_bench.comparison import labels
+from atlas_bench.comparison.changes import Changes
+from atlas_bench.comparison.paired import Comparison
 from atlas_bench.results.html.template import render
 from atlas_bench.results.naming import p_text
 from atlas_bench.results.score import is_shared
 
+TEMPLATES = Path(__file__).with_name("templates")
 MARKS = {"better": "▲", "worse": "▼"}
 _REACHES = (1, 2, 5, 10, 20, 50, 100)  # points at the ends of a drawing
 _WIDTH, _MARGIN = 160, 6  # of a drawing, in its own units
@@ -29,21 +31,21 @@ _WIDTH, _MARGIN = 160, 6  # of a drawing, in its own units
 def comparison_html(comparison: Comparison) -> str:
     """The comparison as one HTML page: a table per subset with a group of rows per cell, then the costs.
 
-    comparison  of `compare.compare`; names, reasons and warnings in it may be anything
+    comparison  of `paired.compare`; names, reasons and warnings in it may be anything
     """
     groups: dict[str, list[tuple[str, list[dict[str, Any]], str]]] = {}
-    for task, at, rows in pair_labels.cells(comparison):
-        groups.setdefault(task, []).append((at, rows, pair_labels.too_few(rows)))
+    for task, at, rows in labels.cells(comparison):
+        groups.setdefault(task, []).append((at, rows, labels.too_few(rows)))
     tables = [(task, reach(row["versus"] for _, rows, _ in own for row in rows), own) for task, own in groups.items()]
     return _render(
         "compare.html.j2",
         comparison=comparison,
-        legend=pair_labels.legend(comparison),
+        legend=labels.legend(comparison),
         tally=_tally(comparison),
         tables=tables,
-        why=pair_labels.why,
-        remarks=pair_labels.cell_remarks,
-        rates=pair_labels.rate_lines(comparison),
+        why=labels.why,
+        remarks=labels.cell_remarks,
+        rates=labels.rate_lines(comparison),
         by_seed=any(row["trainings"] > 1 for row in comparison["rows"]),
     )
 
@@ -54,26 +56,26 @@ def changes_html(found: Changes) -> str:
     found  of `changes.changes`
     """
     sections = [
-        (verdict, pair_labels.VERDICTS[verdict], reach(row["versus"] for row in rows), rows)
-        for verdict, rows in pair_labels.by_verdict(found["rows"]).items()
+        (verdict, labels.VERDICTS[verdict], reach(row["versus"] for row in rows), rows)
+        for verdict, rows in labels.by_verdict(found["rows"]).items()
     ]
-    missing = {which: pair_labels.lengths_of(found[f"only_{which}"]) for which in ("old", "new")}
+    missing = {which: labels.lengths_of(found[f"only_{which}"]) for which in ("old", "new")}
     return _render(
         "changes.html.j2",
         old=", ".join(found["old"]["paths"]),
         new=", ".join(found["new"]["paths"]),
-        summary=pair_labels.summary(found),
-        legend=pair_labels.changes_legend(found),
+        summary=labels.summary(found),
+        legend=labels.changes_legend(found),
         sections=sections,
         missing=[(which, cells, len(found[f"only_{which}"])) for which, cells in missing.items() if cells],
-        cell_name=pair_labels.cell_name,
-        remarks=pair_labels.remarks,
+        cell_name=labels.cell_name,
+        remarks=labels.remarks,
     )
 
 
 def _render(template: str, **context: Any) -> str:
     functions = {"place": place, "signed": signed, "p_text": p_text, "is_shared": is_shared, "marks": MARKS}
-    return render(template, **functions, **context)
+    return render(template, folder=TEMPLATES, **functions, **context)
 
 
 def _tally(comparison: Comparison) -> list[tuple[str, str]]:

@@ -16,10 +16,11 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+from atlas_bench.comparison import paired
+from atlas_bench.comparison.labels import COSTS, VERDICTS
 from atlas_bench.errors import UserError
-from atlas_bench.results import compare, store
+from atlas_bench.results import store
 from atlas_bench.results.naming import natural, tag_text, tags
-from atlas_bench.results.pair_labels import COSTS, VERDICTS
 from atlas_bench.results.record import Record, Warn, clip, timeless
 from atlas_bench.results.score import is_sequential
 
@@ -57,7 +58,7 @@ def changes(old_paths: store.Paths, new_paths: store.Paths, *, warn: Warn | None
     same = {key for key in both if _identical(old[key], new[key])}
     rows = [_row(old[key], new[key]) for key in both if key not in same]
     tested = [row["versus"] for row in rows if row["versus"]]
-    compare.judge(tested)
+    paired.judge(tested)
     for row in rows:
         row["verdict"] = row["verdict"] or row["versus"]["verdict"]
     only_old, only_new = _missing(old, new), _missing(new, old)
@@ -119,7 +120,7 @@ def _row(old: Record, new: Record) -> dict[str, Any]:
     sides = {"old": _side(old), "new": _side(new), "versus": None, "ratios": _ratios(old, new)}
     row = _named(new) | {"chance": chance} | sides
     notes = [f"other {what}" for what, *_ in _unlike(_MODEL, old, new)]
-    scorers = [("scorer", *(compare.scored_by(record) for record in (old, new)))]
+    scorers = [("scorer", *(paired.scored_by(record) for record in (old, new)))]
     differs = [f"{what} {a} -> {b}" for what, a, b in (*scorers, *_unlike(_ALIKE, old, new)) if a != b]
     unlike: list[str] = []
     if old.status != new.status:
@@ -131,8 +132,8 @@ def _row(old: Record, new: Record) -> dict[str, Any]:
         verdict, unlike = "not comparable", differs
     elif new.headline is None:
         verdict = "no score"
-    elif paired := compare.pairs(new, old):
-        verdict, row["versus"] = None, _versus(paired, new.headline, any(map(is_sequential, (old, new))))
+    elif both := paired.pairs(new, old):
+        verdict, row["versus"] = None, _versus(both, new.headline, any(map(is_sequential, (old, new))))
     else:
         verdict, unlike = "not comparable", ["no question answered in both"]
     return row | {"verdict": verdict, "notes": [*unlike, *notes]}
@@ -151,12 +152,12 @@ def _fact(record: Record, place: str) -> Any:
     return "none" if getattr(record, name).get(inner, "") is None else getattr(record, name).get(inner)  # no GPU
 
 
-def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
-    found = compare.difference(paired, scorer=scorer, anytime=anytime)
+def _versus(both: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
+    found = paired.difference(both, scorer=scorer, anytime=anytime)
     answers = {"wrong_to_right": found.pop("only_candidate"), "right_to_wrong": found.pop("only_baseline")}
     answers["other_text"] = sum(
         after["correct"][scorer] == before["correct"][scorer] and after.get("answer") != before.get("answer")
-        for after, before in paired
+        for after, before in both
     )
     return found | answers
 
@@ -164,7 +165,7 @@ def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str
 def _side(record: Record) -> dict[str, Any]:
     named = ("status", "reason", "task_version", "weights_hash", "metrics", *COSTS)
     facts = {name: getattr(record, name) for name in named}
-    return facts | {"scorer": compare.scored_by(record)} | compare.score(record)
+    return facts | {"scorer": paired.scored_by(record)} | paired.score(record)
 
 
 def _ratios(old: Record, new: Record) -> dict[str, float]:

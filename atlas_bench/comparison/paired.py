@@ -17,9 +17,9 @@ from operator import sub
 from statistics import fmean
 from typing import Any
 
+from atlas_bench.comparison.labels import LEVEL
 from atlas_bench.results import sequential
 from atlas_bench.results.naming import natural
-from atlas_bench.results.pair_labels import LEVEL
 from atlas_bench.results.record import Record
 from atlas_bench.results.score import Score, is_sequential, scores, total, unit
 from atlas_bench.results.stats import (
