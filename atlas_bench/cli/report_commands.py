@@ -147,6 +147,6 @@ def push(
 
     Nothing is uploaded; the command that would is printed.
     """
-    from atlas_bench.results.export import publish
+    from atlas_bench.export import publish
 
     output.show(publish.write(paths, folder, to=to, name=name, warn=output.warn), as_json, publish.lines)

@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.errors import UserError
+from atlas_bench.export import dataset
+from atlas_bench.export.folder import files_below
 from atlas_bench.results import store
-from atlas_bench.results.export import dataset
-from atlas_bench.results.export.folder import files_below
 from atlas_bench.results.record import Record, cell_key
 from atlas_bench.results.stats import wilson
 

@@ -27,7 +27,7 @@ from pyarrow import parquet
 
 from atlas_bench import __version__
 from atlas_bench.errors import UserError
-from atlas_bench.results.export.folder import code, files_below, filled, new_folder
+from atlas_bench.export.folder import code, files_below, filled, new_folder
 from atlas_bench.results.record import ANSWER_CHARS, Record, cell_key, json_schema
 from atlas_bench.results.summary import Summary, summary
 
