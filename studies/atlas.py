@@ -187,7 +187,7 @@ def score(record: Any) -> str:
 
 def verdict(versus: dict[str, Any] | None) -> tuple[str, str]:
     """('-3.1 (-5.0..-1.2)', '0.021 worse')."""
-    from atlas_bench.results.naming import p_text
+    from atlas_bench.comparison.labels import p_text
 
     if versus is None:
         return "", ""

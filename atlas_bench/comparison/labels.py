@@ -49,6 +49,12 @@ _SAME = ("task", "subset", "length", "model", "seed", "options")  # a cell's nam
 
 Row = Mapping[str, Any]
 
+
+def p_text(p: float) -> str:
+    """'0.021'; '<.001' for what is smaller."""
+    return f"{p:.3f}" if p >= 0.001 else "<.001"
+
+
 # Comparisons
 
 

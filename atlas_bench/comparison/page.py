@@ -19,7 +19,6 @@ from atlas_bench.comparison import labels
 from atlas_bench.comparison.changes import Changes
 from atlas_bench.comparison.paired import Comparison
 from atlas_bench.results.html.template import render
-from atlas_bench.results.naming import p_text
 from atlas_bench.results.score import is_shared
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -74,7 +73,7 @@ def changes_html(found: Changes) -> str:
 
 
 def _render(template: str, **context: Any) -> str:
-    functions = {"place": place, "signed": signed, "p_text": p_text, "is_shared": is_shared, "marks": MARKS}
+    functions = {"place": place, "signed": signed, "p_text": labels.p_text, "is_shared": is_shared, "marks": MARKS}
     return render(template, folder=TEMPLATES, **functions, **context)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from atlas_bench.comparison import labels
 from atlas_bench.results.formats.text import WIDTH, table, wrapped
-from atlas_bench.results.naming import p_text, printable
+from atlas_bench.results.naming import printable
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import columns
 from atlas_bench.units import format_bytes, format_length
@@ -76,7 +76,7 @@ def _cell(rows: Sequence[dict[str, Any]], names: Mapping[str, str], *, baseline:
 
 def _difference(versus: Mapping[str, Any]) -> list[str]:
     points = [100 * versus[part] for part in ("difference", "low", "high")]
-    return [f"{points[0]:+.1f}", f"{points[1]:+.1f}..{points[2]:+.1f}", p_text(versus["p_holm"])]
+    return [f"{points[0]:+.1f}", f"{points[1]:+.1f}..{points[2]:+.1f}", labels.p_text(versus["p_holm"])]
 
 
 def _paired(row: Mapping[str, Any], baseline: str) -> list[str]:

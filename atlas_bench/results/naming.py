@@ -70,11 +70,6 @@ def reason(of: Mapping[str, Any] | Record) -> str:
     return clip(" ".join(text.split()) or "no reason recorded", REASON_CHARS)
 
 
-def p_text(p: float) -> str:
-    """'0.021'; '<.001' for what is smaller."""
-    return f"{p:.3f}" if p >= 0.001 else "<.001"
-
-
 def metrics_text(metrics: Mapping[str, float | None]) -> str:
     """'nats_per_token 3.412, next_token_accuracy 0.3'."""
     return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if value is not None)
