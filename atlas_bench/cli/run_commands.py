@@ -165,6 +165,6 @@ def _print_records(records: Sequence[Record], as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from atlas_bench.results.formats import run as table
+    from atlas_bench.running import run_table
 
-    table.render(records, Console())
+    run_table.render(records, Console())

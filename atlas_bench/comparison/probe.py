@@ -55,7 +55,7 @@ def main(
         wanted, lengths=lengths, models=list(models), seeds=[seed], samples=samples,
         options=TaskOptions(data, background, prompt, encoding),
     )  # fmt: skip
-    store.check_names(out, models)
+    plan.check_names(out, models)
     plan.check(cells, models)
     records = runner.run(cells, models, out, Settings(), progress)
     notes = list(dict.fromkeys(record.note for record in records if record.note))

@@ -13,10 +13,10 @@ import os
 import sys
 import tempfile
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from atlas_bench.errors import UserError
 from atlas_bench.results.record import Record, Warn, cell_key, parse_object
@@ -142,25 +142,6 @@ def latest(records: Iterable[Record]) -> list[Record]:
         if key not in kept or record.status == "ok" or kept[key].status != "ok":
             kept[key] = record
     return list(kept.values())
-
-
-def check_names(folder: Path, models: Mapping[str, Any]) -> None:
-    """Raise UserError where the user's own name of a model stands for another one in the folder's records.
-
-    models  name -> model; those with a `spec` were named by the user. Equal weights are the same model.
-    """
-    named = {name: model for name, model in models.items() if model.spec}
-    if not named or not folder.exists():
-        return
-    for record in scan(folder, lambda message: None):
-        if record.model not in named or record.model_spec == (model := named[record.model]).spec:
-            continue
-        if record.weights_hash is None or record.weights_hash != model.facts().get("weights_hash"):
-            stands = record.model_spec or record.model
-            raise UserError(
-                f"the name '{record.model}' stands for '{stands}' in '{folder}', and now for '{model.spec}'. Give it "
-                "another name, or another --out."
-            )
 
 
 def check_writable(folder: str | Path) -> None:
