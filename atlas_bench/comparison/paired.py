@@ -22,7 +22,7 @@ from atlas_bench.comparison.significance import discordant, holm, mcnemar_exact,
 from atlas_bench.results import sequential
 from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import Score, is_sequential, scores, total, unit
+from atlas_bench.results.score import Score, is_sequential, mean_metrics, scores, total, unit
 from atlas_bench.units import format_length
 
 UNEQUAL = 0.05  # share by which a cost may differ from the baseline's without a warning
@@ -147,16 +147,10 @@ def _row(records: dict[int, Record], baseline: dict[int, Record]) -> dict[str, A
     if len({record.reason for record in records.values()}) > 1:
         row["reason"] = f"seed {shown.seed}: {shown.reason}"
     row |= {"scorer": shown.headline, "scorer_version": shown.scorer_version.get(shown.headline or "")}
-    row |= score(*records.values()) | {"metrics": _metrics(list(records.values())), "training": shown.training}
+    row |= score(*records.values()) | {"metrics": mean_metrics(list(records.values())), "training": shown.training}
     row["by_seed"] = [score(record)["accuracy"] for record in records.values()]
     row |= {"stopping": shown.protocol.get("stopping"), "samples": sum(record.samples for record in records.values())}
     return row | {"versus": None if baseline is records else _versus(records, baseline)}
-
-
-def _metrics(records: Sequence[Record]) -> dict[str, float | None]:
-    """The mean over the seeds of each metric that all of them have."""
-    names = [name for name in records[0].metrics if all(each.metrics.get(name) is not None for each in records)]
-    return {name: fmean(each.metrics[name] for each in records) for name in names}
 
 
 def _versus(records: Mapping[int, Record], baseline: Mapping[int, Record]) -> dict[str, Any]:

@@ -24,8 +24,7 @@ from atlas_bench.results.leaderboard import Leaderboard
 from atlas_bench.results.panels import Panel
 from atlas_bench.results.record import clip
 from atlas_bench.results.ruler_summary import TASKS, THRESHOLD, averages, effective_length, weighted_averages
-from atlas_bench.results.stats import wilson
-from atlas_bench.results.summary import Tally
+from atlas_bench.results.score import Score, total
 from atlas_bench.units import format_length
 
 NAME_CHARS = 80  # of a model's or subset's name, which may be anyone's text
@@ -56,13 +55,13 @@ class Grid:
 
 
 class _Part(NamedTuple):
-    """Answers that belong in a cell of the grid of a kind and title; those of one cell are added."""
+    """Answers that belong in a cell of the grid of a kind and title; those of one cell are taken together."""
 
     kind: str
     title: str
     row: Any
     column: Any
-    tally: Tally
+    score: Score
 
 
 def grids(board: Leaderboard) -> list[Grid]:
@@ -75,8 +74,8 @@ def grids(board: Leaderboard) -> list[Grid]:
 def _depths(panel: Panel) -> Iterator[_Part]:
     """Depth x length of each panel and model."""
     for row, length, cell in panel.places():
-        for tenth, tally in chain.from_iterable(each.depths.items() for each in cell.counted):
-            yield _Part("depth", f"{_title(panel)}, {_name(row.model)}: % by needle depth", tenth, length, tally)
+        for tenth, score in chain.from_iterable(each.depths.items() for each in cell.counted):
+            yield _Part("depth", f"{_title(panel)}, {_name(row.model)}: % by needle depth", tenth, length, score)
 
 
 def _distances(panel: Panel) -> Iterator[_Part]:
@@ -84,12 +83,12 @@ def _distances(panel: Panel) -> Iterator[_Part]:
     for row, length, cell in panel.places():
         model, title = _name(row.model), f"{_title(panel)} {format_length(length)}"
         along = any(each.along for each in cell.counted)
-        for (distance, age), tally in chain.from_iterable(each.distances.items() for each in cell.counted):
+        for (distance, age), score in chain.from_iterable(each.distances.items() for each in cell.counted):
             if along:
                 by = f"{title}, {model}: % by tokens since the fact and tokens read by then"
-                yield _Part("age", by, distance, age, tally)
+                yield _Part("age", by, distance, age, score)
             else:
-                yield _Part("distance", f"{title}: % by tokens since the fact", distance, model, tally)
+                yield _Part("distance", f"{title}: % by tokens since the fact", distance, model, score)
 
 
 def _doses(panel: Panel) -> Iterator[_Part]:
@@ -98,27 +97,25 @@ def _doses(panel: Panel) -> Iterator[_Part]:
         for row, length, cell in panel.places():
             if cell.n:
                 title = f"{_terms(panel)} {format_length(length)}, {_name(row.model)}: % by dose"
-                yield _Part("dose", title, _name(named[1]), int(named[2]), Tally(cell.correct, cell.n))
+                yield _Part("dose", title, _name(named[1]), int(named[2]), Score(cell.correct, cell.n))
 
 
 def _scored(board: Leaderboard, parts: Callable[[Panel], Iterator[_Part]]) -> Iterator[Grid]:
     """A grid for each title, of panels on equal terms."""
-    sums: dict[tuple[Any, ...], dict[tuple[Any, Any], Tally]] = defaultdict(dict)
+    grids: dict[tuple[Any, ...], dict[tuple[Any, Any], list[Score]]] = defaultdict(lambda: defaultdict(list))
     for panel in board.panels:
-        for kind, title, row, column, tally in parts(panel):
-            own = sums[kind, title, panel.terms, panel.chance]
-            before = own.get((row, column), Tally(0, 0))
-            own[row, column] = Tally(before.correct + tally.correct, before.n + tally.n)
-    for (kind, title, _, chance), found in sums.items():
+        for kind, title, row, column, score in parts(panel):
+            grids[kind, title, panel.terms, panel.chance][row, column].append(score)
+    for (kind, title, _, chance), found in grids.items():
         rows, columns = (_in_order([key[i] for key in found]) for i in (0, 1))
         if kind == "dose" and len(found) == len(rows):  # one dose alone shows nothing
             continue
         corner, row_name, column_name = _NAMES[kind]
-        named = {(row_name(row), column_name(column)): tally for (row, column), tally in found.items()}
+        named = {(row_name(row), column_name(column)): total(scores) for (row, column), scores in found.items()}
         yield Grid(
-            kind, f"{title}, n = {_range([tally.n for tally in found.values()])} a cell", corner,
-            [*map(row_name, rows)], [*map(column_name, columns)], {at: _share(tally) for at, tally in named.items()},
-            {at: tally.correct / tally.n for at, tally in named.items() if tally.n}, chance,
+            kind, f"{title}, n = {_range([score.n for score in named.values()])} a cell", corner,
+            [*map(row_name, rows)], [*map(column_name, columns)], {at: _share(score) for at, score in named.items()},
+            {at: score.correct / score.n for at, score in named.items() if score.n}, chance,
         )  # fmt: skip
 
 
@@ -189,7 +186,7 @@ def _terms(panel: Panel) -> str:
 
 
 def _title(panel: Panel) -> str:
-    return clip(panel.name + panel.unusual, 2 * NAME_CHARS)
+    return clip(panel.title, 2 * NAME_CHARS)
 
 
 def _name(text: str) -> str:
@@ -202,10 +199,10 @@ def _in_order(values: Sequence[Any]) -> list[Any]:
     return sorted(once) if all(isinstance(value, int) for value in once) else once
 
 
-def _share(tally: Tally) -> str:
+def _share(score: Score) -> str:
     """'92 (62-99)': percent and 95 % Wilson interval."""
-    low, high = wilson(*tally)
-    return f"{100 * tally.correct / tally.n:.0f} ({100 * low:.0f}-{100 * high:.0f})" if tally.n else ""
+    low, high = score.interval
+    return f"{100 * score.correct / score.n:.0f} ({100 * low:.0f}-{100 * high:.0f})" if score.n else ""
 
 
 def _range(counts: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
     board = make(summaries(store.scan(["results"], warn)), threshold=0.8)
     board.frame[board.frame.headline].pivot_table("accuracy", ["task", "subset", "model"], "length")
     panel = board.panels[0]                    # babilong:qa1, scorer babilong/official version 1
-    table(panel, labels.sentence)              # the panel as texts, a DataFrame that every form writes
+    heads, rows = table(panel, labels.sentence)     # the panel as texts
 
 COLUMNS is the only place where a column is defined: its name, how it is computed, and how it is shown. Every column is
 in CSV and in `atlas_bench.load`; one with a heading is in all other forms too, in tables before the lengths.
@@ -210,18 +210,17 @@ def make(found: Iterable[Summary], *, threshold: float = THRESHOLD) -> Leaderboa
     return Leaderboard(tuple(panels(kept, threshold)), tuple(kept), threshold, older)
 
 
-def table(panel: Panel, text: Callable[[Cell | None, Panel], Any]) -> pd.DataFrame:
-    """A panel for readers: the columns with a heading, then one for each length.
+def table(panel: Panel, text: Callable[[Cell | None, Panel], str]) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of a panel for readers: the columns with a heading, then one for each length.
 
     text  what a cell says; None: nothing was run
     """
-    import pandas as pd
-
-    named = {COLUMNS[name].heading: [shown(row, name) for row in panel.rows] for name in headed()}
-    lengths = {
-        format_length(length): [text(row.cells.get(length), panel) for row in panel.rows] for length in panel.lengths
-    }
-    return pd.DataFrame(named | lengths, dtype=object)
+    heads = [COLUMNS[name].heading for name in headed()] + [format_length(length) for length in panel.lengths]
+    rows = [
+        [shown(row, name) for name in headed()] + [text(row.cells.get(length), panel) for length in panel.lengths]
+        for row in panel.rows
+    ]
+    return heads, rows
 
 
 def shown(row: Row, name: str) -> str:

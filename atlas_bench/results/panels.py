@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
-from statistics import fmean
 from typing import Any
 
 from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import Score, total
+from atlas_bench.results.score import Score, mean_metrics, total
 from atlas_bench.results.summary import Summary
 
 USUAL = ("generated", "bare")  # choices of data and prompt
@@ -84,11 +83,7 @@ class Cell:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What is no score (nats per token, ..): the mean over the seeds of what all of them have."""
-        names = self.counted[0].record.metrics if self.counted else ()
-        columns = {name: [each.record.metrics.get(name) for each in self.counted] for name in names}
-        known = {name: [value for value in values if value is not None] for name, values in columns.items()}
-        return {name: fmean(values) for name, values in known.items() if len(values) == len(self.counted)}
+        return mean_metrics([each.record for each in self.counted]) if self.counted else {}
 
 
 @dataclass(frozen=True)
@@ -131,8 +126,13 @@ class Panel:
 
     @property
     def unusual(self) -> str:
-        """', data data/babi': the choices that are not the usual ones; behind the name it is a title."""
+        """', data data/babi': the choices that are not the usual ones."""
         return "".join(f", {name} {value}" for name, value in self.options.items() if value not in USUAL)
+
+    @property
+    def title(self) -> str:
+        """'babilong:qa1, data data/babi'"""
+        return self.name + self.unusual
 
     @property
     def terms(self) -> tuple[Any, ...]:

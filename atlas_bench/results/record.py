@@ -234,7 +234,7 @@ class Record:
 
     def to_json(self) -> str:
         """The record as one line of ASCII JSON, without the newline; not-finite numbers become null."""
-        return json.dumps(_finite(as_dict(self)), default=str, allow_nan=False)
+        return json.dumps(finite(as_dict(self)), default=str, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "record", warn: Warn | None = None) -> Record:
@@ -305,7 +305,7 @@ def cell_key(record: Record) -> str:
         del cell["protocol"]
     if record.part:
         cell["part"] = [record.part["first"], record.part["stop"]]
-    text = json.dumps(_finite(cell), sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps(finite(cell), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -397,12 +397,12 @@ def _is_deep(value: Any) -> bool:
     return bool(level)
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN, and a record that cannot be written would lose a whole cell."""
+def finite(value: Any) -> Any:
+    """A value that JSON can hold: null instead of NaN and infinities, which would lose a whole cell."""
     if isinstance(value, Mapping):
-        return {str(name): _finite(item) for name, item in value.items()}
+        return {str(name): finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if hasattr(value, "tolist"):  # numpy, without importing it
-        return _finite(value.tolist())
+        return finite(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

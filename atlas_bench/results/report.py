@@ -122,7 +122,7 @@ def with_answers(
 def _given(source: store.Source, warn: Warn) -> Iterator[Record]:
     """The records, and a warning where some are of parts of cells."""
     parts = 0
-    for record in store.given(source, warn):
+    for record in store.scan(source, warn):
         parts += record.part is not None
         yield record
     if parts:

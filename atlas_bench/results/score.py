@@ -6,7 +6,8 @@ Score(12, 22, Spread(2, 72.0, 132.0, 242.0)).interval       # of counts alone
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from atlas_bench.results.naming import metrics_text
@@ -76,6 +77,13 @@ def score(record: Record, scorer: str) -> dict[str, Any]:
 def is_sequential(record: Record) -> bool:
     """Whether the answers decided how many were asked, so that only a confidence sequence holds."""
     return "stopping" in record.protocol
+
+
+def mean_metrics(records: Sequence[Record]) -> dict[str, float]:
+    """What is no score (nats per token, ..): the mean over the records of each metric that all of them have."""
+    columns = {name: [record.metrics.get(name) for record in records] for name in records[0].metrics}
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return {name: fmean(values) for name, values in known.items() if len(values) == len(records)}
 
 
 def unit(answer: Mapping[str, Any]) -> int:

@@ -48,34 +48,27 @@ def append(path: str | Path, record: Record) -> None:
         raise UserError(f"cannot write the record to '{path}': {error.strerror or error}.") from error
 
 
-def scan(paths: Paths, warn: Warn) -> Iterator[Record]:
+def scan(source: Source, warn: Warn) -> Iterator[Record]:
     """The records of files and of every .jsonl file below folders, in order of path, one at a time.
 
-    paths  a file or folder, or several
-    warn   is told, as "file:line: ...", of what is no record and left out, of unknown fields and of a torn last line;
-           what is the same on many lines of a file once, with the first of them; of a file below a folder that
-           cannot be read, too
+    source  a file or folder, or a record itself, or several
+    warn    is told, as "file:line: ...", of what is no record and left out, of unknown fields and of a torn last line;
+            what is the same on many lines of a file once, with the first of them; of a file below a folder that
+            cannot be read, too
 
     Raises UserError for a path that is not there, or a file named in it that cannot be read.
     """
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        if not os.path.isdir(path):
-            yield from _records(path, warn)
-            continue
-        for file in _below(path, warn):
-            try:
-                yield from _records(file, warn)
-            except UserError as error:
-                warn(f"{error} File left out.")
-
-
-def given(source: Source, warn: Warn) -> Iterator[Record]:
-    """Records themselves, and those that scan() finds in files and folders, in the order given."""
     for one in [source] if isinstance(source, (str, Path, Record)) else source:
         if isinstance(one, Record):
             yield one
+        elif os.path.isdir(one):
+            for file in _below(one, warn):
+                try:
+                    yield from _records(file, warn)
+                except UserError as error:
+                    warn(f"{error} File left out.")
         else:
-            yield from scan(one, warn)
+            yield from _records(one, warn)
 
 
 def read(path: str | Path) -> tuple[list[Record], list[str]]:

@@ -2,7 +2,7 @@
 
 for each in summaries(store.scan(["results"], warn)):
     each.record.model, each.contexts        # 'atlas-nano', 200
-    each.depths[5]                          # Tally(correct=88.0, n=90): answers on facts in the middle
+    each.depths[5]                          # Score(correct=88.0, n=90): answers on facts in the middle
     each.wrong[0]["answer"]                 # 'garden'
     each.score("babilong/official")["low"]  # 0.839, the lower end of the 95 % interval
 """
@@ -10,22 +10,16 @@ for each in summaries(store.scan(["results"], warn)):
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from atlas_bench.results.record import Record, clip
 from atlas_bench.results.score import Score, scores, unit
 
 EXAMPLES = 2  # right and wrong answers kept of a record
 EXAMPLE_CHARS = 300
-
-
-class Tally(NamedTuple):
-    """Answers counted: the sum of their scores, each in 0..1, and how many they are."""
-
-    correct: float
-    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +29,8 @@ class Summary:
     record     its answers are empty
     contexts   independent contexts that its questions were asked on
     scores     scorer -> its score
-    depths     tenths of needle_depth, 0..10 -> tally
-    distances  (distance, asked_at) in half decades of tokens -> tally
+    depths     tenths of needle_depth, 0..10 -> score, as if no question shared a context
+    distances  (distance, asked_at) in half decades of tokens -> score, likewise
     along      whether something was asked before half of the length was read
     right      examples of right answers: question, targets, answer, clipped
     wrong      and of wrong ones
@@ -45,8 +39,8 @@ class Summary:
     record: Record
     contexts: int
     scores: dict[str, Score]
-    depths: dict[int, Tally]
-    distances: dict[tuple[int, int], Tally]
+    depths: dict[int, Score]
+    distances: dict[tuple[int, int], Score]
     along: bool
     right: tuple[dict[str, Any], ...] = ()
     wrong: tuple[dict[str, Any], ...] = ()
@@ -70,8 +64,8 @@ def summaries(records: Iterable[Record]) -> Iterator[Summary]:
 
 def summary(record: Record) -> Summary:
     contexts, along = set(), False
-    depths: dict[int, Tally] = {}
-    distances: dict[tuple[int, int], Tally] = {}
+    depths: dict[int, list[float]] = defaultdict(list)
+    distances: dict[tuple[int, int], list[float]] = defaultdict(list)
     examples: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for answer in record.answers:
         contexts.add(unit(answer))
@@ -81,13 +75,13 @@ def summary(record: Record) -> Summary:
         if score is None:  # it has not been judged
             continue
         if "needle_depth" in answer:
-            _count(depths, round(10 * answer["needle_depth"]), score)
+            depths[round(10 * answer["needle_depth"])].append(float(score))
         if "distance" in answer:
-            _count(distances, (half_decade(answer["distance"]), half_decade(read)), score)
+            distances[half_decade(answer["distance"]), half_decade(read)].append(float(score))
         if len(shown := examples[score >= 1]) < EXAMPLES:
             shown.append(_example(answer))
     return Summary(
-        replace(record, answers=[]), len(contexts), scores(record), depths, distances, along,
+        replace(record, answers=[]), len(contexts), scores(record), _counted(depths), _counted(distances), along,
         tuple(examples[True]), tuple(examples[False]),
     )  # fmt: skip
 
@@ -108,9 +102,8 @@ def half_decade(tokens: int) -> int:
     return round(2 * math.log10(max(tokens, 1)))
 
 
-def _count(found: dict[Any, Tally], key: Any, score: float) -> None:
-    before = found.get(key, Tally(0, 0))
-    found[key] = Tally(before.correct + float(score), before.n + 1)
+def _counted(found: Mapping[Any, Sequence[float]]) -> dict[Any, Score]:
+    return {key: Score(sum(scores), len(scores)) for key, scores in found.items()}
 
 
 def _example(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from atlas_bench.results import breakdowns, labels, reference
 from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, headed, value
 from atlas_bench.results.naming import printable
 from atlas_bench.results.panels import Cell, Panel, Row
-from atlas_bench.results.record import FIELDS
+from atlas_bench.results.record import FIELDS, finite
 from atlas_bench.results.summary import Summary
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def nested(
         "sources": {row["source"]: reference.SOURCES[row["source"]]._asdict() for row in quoted},
         "caveat": reference.CAVEAT if quoted else "",
     }  # fmt: skip
-    return _dump(told) + "\n"
+    return json.dumps(finite(told)) + "\n"  # a file may hold 1e999
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
@@ -130,11 +130,3 @@ def _grid(grid: breakdowns.Grid) -> dict[str, Any]:
     ]
     named = ("kind", "title", "corner", "rows", "columns", "chance")
     return {name: getattr(grid, name) for name in named} | {"cells": cells}
-
-
-def _dump(value: Any) -> str:
-    """JSON; a number beyond a float's range, which JSON may hold and cannot say, becomes null."""
-    try:
-        return json.dumps(value, allow_nan=False)
-    except ValueError:
-        return json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None))

@@ -24,13 +24,12 @@ def latex(
     out = [f"% {_tex(title)}; needs \\usepackage{{booktabs}}, and UTF-8{made}"]
     legend = labels.legend(board, "blank")[1:]
     for panel in board.panels:
-        cells = leaderboard.table(panel, _cell)
-        named = len(cells.columns) - len(panel.lengths)
-        escaped = cells.iloc[:, :named].map(lambda cell: _tex(clip(cell, labels.NAME_CHARS)))
-        rows = cells.assign(**escaped).to_numpy()
+        heads, rows = leaderboard.table(panel, _cell)
+        stub = len(heads) - len(panel.lengths)
+        escaped = [[*(_tex(clip(text, labels.NAME_CHARS)) for text in row[:stub]), *row[stub:]] for row in rows]
         caption = f"{panel.name}: {labels.CELL}. " if panel.scorer else f"{panel.name}. "
         caption = " ".join((f"{caption}{'; '.join(labels.facts(panel))}.", *legend))
-        out.append(_table(caption, [*map(_tex, cells.columns)], rows, left=[list(cells.columns).index("model")]))
+        out.append(_table(caption, [*map(_tex, heads)], escaped, left=[heads.index("model")]))
     for each in beside:
         heads, rows = each.table()
         texts = [f"{each.name}: published by others, not measured here. {reference.CAVEAT}"]

@@ -21,9 +21,9 @@ def markdown(
     """The leaderboard as GitHub's Markdown: a table for each panel, statuses in words, reasons at the foot."""
     out = [f"# {_md(title)}", f"{labels.number(board)}.", "  \n".join(_md(each) for each in _legend(board))]
     for panel in board.panels:
-        made = leaderboard.table(panel, labels.sentence)
+        heads, rows = leaderboard.table(panel, labels.sentence)
         out += [f"## {_md(panel.name)}", _md("; ".join(labels.facts(panel)))]
-        out.append(table(list(made.columns), made.to_numpy().tolist(), left=[list(made.columns).index("model")]))
+        out.append(table(heads, rows, left=[heads.index("model")]))
     for grid in breakdowns.grids(board):
         out += [f"### {_md(grid.title)}", table(*grid.table(), left=[0])]
     if reasons := [f"- {_md(reason)}" for reason in labels.reasons(board)]:

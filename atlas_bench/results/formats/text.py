@@ -129,12 +129,13 @@ def grid_lines(grid: breakdowns.Grid) -> Iterator[str]:
 
 
 def _panel(panel: Panel) -> Iterator[str]:
-    made = leaderboard.table(panel, _cell).rename(columns={"effective": "eff."})
-    rows = made.map(lambda text: printable(clip(text, labels.NAME_CHARS), True)).to_numpy()
+    heads, rows = leaderboard.table(panel, _cell)
+    stub = len(heads) - len(panel.lengths)
+    shown = [[printable(clip(text, labels.NAME_CHARS), True) for text in row] for row in rows]
     if len(panel.lengths) > FLAT:
-        rows[:, -len(panel.lengths) :] = made.iloc[:, -len(panel.lengths) :].map(lambda text: text.replace(" ", "\n"))
-    heads = list(made.columns)
-    return table(heads, rows, left=[heads.index("model")], stub=len(heads) - len(panel.lengths), gap=2)
+        shown = [[*row[:stub], *(text.replace(" ", "\n") for text in row[stub:])] for row in shown]
+    short = ["eff." if head == "effective" else head for head in heads]
+    return table(short, shown, left=[heads.index("model")], stub=stub, gap=2)
 
 
 def _cell(cell: Cell | None, panel: Panel) -> str:

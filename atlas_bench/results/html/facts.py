@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from atlas_bench.results.panels import Cell
 from atlas_bench.results.record import FIELDS, Record
 from atlas_bench.results.score import percent
 from atlas_bench.results.summary import Summary
@@ -40,9 +41,9 @@ def facts(record: Record, *, only: Collection[str] = FIELDS, without: Collection
     return said
 
 
-def common(records: Iterable[Record]) -> list[str]:
+def common(cells: Iterable[Cell]) -> list[str]:
     """The fields that are equal in several records, and are told once for all of them."""
-    first, *others = [*records]
+    first, *others = [each.record for cell in cells for each in cell.all]
     return [name for name in SHARED if others and all(getattr(r, name) == getattr(first, name) for r in others)]
 
 
