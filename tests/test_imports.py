@@ -50,7 +50,6 @@ BY_STRING = {  # file that imports modules by a string -> the library that it ke
     "kernels/selftest.py": "triton",
     "models/huggingface/packages.py": "packages that the user names",
     "models/loading.py": "transformers and aiohttp",
-    "results/report.py": "matplotlib",
 }
 
 

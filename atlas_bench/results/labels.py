@@ -1,10 +1,10 @@
-"""What every form says of a leaderboard, in plain words: facts of a panel, numbers of a cell, reasons, notes.
+"""The texts of a leaderboard that all forms share: facts of a panel, numbers of a cell, reasons, legend.
 
     facts(panel)                # ['task version 1', 'scorer babilong/official version 1', 'chance 16.7 %']
-    numbers(cell)               # ('99.2', '98', '100')
+    sentence(cell, panel)       # '97.0 (93-99), n=200'
 
-Names, reasons and commands come from records, which anybody may have written. They are clipped here; each form makes
-them harmless in its own way.
+Names, reasons and commands come from records, which anybody may have written. They are clipped here; each form escapes
+them in its own way.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ def number(board: Leaderboard) -> str:
 
 
 def metric(panel: Panel) -> str:
-    """What stands in the cells of a panel without a scorer."""
+    """The name of the metric that the cells of a panel without a scorer show."""
     return next((name for cell in panel.cells for name in cell.metrics), "nothing measured")
 
 
 def numbers(cell: Cell) -> tuple[str, str, str]:
-    """('99.2', '98', '100'): per cent and interval."""
+    """('99.2', '98', '100'): per cent right, and the ends of the interval."""
     low, high = cell.interval
     return f"{100 * (cell.accuracy or 0):.1f}", f"{100 * low:.0f}", f"{100 * high:.0f}"
 
 
 def bare(cell: Cell, panel: Panel) -> str:
-    """A cell that has no per cent: the panel's metric, or that it has none, or that nothing was answered."""
+    """The text of a cell without answers: the panel's metric, '-' where it has another, 'n0' where it has none."""
     if not cell.metrics:
         return "n0"
     value = cell.metrics.get(metric(panel))
@@ -63,7 +63,7 @@ def bare(cell: Cell, panel: Panel) -> str:
 
 
 def sentence(cell: Cell | None, panel: Panel) -> str:
-    """'97.0 (93-99), n=200', 'out of memory', or nothing where nothing was run."""
+    """'97.0 (93-99), n=200', 'out of memory', or '' where nothing was run."""
     if cell is None:
         return ""
     if not cell.counted:
@@ -79,7 +79,7 @@ def sentence(cell: Cell | None, panel: Panel) -> str:
 
 
 def reasons(board: Leaderboard) -> Iterator[str]:
-    """Why records have no score, a line for each model and reason: 'babilong:qa1 64K, 1M m: unsupported: ..'."""
+    """A line for each model and reason why it has no score: 'babilong:qa1 64K, 1M m: unsupported: ..'."""
     for panel in board.panels:
         lengths: dict[tuple[str, str, str], dict[str, None]] = {}
         for row, length, cell in panel.places():
@@ -90,22 +90,25 @@ def reasons(board: Leaderboard) -> Iterator[str]:
 
 
 def marks(cell: Cell) -> str:
-    """What to mind about a score, '*', '!' and '#': see MARKS."""
+    """The marks behind a score, '*!#' at most: see MARKS."""
     return "*" * shares(cell) + "!" * bool(cell.counted and cell.without) + "#" * is_noted(cell)
 
 
 def is_noted(cell: Cell) -> bool:
-    """Whether a record says that the model was never trained for this."""
+    """Whether a record has a note: the model was never trained for this."""
     return any(each.record.note for each in cell.counted)
 
 
 def shares(cell: Cell) -> bool:
-    """Whether questions share contexts; of records without answers nobody knows, and none is said to."""
+    """Whether questions share contexts; False for records without answers, which do not tell."""
     return 0 < cell.contexts < cell.n
 
 
 def legend(board: Leaderboard, blank: str) -> list[str]:
-    """What the cells, and the marks and columns that occur, mean; `blank` is how a cell looks that was not run."""
+    """Sentences on the cells, and on the marks and columns that occur.
+
+    blank  what stands in a cell that was not run
+    """
     found = {mark for cell in board.cells for mark in marks(cell)}
     explained = [f"{mark}: {meaning}" for mark, meaning in MARKS.items() if mark in found]
     if not any(cell.n for cell in board.cells):

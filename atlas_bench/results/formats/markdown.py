@@ -2,7 +2,7 @@
 
     markdown(board, [], title="Our memory")        # | 1 | atlas-nano | 1M | 99.2 (98-100), n=400 |
 
-Names and reasons come from records: every sign that Markdown or HTML would act on is escaped.
+Names and reasons come from records, so every character that Markdown or HTML acts on is escaped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from atlas_bench.results.record import clip
 def markdown(
     board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
 ) -> str:
-    """The leaderboard as GitHub's Markdown: a table for each panel, statuses in words, reasons at the foot."""
+    """The leaderboard as GitHub's Markdown: panels, breakdowns, reasons, others' numbers.
+
+    beside  what others published, from reference.beside(); empty to leave it out
+    """
     out = [f"# {_md(title)}", f"{labels.number(board)}.", "  \n".join(_md(each) for each in _legend(board))]
     for panel in board.panels:
         heads, rows = leaderboard.table(panel, labels.sentence)
@@ -34,7 +37,7 @@ def markdown(
 
 
 def _legend(board: Leaderboard) -> list[str]:
-    """In these tables words stand for the marks."""
+    """The legend without marks: these tables have words instead."""
     lines = [line for line in labels.legend(board, "blank") if line[0] not in labels.MARKS]
     shared = [f"on .. contexts: {labels.SHARED}"] if any(map(labels.shares, board.cells)) else []
     return [lines[0], *shared, *lines[1:]]
@@ -53,7 +56,7 @@ def _published(beside: Sequence[reference.Beside]) -> Iterator[str]:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[int]) -> str:
-    """A table of texts, which are escaped and clipped; the columns in `left` are aligned left."""
+    """A table of texts, which are escaped and clipped here; columns in `left` are aligned left."""
     rule = [":--" if i in left else "--:" for i in range(len(heads))]
     lines = [[_md(clip(cell, 2 * labels.NAME_CHARS)) for cell in row] for row in (heads, *rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (lines[0], rule, *lines[1:]))
@@ -65,7 +68,7 @@ _MD = str.maketrans({
 
 
 def _md(foreign: str) -> str:
-    """Text that Markdown and HTML take for nothing but text, on one line."""
+    """Foreign text escaped for Markdown and HTML, on one line."""
     shown = printable(foreign, False).translate(_MD)
     for live in ("@", "://", "www."):  # GitHub would call a person, or make a link
         shown = shown.replace(live, f"{live[0]}&#8203;{live[1:]}")
