@@ -1,13 +1,12 @@
-"""Scores by depth, by distance, by dose, and losses by position: small tables made from a leaderboard.
+"""Scores by depth, distance and dose, losses by position, and RULER's mean: small tables made from a leaderboard.
 
     niah:single, atlas-nano: % by needle depth, n = 9 a cell
     depth              4K            64K
        0 %    100 (70-100)    89 (57-98)
       10 %    100 (70-100)    78 (45-94)
 
-They appear for any task whose records have what they need: `needle_depth` or `distance` in answers, subsets named
-KIND-DOSE, the 13 subsets of RULER, a `curve`. Every number stands with its 95 % interval; an empty cell was not asked.
-What the panels keep apart (versions, data, weights) stays apart, and each seed counts once.
+A table appears for any task whose records have what it needs: `needle_depth` or `distance` in answers, subsets named
+KIND-DOSE, the 13 subsets of RULER, a `curve`. Versions, data and weights stay apart, as in the panels.
 """
 
 from __future__ import annotations
@@ -32,10 +31,11 @@ NAME_CHARS = 80  # of a model's or subset's name, which may be anyone's text
 
 @dataclass(frozen=True)
 class Grid:
-    """A titled table of texts: cells[row, column], missing where nothing was asked.
+    """A titled table.
 
     kind    "depth", "ruler", "distance", "age", "dose" or "loss"
-    values  of cells that are scores: what they say, in 0..1
+    cells   (row, column) -> text; missing where nothing was asked
+    values  (row, column) -> score in 0..1, where the text is one
     chance  of these scores
     """
 
@@ -55,7 +55,7 @@ class Grid:
 
 
 class _Part(NamedTuple):
-    """Answers that belong in a cell of the grid of a kind and title; those of one cell are taken together."""
+    """A score that belongs in a cell of the grid of that kind and title; a cell pools all of its scores."""
 
     kind: str
     title: str
@@ -65,7 +65,7 @@ class _Part(NamedTuple):
 
 
 def grids(board: Leaderboard) -> list[Grid]:
-    """All the tables that the leaderboard has something for."""
+    """All tables that the leaderboard has records for."""
     return [
         *_scored(board, _depths), *_ruler(board), *_scored(board, _distances), *_scored(board, _doses), *_losses(board),
     ]  # fmt: skip
@@ -79,7 +79,7 @@ def _depths(panel: Panel) -> Iterator[_Part]:
 
 
 def _distances(panel: Panel) -> Iterator[_Part]:
-    """Distance x model where all is asked at the end; distance x age of the stream where it is asked on the way."""
+    """Distance x model where questions stand at the end; distance x tokens read where they stand on the way."""
     for row, length, cell in panel.places():
         model, title = _name(row.model), f"{_title(panel)} {format_length(length)}"
         along = any(each.along for each in cell.counted)
@@ -101,7 +101,7 @@ def _doses(panel: Panel) -> Iterator[_Part]:
 
 
 def _scored(board: Leaderboard, parts: Callable[[Panel], Iterator[_Part]]) -> Iterator[Grid]:
-    """A grid for each title, of panels on equal terms."""
+    """A grid for each kind and title, over panels that compare."""
     grids: dict[tuple[Any, ...], dict[tuple[Any, Any], list[Score]]] = defaultdict(lambda: defaultdict(list))
     for panel in board.panels:
         for kind, title, row, column, score in parts(panel):
@@ -120,13 +120,13 @@ def _scored(board: Leaderboard, parts: Callable[[Panel], Iterator[_Part]]) -> It
 
 
 def _ruler(board: Leaderboard) -> Iterator[Grid]:
-    """RULER's average of its 13 tasks, its effective length and weighted averages, where all 13 were asked."""
+    """RULER's mean of its 13 tasks, effective length and weighted averages, where all 13 tasks have a score."""
     for group in _on_equal_terms(panel for panel in board.panels if panel.subset in TASKS):
         scores: dict[tuple[str, str], dict[tuple[str, int], float]] = defaultdict(dict)
         for panel in group:
             for _, length, cell in panel.places():
                 if cell.accuracy is not None:
-                    record = cell.counted[0].record  # a row's name is another's in the next panel
+                    record = cell.counted[0].record  # not row.model, which may name the weights in one panel only
                     weights = (record.weights_hash or "-")[:8]
                     scores[record.model, weights][panel.subset, length] = cell.accuracy
         names = [name for name, _ in scores]
@@ -173,7 +173,7 @@ def _nats(part: Mapping[str, Any]) -> str:
 
 
 def _on_equal_terms(panels: Iterator[Panel] | Sequence[Panel]) -> list[list[Panel]]:
-    """Panels of one task, versions and choice of data."""
+    """The panels grouped by task, versions and choice of data."""
     groups: dict[tuple[Any, ...], list[Panel]] = defaultdict(list)
     for panel in panels:
         groups[panel.terms].append(panel)
@@ -181,7 +181,7 @@ def _on_equal_terms(panels: Iterator[Panel] | Sequence[Panel]) -> list[list[Pane
 
 
 def _terms(panel: Panel) -> str:
-    """The task, and what tells the choice of data from the usual one."""
+    """The task, with the choices of data that are not the usual ones."""
     return panel.task + clip(panel.unusual, NAME_CHARS)
 
 

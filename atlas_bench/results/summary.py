@@ -1,4 +1,4 @@
-"""What a report keeps of a record: all of it but the answers, of which counts and a few examples remain.
+"""A record without its answers, of which counts and a few examples remain: what a report needs.
 
 for each in summaries(store.scan(["results"], warn)):
     each.record.model, each.contexts        # 'atlas-nano', 200
@@ -26,14 +26,14 @@ EXAMPLE_CHARS = 300
 class Summary:
     """One record without its answers.
 
-    record     its answers are empty
-    contexts   independent contexts that its questions were asked on
+    record     without answers
+    contexts   number of independent contexts of its questions
     scores     scorer -> its score
-    depths     tenths of needle_depth, 0..10 -> score, as if no question shared a context
+    depths     tenths of needle_depth, 0..10 -> score, which takes questions as independent
     distances  (distance, asked_at) in half decades of tokens -> score, likewise
-    along      whether something was asked before half of the length was read
+    along      whether a question was asked before half of the length was read
     right      examples of right answers: question, targets, answer, clipped
-    wrong      and of wrong ones
+    wrong      examples of wrong answers
     """
 
     record: Record
@@ -46,7 +46,7 @@ class Summary:
     wrong: tuple[dict[str, Any], ...] = ()
 
     def score(self, scorer: str) -> dict[str, Any]:
-        """As score.score() of the whole record; the counts alone where nothing was answered."""
+        """The score as score.score() of the whole record returns it; counts alone where nothing was answered."""
         found = self.scores[scorer]
         numbers = found.facts() if found.n else {"correct": found.correct, "n": 0}
         return {"version": self.record.scorer_version.get(scorer)} | numbers
@@ -58,7 +58,7 @@ class Summary:
 
 
 def summaries(records: Iterable[Record]) -> Iterator[Summary]:
-    """The summary of each record, in their order."""
+    """The summary of each record, in order."""
     return map(summary, records)
 
 
@@ -87,7 +87,7 @@ def summary(record: Record) -> Summary:
 
 
 def only(found: Iterable[Summary], *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Summary]:
-    """Those of some tasks ('babilong', 'babilong:qa1') and models; all where none is named."""
+    """The summaries of some tasks ('babilong', 'babilong:qa1') and models; of all where none is named."""
     return [each for each in found if is_chosen(each.record, tasks, models)]
 
 
