@@ -1,11 +1,11 @@
-"""Every answer of every record as a page of its own, in parts where it would be too large for a browser.
+"""All answers of all records as an HTML page, in parts where one page would be too large for a browser.
 
     written = pages(records, name="answers.html", leaderboard="board.html")
     written.files["answers.html"], written.files["answers-2.html"]      # HTML of the parts
     written.links[cell_key(record)]                                     # 'answers-2.html#a-36ee4c73080682ca'
 
-No answer is left out: a part ends with the record that fills it, and lists the others. A record's table stays closed
-until it is asked for, so that a browser lays out what is read alone.
+No answer is left out: a part ends with the record that fills it, and lists the other parts. A record is closed until
+the reader opens it, so that a browser lays out only what is read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEXT_CHARS = 2000  # of a question, an answer, the targets; a record keeps no mo
 
 
 class Written(NamedTuple):
-    """The parts, and where each record is.
+    """The parts of the page, and the address of each record.
 
     files  name -> HTML, in their order
     links  cell_key -> address of the record's section
@@ -44,7 +44,7 @@ class Written(NamedTuple):
 
 
 class Section(NamedTuple):
-    """One record as the page shows it: without its answers, which are in the HTML."""
+    """One record and its HTML; the record is without its answers, which are in the HTML."""
 
     record: Record
     key: str
@@ -65,11 +65,11 @@ def pages(
 ) -> Written:
     """All answers of some records, by task, length and model.
 
-    name         of the first part's file; the others are numbered
-    folder       address of the parts' folder as seen from the leaderboard, 'all/', '' where they stand beside it
+    name         file of the first part; the others are numbered
+    folder       address of the parts' folder, as seen from the leaderboard: 'all/', '' for the same folder
     leaderboard  address of the page that shows the scores, '' for none
-    command      what made it, for the foot of the page
-    part_bytes   after which a part ends
+    command      that made the page, for its foot
+    part_bytes   size after which a part ends
     """
     parts = list(_parts(sorted(map(_section, records), key=_order), part_bytes)) or [[]]
     path = PurePath(name)
@@ -135,7 +135,7 @@ def _section(record: Record) -> Section:
 
 
 def _show(record: Record, task: str) -> str:
-    """The command that makes a question's surroundings again."""
+    """The command that shows the text around a question."""
     chosen = ["--task", task, "--len", format_length(record.length), "--model", record.model]
     chosen += ["--seed", str(record.seed), "--samples", str(record.samples)]
     chosen += ["--weights", record.weights_hash[:8]] if record.weights_hash else []
@@ -143,7 +143,7 @@ def _show(record: Record, task: str) -> str:
 
 
 def _row(answer: Mapping[str, Any], headline: str | None, far: bool) -> str:
-    """A row of the table; end tags are left out, as HTML lets them be: a page has a hundred thousand cells."""
+    """A row of the table, without end tags: HTML needs none, and a page has a hundred thousand cells."""
     kind, verdict = _verdict(answer, headline)
     others = [
         f"{name}: {_word(score)}"
@@ -164,7 +164,7 @@ def _escaped(text: str) -> str:
 
 
 def _verdict(answer: Mapping[str, Any], headline: str | None) -> tuple[str, str]:
-    """(class, words) of a row: what is no whole point is wrong to the filter, as it is to a report's examples."""
+    """(class, words) of a row; a partly right answer has the class 'wrong', as in a report's examples."""
     if "failed" in answer:
         return "failed", "failed"
     score = answer["correct"].get(headline)

@@ -1,10 +1,7 @@
 """A leaderboard as one HTML file: heat maps, details of the cells, figures, maps and curves, others' numbers.
 
-    html = leaderboard(board, published=True, command="atlas-bench report results -o page.html")
-
-The heat maps are always whole. Where a page of all answers is written too, each cell is a link to its place there; else
-cells open to their details, where there are DETAILS at most. What is left out is said. So 100,000 records make a page
-too, in seconds.
+The heat maps are always whole. Each cell is a link to its answers where there is a page of all answers; else it opens
+to its details, if there are at most DETAILS of them. The page says what it leaves out. So 100,000 records fit a page.
 """
 
 from __future__ import annotations
@@ -38,11 +35,11 @@ def leaderboard(
     command: str = "",
     answers: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as one self-contained HTML text; its script sorts and filters, and may do nothing else.
+    """The page as one self-contained HTML text.
 
-    published  whether others' numbers stand beside the measured ones, where a switch hides them
-    command    what made it, for the foot of the page
-    answers    cell_key -> address on the page of all answers, where there is one: html/answers.py
+    published  whether to show others' numbers beside the measured ones; a switch on the page hides them
+    command    that made the page, for its foot
+    answers    cell_key -> address on the page of all answers (html/answers.py), None where there is no such page
     """
     sections = [_section(board, number, published) for number in range(len(board.panels))]
     grids, (figures, figures_left_out) = breakdowns.grids(board), _figures(board.panels)
@@ -79,11 +76,11 @@ def leaderboard(
 
 
 def _section(board: Leaderboard, number: int, published: bool) -> dict[str, Any]:
-    """A panel as the page shows it, with what others published in the first panel of a task and subset.
+    """A panel with what the page needs beside it; others' numbers stand in the first panel of a task and subset.
 
     columns   (length, whether only published rows have it)
-    contexts  how many there are in the cells whose questions share them
-    places    (id, row, length, cell); the id is made of numbers, since a name is anyone's text
+    contexts  numbers of contexts in the cells whose questions share contexts
+    places    (id, row, length, cell); ids are made of numbers, because names are foreign text
     """
     panel = board.panels[number]
     first = panel.name not in [other.name for other in board.panels[:number]]
@@ -105,7 +102,7 @@ def _section(board: Leaderboard, number: int, published: bool) -> dict[str, Any]
 
 
 def _figures(panels: Sequence[Panel]) -> tuple[dict[int, list[Figure]], bool]:
-    """(number of a panel -> its figures, whether some are left out): the first of every panel, then the second, .."""
+    """(number of a panel -> its figures, whether some are left out), at most FIGURES: first one of every panel, .."""
     drawn: dict[int, list[Figure]] = {i: [] for i in range(len(panels))}
     turns = ((i, each) for turn in zip_longest(*map(of_panel, panels)) for i, each in enumerate(turn) if each)
     for i, figure in islice(turns, FIGURES):
@@ -114,13 +111,13 @@ def _figures(panels: Sequence[Panel]) -> tuple[dict[int, list[Figure]], bool]:
 
 
 def _uncounted(board: Leaderboard) -> list[Cell]:
-    """Records that no panel counts, older ones too, each as a cell of its own."""
+    """The records that no panel counts, older ones too, each as a cell of its own."""
     counted = {id(each) for cell in board.cells for each in cell.all}
     return [Cell.of([each]) for each in (*board.summaries, *board.older) if id(each) not in counted]
 
 
 def _about(board: Leaderboard) -> dict[str, Any]:
-    """How much there is, from when, and made by which versions."""
+    """Numbers of cells and models, the first and last day, and the versions that measured."""
     records = [each.record for each in board.summaries]
     days = sorted(day[:10] for record in records for day in (record.started, record.ended) if day)
     return {
@@ -137,7 +134,7 @@ def step(accuracy: float, chance: float | None) -> int:
 
 
 def heat(cell: Cell, chance: float | None) -> tuple[str, list[str]]:
-    """(class, lines) of a cell of the heat map: a score, numbers that are none, or the word of a status."""
+    """(CSS class, lines of text) of a cell of the heat map: its score, its metrics, or its status."""
     if cell.status != "ok":
         return f"none {cell.status}", [cell.status]
     if not cell.n:
@@ -151,7 +148,7 @@ def heat(cell: Cell, chance: float | None) -> tuple[str, list[str]]:
 
 
 def _tables(panels: Sequence[Panel]) -> Iterator[tuple[str, str, list[str], list[others.Line]]]:
-    """(title, note, columns, lines) of the published numbers that stand beside no panel."""
+    """(title, note, columns, lines) of each table of published numbers that stand beside no panel."""
     beside = {row for panel in panels for row in others.of(panel.task, panel.subset)}
     for key, table in others.TABLES.items():
         rows = [row for row in others.ROWS if row.table == key and row not in beside]

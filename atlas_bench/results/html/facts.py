@@ -1,4 +1,4 @@
-"""What a record's part of a page says: all but its answers, under a few headings.
+"""All fields of a record but its answers as text, under a few headings.
 
 facts(record)["Cost"]      # 'seconds 4.47 · tokens per second 8943.0 · ..'
 """
@@ -32,7 +32,7 @@ SHARED = [name for group in ("Asked", "Contexts", "Made", "Model", "Ran") for na
 
 
 def facts(record: Record, *, only: Collection[str] = FIELDS, without: Collection[str] = ()) -> dict[str, str]:
-    """Heading -> 'name value · name value' of the fields chosen; what was not measured is left out."""
+    """Heading -> 'name value · name value' of the fields chosen, without those that were not measured."""
     said: dict[str, str] = {}
     for heading, names in GROUPS.items():
         told = {name: getattr(record, name) for name in names if name in only and name not in without}
@@ -42,7 +42,7 @@ def facts(record: Record, *, only: Collection[str] = FIELDS, without: Collection
 
 
 def common(cells: Iterable[Cell]) -> list[str]:
-    """The fields that are equal in several records, and are told once for all of them."""
+    """The fields that are equal in all records of the cells, if there are several: a page shows them once."""
     first, *others = [each.record for cell in cells for each in cell.all]
     return [name for name in SHARED if others and all(getattr(r, name) == getattr(first, name) for r in others)]
 
