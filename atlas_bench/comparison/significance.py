@@ -1,4 +1,4 @@
-"""Whether two sets of answers to the same questions differ; scipy is imported on first use (it takes half a second)."""
+"""Tests and intervals of paired scores; scipy is imported on first use, because that takes half a second."""
 
 from __future__ import annotations
 

@@ -238,10 +238,11 @@ class Record:
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "record", warn: Warn | None = None) -> Record:
-        """The record of one line; unknown fields are kept in `extra`, and `warn` is told of them and of no schema.
+        """The record of one line; `extra` keeps its unknown fields.
 
         line   one JSON object
         where  "file:line", the start of every message
+        warn   receives a message for unknown fields, and for a line without a schema
 
         Raises UserError for a line that is no record, or one of a newer schema.
         """
@@ -278,7 +279,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a line's fields: 'length is "10M" (Input should be a valid integer)'."""
+    """The first fault of a line's fields: 'length is "10M" (Input should be a valid integer)'."""
     found = error.errors(include_url=False)
     if missing := [str(each["loc"][0]) for each in found if each["type"] == "missing" and len(each["loc"]) == 1]:
         return f"{', '.join(missing)} missing"
@@ -310,7 +311,7 @@ def cell_key(record: Record) -> str:
 
 
 def record_hash(record: Record) -> str:
-    """First 32 hex digits of a sha256 of what the record says: of its fields in order of name, without empty ones.
+    """Hash of the record (32 hex digits), over its fields in order of name, without empty ones.
 
     So a line keeps its hash when a later version reads it, which knows more fields.
     """
@@ -349,12 +350,12 @@ def answer_row(
 
 
 def clip(text: str, limit: int = ANSWER_CHARS) -> str:
-    """The first `limit` characters, and a mark saying how many are gone."""
+    """The first `limit` characters, with a mark that says how many are cut."""
     return text if len(text) <= limit else f"{text[:limit]} [... {len(text) - limit} characters cut]"
 
 
 def parse_object(line: str | bytes, where: str) -> dict[str, Any]:
-    """The JSON object on one line, a byte order mark before it or not; raises UserError where there is none."""
+    """The JSON object on one line, with or without a byte order mark; raises UserError where there is none."""
     try:
         text = line.decode() if isinstance(line, bytes) else line
         row = _DECODER.decode(text.removeprefix("\ufeff"))
@@ -373,7 +374,7 @@ def parse_object(line: str | bytes, where: str) -> dict[str, Any]:
 
 
 def _check_schema(row: Mapping[str, Any], where: str) -> None:
-    """Raise UserError unless the line is of this schema, the only one so far, or names none."""
+    """Raise UserError unless the line is of this schema, the only one so far, or has no schema."""
     schema = row.get("schema", SCHEMA)
     if schema == SCHEMA:
         return
@@ -389,7 +390,7 @@ def _check_schema(row: Mapping[str, Any], where: str) -> None:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether lists and objects are nested deeper than DEPTH; by levels, for recursion is what it keeps from harm."""
+    """Whether lists and objects are nested deeper than DEPTH; without recursion, which such a value would exhaust."""
     level = [value]
     for _ in range(DEPTH):
         inner = (each.values() if type(each) is dict else each for each in level)
@@ -398,7 +399,7 @@ def _is_deep(value: Any) -> bool:
 
 
 def finite(value: Any) -> Any:
-    """A value that JSON can hold: null instead of NaN and infinities, which would lose a whole cell."""
+    """The value with null for NaN and infinities, which JSON cannot hold and which would lose a whole cell."""
     if isinstance(value, Mapping):
         return {str(name): finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""How sure a score is; scipy is imported on first use (it takes half a second)."""
+"""Intervals of scores; scipy is imported on first use, because that takes half a second."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]
 
     (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), p = correct/n   (Wilson 1927)
 
-    A sum of shares in 0..1 is no count; for its mean the interval is too wide rather than too narrow, since of all
-    such numbers with mean p those that are 0 or 1 vary most. Raises ValueError unless 0 <= correct <= n and
-    0 < level < 1.
+    For a sum of shares in 0..1, which is no count, the interval is rather too wide: of all numbers in 0..1 with mean p
+    those that are 0 or 1 vary most. Raises ValueError unless 0 <= correct <= n and 0 < level < 1.
     """
     if not 0 <= correct <= n or not 0 < level < 1:
         raise ValueError(f"wilson needs 0 <= correct <= n and 0 < level < 1, not {correct}, {n}, {level}")
@@ -32,12 +31,12 @@ def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]
 
 
 class Spread(NamedTuple):
-    """How scores lie over independent contexts: sums over the contexts, where m questions on one score x together.
+    """How scores spread over independent contexts: sums over contexts with m questions and a score of x in all.
 
-    contexts  how many there are; 0 where nobody knows
+    contexts    how many there are; 0: not known
     xx, xm, mm  the sums of x^2, x m and m^2
-    means     how often each mean score x / m occurs
-    anytime   whether the scores decided when to stop: their interval is then a confidence sequence
+    means       how often each mean score x / m occurs
+    anytime     whether the scores decided when to stop, so that their interval is a confidence sequence
     """
 
     contexts: int = 0
@@ -62,7 +61,7 @@ def spread(scores: Iterable[tuple[Hashable, float]]) -> Spread:
 
 
 def together(spreads: Iterable[Spread]) -> Spread:
-    """The spread of contexts of several sets that have none in common; unknown where that of one is."""
+    """The spread of several sets of contexts together, which have none in common; unknown if one spread is."""
     found = list(spreads)
     if not found or not all(each.contexts for each in found):
         return Spread()
@@ -74,12 +73,12 @@ def together(spreads: Iterable[Spread]) -> Spread:
 
 
 def design_effect(correct: float, n: int, spread: Spread) -> float | None:
-    """How many times the variance of n independent answers the score's variance over contexts is.
+    """The variance of a score over contexts, divided by that of n independent answers.
 
     (K / (K - 1)) sum_i (x_i - p m_i)^2 / (n p (1 - p)),  p = correct / n,  over K contexts   (Kish 1965; the ratio
     estimator's linearised variance)
 
-    None for one context, where none differ in what they could tell (p is 0 or 1), or where contexts are not known.
+    None for one context, for p of 0 or 1, and where contexts are not known.
     """
     k, xx, xm, mm = spread[:4]
     if k < 2 or not 0 < correct < n:
@@ -90,13 +89,13 @@ def design_effect(correct: float, n: int, spread: Spread) -> float | None:
 
 @lru_cache(maxsize=10_000)
 def interval(correct: float, n: int, spread: Spread = Spread()) -> tuple[float, float]:  # noqa: B008 - a tuple
-    """The 95 % interval of a score: Wilson's, and where questions share contexts Wilson's of as many as they are worth.
+    """The 95 % interval of a score: Wilson's, of fewer answers where questions share contexts.
 
     n' = n / max(1, design effect) * (z / t)^2,  t Student's quantile of K - 1 degrees   (Korn & Graubard 1998, with
     Wilson's interval for Clopper and Pearson's)
 
-    One context says nothing of others: (0, 1). A design effect below 1 buys nothing, for it is an estimate itself.
-    Where the scores decided when to stop, it is sequential.interval() of the contexts' means.
+    One context says nothing of others: (0, 1). A design effect below 1 counts as 1, because it is an estimate itself.
+    Where the scores decided when to stop, the interval is sequential.interval() of the contexts' means.
     """
     if spread.anytime:
         return sequential.interval(spread.means)
@@ -107,7 +106,7 @@ def interval(correct: float, n: int, spread: Spread = Spread()) -> tuple[float, 
 
 
 def worth_of(n: int, contexts: int, effect: float | None = None) -> float:
-    """How many independent answers n answers on some contexts are worth: see interval()."""
+    """The number of independent answers that n answers on some contexts are worth: n' of interval()."""
     if contexts >= n:
         return float(n)
     if contexts < 2:

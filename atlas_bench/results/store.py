@@ -4,7 +4,7 @@
     for record in scan(["results"], warn=print):        # one at a time, from every .jsonl file below
         record.model, record.scores
 
-A line that is no record is told by file and line and left out; none stops the reading.
+A line that is no record is left out with a warning that names file and line.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import BinaryIO
 from atlas_bench.errors import UserError
 from atlas_bench.results.record import Record, Warn, cell_key, parse_object
 
-if sys.platform != "win32":  # there one writer at a time is the user's care
+if sys.platform != "win32":  # on Windows the user must run one writer at a time
     import fcntl
 
-FINAL = ("ok", "unsupported")  # statuses of cells that need no second run,
-AGAIN = ("failed", "oom", "timeout")  # and of those that the same command runs again
+FINAL = ("ok", "unsupported")  # statuses of cells that need no second run
+AGAIN = ("failed", "oom", "timeout")  # statuses of cells that the same command runs again
 
 Paths = str | Path | Iterable[str | Path]
 Source = str | Path | Record | Iterable[str | Path | Record]  # of records
@@ -52,11 +52,10 @@ def scan(source: Source, warn: Warn) -> Iterator[Record]:
     """The records of files and of every .jsonl file below folders, in order of path, one at a time.
 
     source  a file or folder, or a record itself, or several
-    warn    is told, as "file:line: ...", of what is no record and left out, of unknown fields and of a torn last line;
-            what is the same on many lines of a file once, with the first of them; of a file below a folder that
-            cannot be read, too
+    warn    receives "file:line: ..." for what is no record, for unknown fields and for a torn last line, once for
+            many lines with the same fault; and a message for a file below a folder that cannot be read
 
-    Raises UserError for a path that is not there, or a file named in it that cannot be read.
+    Raises UserError for a path that does not exist, and for a named file that cannot be read.
     """
     for one in [source] if isinstance(source, (str, Path, Record)) else source:
         if isinstance(one, Record):
@@ -72,7 +71,7 @@ def scan(source: Source, warn: Warn) -> Iterator[Record]:
 
 
 def read(path: str | Path) -> tuple[list[Record], list[str]]:
-    """(records, warnings) of one file; a line that is no record is skipped with a warning naming it.
+    """(records, warnings) of one file.
 
     Raises UserError where the file cannot be read.
     """
@@ -81,15 +80,15 @@ def read(path: str | Path) -> tuple[list[Record], list[str]]:
 
 
 def read_all(paths: Paths) -> tuple[list[Record], list[str]]:
-    """(records, warnings) of all that `scan` finds, held at once."""
+    """(records, warnings) of all that `scan` finds, in memory at once."""
     warnings: list[str] = []
     return list(scan(paths, warnings.append)), warnings
 
 
 def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
-    """cell_key -> record of cells that need no second run: `ok` and `unsupported`.
+    """cell_key -> record of the cells that need no second run; none for a folder that does not exist yet.
 
-    A folder that is not there yet has none; each reading warning is told to `warn`.
+    warn  receives each warning of the reading
     """
     if isinstance(paths, (str, Path)) and not Path(paths).exists():
         return {}
@@ -98,47 +97,47 @@ def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
 
 
 class Followed:
-    """The records of a folder, and what other processes append to them meanwhile.
+    """The records of a folder, with those that other processes append meanwhile.
 
-    folder  of the records; need not be there yet
-    warn    is given each warning of the first reading
+    folder  of the records; it need not exist yet
+    warn    receives each warning of the first reading
     """
 
     def __init__(self, folder: str | Path, *, warn: Warn | None = None) -> None:
         self.folder = Path(folder)
-        self._ends = {file.name: _end(file) for file in self.folder.glob("*.jsonl")}  # before reading, to miss none
+        self._ends = {file.name: _end(file) for file in self.folder.glob("*.jsonl")}  # before reading, to miss nothing
         self._kept = done(self.folder, warn=warn)
 
     def record(self, key: str, name: str) -> Record | None:
-        """The record of that cell in folder/name which is final, or was appended since this process began; or None."""
+        """The cell's record in folder/name if it is final or was appended since this process began, else None."""
         with suppress(OSError), open(self.folder / name, "rb") as file:
             file.seek(self._ends.get(name, 0))
             for line in file:
-                if not line.endswith(b"\n"):  # another process is writing it, or was killed as it did
+                if not line.endswith(b"\n"):  # another process is writing it, or was killed while writing
                     break
                 self._ends[name] = self._ends.get(name, 0) + len(line)
                 with suppress(UserError):
-                    self._add(Record.from_json(line))
+                    _keep(self._kept, Record.from_json(line))
         return self._kept.get(key)
-
-    def _add(self, record: Record) -> None:
-        key = cell_key(record)
-        if record.status == "ok" or key not in self._kept or self._kept[key].status != "ok":
-            self._kept[key] = record
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """One record per cell, in order of first appearance: an `ok` one before others, then the last."""
+    """One record for each cell, in order of first appearance: an `ok` one before others, then the last."""
     kept: dict[str, Record] = {}
     for record in records:
-        key = cell_key(record)
-        if key not in kept or record.status == "ok" or kept[key].status != "ok":
-            kept[key] = record
+        _keep(kept, record)
     return list(kept.values())
 
 
+def _keep(kept: dict[str, Record], record: Record) -> None:
+    """Put the record in its cell's place, unless that holds an `ok` one and this is not `ok`."""
+    key = cell_key(record)
+    if record.status == "ok" or key not in kept or kept[key].status != "ok":
+        kept[key] = record
+
+
 def check_writable(folder: str | Path) -> None:
-    """Raise UserError where records could not be kept in `folder`; leaves no trace, makes no folder."""
+    """Raise UserError where records could not be kept in `folder`; it makes no file and no folder."""
     folder = Path(folder)
     ancestor = folder.absolute()
     try:
@@ -157,7 +156,7 @@ def check_writable(folder: str | Path) -> None:
 
 
 def _below(folder: str | Path, warn: Warn) -> list[Path]:
-    """Every .jsonl file below the folder, in order of path; a folder that cannot be read is told to `warn`."""
+    """Every .jsonl file below the folder, in order of path, with a warning for a folder that cannot be read."""
 
     def tell(error: OSError) -> None:
         warn(f"cannot read results '{error.filename}': {error.strerror or error}. Folder left out.")
@@ -167,7 +166,7 @@ def _below(folder: str | Path, warn: Warn) -> list[Path]:
 
 
 def _records(path: str | Path, warn: Warn) -> Iterator[Record]:
-    """The records of one file, line by line; what is told of many lines is kept until the file is closed."""
+    """The records of one file, line by line; its warnings come when the file is closed, one for equal ones."""
     said: dict[str, list[int]] = {}  # text -> [first line, how many]
 
     def note(message: str) -> None:
@@ -199,7 +198,7 @@ def _records(path: str | Path, warn: Warn) -> Iterator[Record]:
 
 
 def _repair(file: BinaryIO, path: Path) -> bytes:
-    """Move a torn last line away; what must be written before the next line."""
+    """Move a torn last line away, and return the bytes to write before the next line."""
     offset, line = _last_line(file)
     if _is_blank(line) or _is_whole(line):
         return b"" if line.endswith(b"\n") or not line else b"\n"
@@ -211,7 +210,7 @@ def _repair(file: BinaryIO, path: Path) -> bytes:
 
 
 def _last_line(file: BinaryIO) -> tuple[int, bytes]:
-    """(offset, bytes) of the last line, newline included, without reading the whole file."""
+    """(offset, bytes) of the last line with its newline, without reading the whole file."""
     start = size = file.seek(0, os.SEEK_END)
     window, tail = 1 << 16, b""
     while start > 0 and b"\n" not in tail[:-1]:
@@ -251,7 +250,7 @@ def _sync(file: BinaryIO) -> None:
 
 @contextmanager
 def _locked(file: BinaryIO) -> Iterator[None]:
-    """Hold the file's lock; closing the file gives it back, after a crash too."""
+    """Hold the file's lock, which ends with the file, after a crash too."""
     if sys.platform != "win32":
         with suppress(OSError):  # a network file system without locks: append anyway
             fcntl.flock(file, fcntl.LOCK_EX)
