@@ -95,7 +95,7 @@ def marks(cell: Cell) -> str:
 
 
 def is_noted(cell: Cell) -> bool:
-    """Whether a record has a note: the model was never trained for this."""
+    """Whether a record of the cell has a note, such as: the model was never trained for this."""
     return any(each.record.note for each in cell.counted)
 
 

@@ -166,7 +166,7 @@ class Leaderboard:
 
 
 def headed() -> list[str]:
-    """The columns that tables for readers have."""
+    """The names of the columns that tables for readers show."""
     return [name for name, column in COLUMNS.items() if column.heading]
 
 

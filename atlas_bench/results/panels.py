@@ -136,7 +136,7 @@ class Panel:
 
     @property
     def terms(self) -> tuple[Any, ...]:
-        """What panels of several subsets have in common where their numbers compare."""
+        """What is equal in two panels whose numbers compare: task, versions, choice of data."""
         return self.task, self.task_version, self.scorer, self.scorer_version, _options(self.options)
 
     def places(self) -> Iterator[tuple[Row, int, Cell]]:
@@ -156,7 +156,11 @@ def latest(found: Iterable[Summary]) -> list[Summary]:
 
 
 def panels(found: Sequence[Summary], threshold: float) -> list[Panel]:
-    """All panels of some summaries, by task and subset; found holds one summary for each cell, as latest() returns."""
+    """All panels, by task and subset.
+
+    found      one summary for each cell, as latest() returns them
+    threshold  in 0..1, which the lower bound at an effective length reaches
+    """
     groups: dict[tuple[str, ...], list[Summary]] = defaultdict(list)
     for each in found:
         if each.record.status == "ok":
@@ -210,7 +214,7 @@ def _panel(group: Sequence[Summary], threshold: float) -> Panel:
 
 
 def _cell(group: Sequence[Summary]) -> Cell:
-    """Each seed once: the record with a score on the most questions, else the last one."""
+    """The cell of some summaries: of each seed the one with a score on the most questions, else the last one."""
     seeds = {each.record.seed: each for each in sorted(group, key=_weight)}
     return Cell.of([seeds[seed] for seed in sorted(seeds)])
 

@@ -108,7 +108,7 @@ class Answer(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Rescoring(TypedDict):
-    """One time that `score` judged a record's answers."""
+    """One run of the command `score` over a record's answers."""
 
     source: Annotated[Text, _is("hash", "of the record that held the answers: `record.record_hash` makes it")]
     scorer: Annotated[Text, _is("text", "name of the scorer: of ours, or the user's file")]
@@ -121,7 +121,7 @@ class Rescoring(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Part(TypedDict):
-    """Which of the cell's samples a record is of, where a shard or a worker asked no others."""
+    """The samples of the cell that a record holds, where a shard or a worker asked a part of them."""
 
     first: Annotated[Count, _is("count", "index of the first sample")]
     stop: Annotated[Count, _is("count", "index behind the last one")]
@@ -135,7 +135,7 @@ class Part(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Joined(TypedDict):
-    """One part of a record that was put together of parts: what it took, and where."""
+    """One part of a merged record: what it cost, and where it ran."""
 
     first: Annotated[Count, _is("count", "index of the first sample")]
     stop: Annotated[Count, _is("count", "index behind the last one")]

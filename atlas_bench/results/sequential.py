@@ -80,9 +80,9 @@ def interval(found: Counted, level: float = 0.95) -> tuple[float, float]:
 
 
 def evidence(differences: Counted) -> float:
-    """The e-value against a mean of 0 of differences in -1..1, one for each independent context; 1 says nothing.
+    """The e-value against a mean difference of 0, of which 1 / e is a p-value at every look; 1 is no evidence.
 
-    1 / e is a p-value at every look.
+    differences  in -1..1, one for each independent context
     """
     if not differences:
         return 1.0
@@ -91,6 +91,6 @@ def evidence(differences: Counted) -> float:
 
 
 def difference_interval(differences: Counted, level: float = 0.95) -> tuple[float, float]:
-    """The confidence sequence of the mean of differences in -1..1; without 0 where evidence() > 1 / (1 - level)."""
+    """The confidence sequence of the mean of differences in -1..1; it excludes 0 if evidence() > 1 / (1 - level)."""
     low, high = interval(tuple(((1 + value) / 2, count) for value, count in differences), level)
     return 2 * low - 1, 2 * high - 1

@@ -166,7 +166,7 @@ def _below(folder: str | Path, warn: Warn) -> list[Path]:
 
 
 def _records(path: str | Path, warn: Warn) -> Iterator[Record]:
-    """The records of one file, line by line; its warnings come when the file is closed, one for equal ones."""
+    """The records of one file, line by line; warnings come when the file is closed, equal ones once."""
     said: dict[str, list[int]] = {}  # text -> [first line, how many]
 
     def note(message: str) -> None:
@@ -250,7 +250,7 @@ def _sync(file: BinaryIO) -> None:
 
 @contextmanager
 def _locked(file: BinaryIO) -> Iterator[None]:
-    """Hold the file's lock, which ends with the file, after a crash too."""
+    """Hold the file's lock; closing the file releases it, and so does a crash."""
     if sys.platform != "win32":
         with suppress(OSError):  # a network file system without locks: append anyway
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -72,7 +72,7 @@ def _text(value: str) -> str:
 def nested(
     board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
 ) -> str:
-    """The leaderboard as JSON, with every field of a record but its answers, of which it has examples."""
+    """The leaderboard as JSON: every field of the records, but only examples of their answers."""
     quoted = [{"task": each.name, **row._asdict()} for each in beside for row in each.rows]
     told = {
         "version": VERSION, "title": title, "command": command, "threshold": board.threshold,

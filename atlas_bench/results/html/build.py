@@ -129,7 +129,7 @@ def _about(board: Leaderboard) -> dict[str, Any]:
 
 
 def step(accuracy: float, chance: float | None) -> int:
-    """The step of the ramp: 0 at chance or below, STEPS from nine tenths of the way to perfect on."""
+    """The step of the colour ramp: 0 at chance or below, STEPS above nine tenths of the way to perfect."""
     return min(STEPS, math.ceil(STEPS * shade(accuracy, chance) - 1e-9))
 
 

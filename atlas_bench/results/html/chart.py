@@ -38,7 +38,7 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A line or, with one point, a mark."""
+    """A name and its points: drawn as a line, or as a mark if there is one point."""
 
     name: str
     points: Sequence[Point]
