@@ -18,11 +18,11 @@ from statistics import fmean
 from typing import Any
 
 from atlas_bench.comparison.labels import LEVEL
-from atlas_bench.comparison.significance import discordant, holm, mcnemar_exact, over_seeds, paired_bootstrap, sign_flip
-from atlas_bench.results import sequential
 from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
 from atlas_bench.results.score import Score, is_sequential, mean_metrics, scores, total, unit
+from atlas_bench.stats import sequential
+from atlas_bench.stats.pairs import discordant, holm, mcnemar_exact, over_seeds, paired_bootstrap, sign_flip
 from atlas_bench.units import format_length
 
 UNEQUAL = 0.05  # share by which a cost may differ from the baseline's without a warning
@@ -109,7 +109,7 @@ def difference(
 
     groups   answers to the same questions, at least one, for each seed; those that share a context count as one unit
     trained  whether each seed had a training of its own. The interval and p are then over the trainings
-             (significance.over_seeds), and no surer than those of all the answers taken together
+             (pairs.over_seeds), and no surer than those of all the answers taken together
     anytime  whether the answers decided when to stop: interval and p are then sequential.py's
     """
     paired = [pair for group in groups for pair in group]

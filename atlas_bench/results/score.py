@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from atlas_bench.results.naming import metrics_text
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import Spread, design_effect, interval, spread, together
+from atlas_bench.stats.intervals import Spread, design_effect, interval, spread, together
 
 UNKNOWN = Spread()  # of records without answers, whose questions count as independent
 

@@ -17,7 +17,7 @@ from atlas_bench.export import dataset
 from atlas_bench.export.folder import files_below
 from atlas_bench.results import store
 from atlas_bench.results.record import Record, cell_key
-from atlas_bench.results.stats import wilson
+from atlas_bench.stats.intervals import wilson
 
 COMMITTED = Path(__file__).parents[2] / "results"
 JSON = st.recursive(

@@ -9,7 +9,7 @@ from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
-from atlas_bench.results import sequential
+from atlas_bench.stats import sequential
 
 
 def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]:
