@@ -107,6 +107,13 @@ def test_the_committed_records_come_back(tmp_path, monkeypatch, shard):
     assert not any(row["more"] for row in answers)
 
 
+def test_a_scorer_s_name_may_hold_half_a_surrogate_pair(tmp_path, make):
+    record = make(scores={"\ud800a": {"correct": 1, "n": 2}}, scorer_version={"\ud800a": "\ud800"}, answers=[])
+    dataset.write([record], tmp_path / "out")
+    (score,) = read(tmp_path / "out", "cells")[0]["scores"]
+    assert (score["scorer"], score["version"], score["accuracy"]) == ("?a", "?", 0.5)
+
+
 def test_a_score_stands_with_its_interval(tmp_path, make):
     record = make(scores={"a/b": {"correct": 1.5, "n": 4}, "none": {"correct": 0, "n": 0}}, scorer_version={"a/b": "2"})
     dataset.write([record], tmp_path / "out")
