@@ -83,7 +83,10 @@ def nested(
         "sources": {row["source"]: reference.SOURCES[row["source"]]._asdict() for row in quoted},
         "caveat": reference.CAVEAT if quoted else "",
     }  # fmt: skip
-    return json.dumps(finite(told)) + "\n"  # a file may hold 1e999
+    try:
+        return json.dumps(told, allow_nan=False) + "\n"
+    except ValueError:  # a file held 1e999, which is infinite as a float
+        return json.dumps(finite(told)) + "\n"
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
