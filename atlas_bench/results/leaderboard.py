@@ -188,16 +188,16 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def make(found: Iterable[Summary], *, threshold: float = THRESHOLD) -> Leaderboard:
+def make(summaries: Iterable[Summary], *, threshold: float = THRESHOLD) -> Leaderboard:
     """The leaderboard of some summaries.
 
-    found      in any order; of several for one cell the latest counts, an `ok` one before others
+    summaries  in any order; of several for one cell the latest counts, an `ok` one before others
     threshold  in 0..1, which the lower bound at an effective length reaches
     """
-    found = list(found)
-    kept = latest(found)
+    summaries = list(summaries)
+    kept = latest(summaries)
     known = {id(each) for each in kept}
-    older = tuple(each for each in found if id(each) not in known)
+    older = tuple(each for each in summaries if id(each) not in known)
     return Leaderboard(tuple(panels(kept, threshold)), tuple(kept), threshold, older)
 
 

@@ -1,6 +1,6 @@
 """Summaries -> panels: tables of models x lengths, with effective lengths and ranks.
 
-    panel = panels(latest(found), threshold=0.8)[0]     # babilong:qa1, scorer babilong/official version 1
+    panel = panels(latest(summaries), threshold=0.8)[0]     # babilong:qa1, scorer babilong/official version 1
     panel.rows[0].cells[10_000_000].score               # 24 of 24
 
 A panel holds only records that compare: one version of task and scorer, one choice of data. A cell pools the seeds of a
@@ -40,9 +40,9 @@ class Cell:
     without: tuple[Summary, ...]
 
     @classmethod
-    def of(cls, found: Sequence[Summary]) -> Cell:
+    def of(cls, summaries: Sequence[Summary]) -> Cell:
         """The cell of some summaries, one for each seed."""
-        counted, without = (tuple(s for s in found if (s.record.status == "ok") == ok) for ok in (True, False))
+        counted, without = (tuple(s for s in summaries if (s.record.status == "ok") == ok) for ok in (True, False))
         return cls(counted, without)
 
     @property
@@ -148,25 +148,25 @@ class Panel:
         return [cell for _, _, cell in self.places()]
 
 
-def latest(found: Iterable[Summary]) -> list[Summary]:
+def latest(summaries: Iterable[Summary]) -> list[Summary]:
     """One summary for each cell, in order of first appearance: an `ok` one before others, then the last to end."""
-    found = list(found)
-    kept = {_cell_key(each.record): each for each in sorted(found, key=_standing)}
-    return [kept[asked] for asked in dict.fromkeys(_cell_key(each.record) for each in found)]
+    summaries = list(summaries)
+    kept = {_cell_key(each.record): each for each in sorted(summaries, key=_standing)}
+    return [kept[key] for key in dict.fromkeys(_cell_key(each.record) for each in summaries)]
 
 
-def panels(found: Sequence[Summary], threshold: float) -> list[Panel]:
+def panels(summaries: Sequence[Summary], threshold: float) -> list[Panel]:
     """All panels, by task and subset.
 
-    found      one summary for each cell, as latest() returns them
+    summaries  one for each cell, as latest() returns them
     threshold  in 0..1, which the lower bound at an effective length reaches
     """
     groups: dict[tuple[str, ...], list[Summary]] = defaultdict(list)
-    for each in found:
+    for each in summaries:
         if each.record.status == "ok":
             groups[_panel_key(each.record)].append(each)
     scored = {key[:part]: key for key in sorted(groups) for part in (4, 5)}  # of several scorers the last
-    for each in found:
+    for each in summaries:
         if each.record.status != "ok":  # it may name no scorer, or no version
             key = _panel_key(each.record)
             groups[key if key[-1] else scored.get(key[:5]) or scored.get(key[:4], key)].append(each)

@@ -141,8 +141,8 @@ def chosen(asked: Mapping[str, str | None], out: str | Path | None) -> str:
     suffix = None if out is None else SUFFIXES.get(Path(out).suffix.lower())
     forms = {option: NAMES.get(form, form) for option, form in {**asked, f"-o {out}": suffix}.items() if form}
     if len(set(forms.values())) > 1:
-        said = " and ".join(f"'{option}' ({form})" for option, form in forms.items())
-        raise UserError(f"{said} contradict each other. Leave one out.")
+        named = " and ".join(f"'{option}' ({form})" for option, form in forms.items())
+        raise UserError(f"{named} contradict each other. Leave one out.")
     return next(iter(forms.values()), None) or ("text" if out is None else form_of(out))
 
 
@@ -150,8 +150,8 @@ def form_of(path: str | Path) -> str:
     """The form that a file's suffix names: 'leaderboard.html' -> 'html'. Raises UserError for an unknown suffix."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        said = f"has the suffix '{suffix}'" if suffix else "has no suffix"
-        raise UserError(f"no form of report for '{path}': it {said}. Known: {', '.join(sorted(SUFFIXES))}.")
+        problem = f"has the suffix '{suffix}'" if suffix else "has no suffix"
+        raise UserError(f"no form of report for '{path}': it {problem}. Known: {', '.join(sorted(SUFFIXES))}.")
     return SUFFIXES[suffix]
 
 

@@ -167,10 +167,10 @@ def _below(folder: str | Path, warn: Warn) -> list[Path]:
 
 def _records(path: str | Path, warn: Warn) -> Iterator[Record]:
     """The records of one file, line by line; warnings come when the file is closed, equal ones once."""
-    said: dict[str, list[int]] = {}  # text -> [first line, how many]
+    warnings: dict[str, list[int]] = {}  # text -> [first line, how many]
 
     def note(message: str) -> None:
-        said.setdefault(message.removeprefix(f"{where}: "), [number, 0])[1] += 1
+        warnings.setdefault(message.removeprefix(f"{where}: "), [number, 0])[1] += 1
 
     try:
         with open(path, "rb") as file:
@@ -192,7 +192,7 @@ def _records(path: str | Path, warn: Warn) -> Iterator[Record]:
     except OSError as error:
         raise UserError(f"cannot read results '{path}': {error.strerror or error}.") from error
     finally:
-        for text, (first, count) in said.items():
+        for text, (first, count) in warnings.items():
             more = "" if count == 1 else f" The same on {count - 1:,} more line{'s' * (count > 2)}."
             warn(f"{path}:{first}: {text}{more}")
 

@@ -74,7 +74,7 @@ def nested(
 ) -> str:
     """The leaderboard as JSON: every field of the records, but only examples of their answers."""
     quoted = [{"task": each.name, **row._asdict()} for each in beside for row in each.rows]
-    told = {
+    report = {
         "version": VERSION, "title": title, "command": command, "threshold": board.threshold,
         "records": len(board.summaries),
         "panels": [_panel(panel) for panel in board.panels],
@@ -84,9 +84,9 @@ def nested(
         "caveat": reference.CAVEAT if quoted else "",
     }  # fmt: skip
     try:
-        return json.dumps(told, allow_nan=False) + "\n"
+        return json.dumps(report, allow_nan=False) + "\n"
     except ValueError:  # a file held 1e999, which is infinite as a float
-        return json.dumps(finite(told)) + "\n"
+        return json.dumps(finite(report)) + "\n"
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    said = {name: value(row, name) for name in headed() if name != "row"}
-    return {"model": row.model, **said, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
+    columns = {name: value(row, name) for name in headed() if name != "row"}
+    return {"model": row.model, **columns, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
 
 
 def _cell(length: int, cell: Cell) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def _cell(length: int, cell: Cell) -> dict[str, Any]:
 
 
 def _record(each: Summary) -> dict[str, Any]:
-    said = {name: getattr(each.record, name) for name in _RECORD}
+    fields = {name: getattr(each.record, name) for name in _RECORD}
     scores = {name: _rounded(each.score(name)) for name in each.record.scores}
-    return said | {"scores": scores, "contexts": each.contexts, "right": each.right, "wrong": each.wrong}
+    return fields | {"scores": scores, "contexts": each.contexts, "right": each.right, "wrong": each.wrong}
 
 
 def _rounded(score: dict[str, Any]) -> dict[str, Any]:

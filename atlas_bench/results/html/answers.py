@@ -150,8 +150,8 @@ def _row(answer: Mapping[str, Any], headline: str | None, far: bool) -> str:
         for name, score in answer["correct"].items()
         if name != headline and score != answer["correct"].get(headline)
     ]
-    said = answer["answer"] if "failed" not in answer else f"not answered: {answer['failed']}"
-    texts = [answer["question"], " | ".join(map(str, answer["targets"])), said]
+    text = answer["answer"] if "failed" not in answer else f"not answered: {answer['failed']}"
+    texts = [answer["question"], " | ".join(map(str, answer["targets"])), text]
     index, verdict, *cells = map(
         _escaped, [str(answer["index"]), verdict, *[str(answer.get("distance", ""))] * far, *texts]
     )

@@ -138,8 +138,8 @@ def heat(cell: Cell, chance: float | None) -> tuple[str, list[str]]:
     if cell.status != "ok":
         return f"none {cell.status}", [cell.status]
     if not cell.n:
-        said = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in cell.metrics.items()]
-        return "plain", said[:3] or ["n=0"]
+        lines = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in cell.metrics.items()]
+        return "plain", lines[:3] or ["n=0"]
     percent, low, high = labels.numbers(cell)
     lines = [percent, f"{low}-{high}", f"n={cell.n}{labels.marks(cell).replace('!', '')}"]
     for status, count in Counter(each.record.status for each in cell.without).items():

@@ -33,12 +33,14 @@ SHARED = [name for group in ("Asked", "Contexts", "Made", "Model", "Ran") for na
 
 def facts(record: Record, *, only: Collection[str] = FIELDS, without: Collection[str] = ()) -> dict[str, str]:
     """Heading -> 'name value · name value' of the fields chosen, without those that were not measured."""
-    said: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for heading, names in GROUPS.items():
-        told = {name: getattr(record, name) for name in names if name in only and name not in without}
-        shown = [f"{name.replace('_', ' ')} {_text(name, value)}" for name, value in told.items() if _is_told(value)]
-        said |= {heading: " · ".join(shown)} if shown else {}
-    return said
+        values = {name: getattr(record, name) for name in names if name in only and name not in without}
+        shown = [
+            f"{name.replace('_', ' ')} {_text(name, value)}" for name, value in values.items() if _is_measured(value)
+        ]
+        texts |= {heading: " · ".join(shown)} if shown else {}
+    return texts
 
 
 def common(cells: Iterable[Cell]) -> list[str]:
@@ -60,7 +62,7 @@ def scores(each: Summary) -> str:
     return " · ".join(texts + ([] if effect is None else [f"design effect {effect:.1f}"]))
 
 
-def _is_told(value: Any) -> bool:
+def _is_measured(value: Any) -> bool:
     return value is not None and value is not False and value not in ({}, [], "")
 
 

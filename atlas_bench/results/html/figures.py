@@ -43,8 +43,8 @@ def of_panel(panel: Panel) -> Iterator[Figure]:
             if (known := [value for value in values if value])
         ]
         if len(by_cost) > 1:
-            said = f"Accuracy at {format_length(length or 0)} tokens against {what}{those}."
-            yield Figure(said, by_cost, axis, panel.chance)
+            caption = f"Accuracy at {format_length(length or 0)} tokens against {what}{those}."
+            yield Figure(caption, by_cost, axis, panel.chance)
 
 
 def _point(x: float, cell: Cell) -> Point:
