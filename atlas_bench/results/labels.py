@@ -104,19 +104,19 @@ def shares(cell: Cell) -> bool:
     return 0 < cell.contexts < cell.n
 
 
-def legend(board: Leaderboard, blank: str) -> list[str]:
-    """Sentences on the cells, and on the marks and columns that occur.
+def legend(board: Leaderboard, blank: str) -> dict[str, str]:
+    """Term -> meaning: of "Cells", and of the marks and columns that occur.
 
     blank  what stands in a cell that was not run
     """
     found = {mark for cell in board.cells for mark in marks(cell)}
-    explained = [f"{mark}: {meaning}" for mark, meaning in MARKS.items() if mark in found]
+    explained = {mark: meaning for mark, meaning in MARKS.items() if mark in found}
     if not any(cell.n for cell in board.cells):
-        return [f"Cells: the metric named above them; {blank}: not run.", *explained]
+        return {"Cells": f"the metric named above them; {blank}: not run."} | explained
     lower = (
         f"effective length, the longest whose lower bound, before it is rounded, reaches {100 * board.threshold:g} %."
     )
-    return [
-        f"Cells: {CELL}; {blank}: not run.", *explained, f"effective: {lower} -: none does.",
-        f"rank: {RANK_RULE}",
-    ]  # fmt: skip
+    return {
+        "Cells": f"{CELL}; {blank}: not run.", **explained,
+        "effective": f"{lower} -: none does.", "rank": RANK_RULE,
+    }  # fmt: skip

@@ -25,7 +25,7 @@ def latex(
     """
     made = f"\n% made by: {_tex(command)}" if command else ""
     out = [f"% {_tex(title)}; needs \\usepackage{{booktabs}}, and UTF-8{made}"]
-    legend = labels.legend(board, "blank")[1:]
+    legend = [f"{term}: {meaning}" for term, meaning in labels.legend(board, "blank").items() if term != "Cells"]
     for panel in board.panels:
         heads, rows = leaderboard.table(panel, _cell)
         stub = len(heads) - len(panel.lengths)

@@ -22,7 +22,7 @@ def markdown(
 
     beside  what others published, from reference.beside(); empty to leave it out
     """
-    out = [f"# {_md(title)}", f"{labels.number(board)}.", "  \n".join(_md(each) for each in _legend(board))]
+    out = [f"# {_md(title)}", f"{labels.number(board)}.", "  \n".join(_md(line) for line in _legend(board))]
     for panel in board.panels:
         heads, rows = leaderboard.table(panel, labels.sentence)
         out += [f"## {_md(panel.name)}", _md("; ".join(labels.facts(panel)))]
@@ -38,9 +38,11 @@ def markdown(
 
 def _legend(board: Leaderboard) -> list[str]:
     """The legend without marks: these tables have words instead."""
-    lines = [line for line in labels.legend(board, "blank") if line[0] not in labels.MARKS]
-    shared = [f"on .. contexts: {labels.SHARED}"] if any(map(labels.shares, board.cells)) else []
-    return [lines[0], *shared, *lines[1:]]
+    legend = labels.legend(board, "blank")
+    terms = {"Cells": legend.pop("Cells")}
+    terms |= {"on .. contexts": labels.SHARED} if any(map(labels.shares, board.cells)) else {}
+    terms |= {term: meaning for term, meaning in legend.items() if term not in labels.MARKS}
+    return [f"{term}: {meaning}" for term, meaning in terms.items()]
 
 
 def _published(beside: Sequence[reference.Beside]) -> Iterator[str]:

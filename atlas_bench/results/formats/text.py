@@ -25,7 +25,7 @@ WIDTH = 80
 NAME_WIDTH = 24  # of names beside more columns than fit on one line
 HEAD_WIDTH = 12  # of a heading; a longer one stands on several lines
 FLAT = 2  # lengths at most whose cells stand on one line; of more, on three
-_SHORT = {"unsupported": "unsup"}  # the other statuses are short
+_SHORT = {"unsupported": "unsup", "effective": "eff."}  # statuses and headings that are too long here
 
 
 def table(
@@ -135,8 +135,7 @@ def _panel(panel: Panel) -> Iterator[str]:
     shown = [[printable(clip(text, labels.NAME_CHARS), True) for text in row] for row in rows]
     if len(panel.lengths) > FLAT:
         shown = [[*row[:stub], *(text.replace(" ", "\n") for text in row[stub:])] for row in shown]
-    short = ["eff." if head == "effective" else head for head in heads]
-    return table(short, shown, left=[heads.index("model")], stub=stub, gap=2)
+    return table([_SHORT.get(head, head) for head in heads], shown, left=[heads.index("model")], stub=stub, gap=2)
 
 
 def _cell(cell: Cell | None, panel: Panel) -> str:
@@ -153,10 +152,11 @@ def _cell(cell: Cell | None, panel: Panel) -> str:
 
 def _legend(board: Leaderboard) -> list[str]:
     """The legend, with the short statuses that occur."""
-    cells, *others = (line.replace("effective: ", "eff.: ") for line in labels.legend(board, ". or no line"))
+    legend = labels.legend(board, ". or no line")
     statuses = {cell.status for cell in board.cells}
-    short = {"unsupported": "unsup: the model cannot read that length.", "oom": "oom: out of memory."}
-    return [cells, *(meaning for status, meaning in short.items() if status in statuses), *others]
+    short = {"unsupported": "the model cannot read that length.", "oom": "out of memory."}
+    terms = {"Cells": legend.pop("Cells")} | {name: short[name] for name in short if name in statuses} | legend
+    return [f"{_SHORT.get(term, term)}: {meaning}" for term, meaning in terms.items()]
 
 
 def _published(beside: Sequence[reference.Beside]) -> Iterator[str]:
