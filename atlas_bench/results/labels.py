@@ -105,7 +105,7 @@ def shares(cell: Cell) -> bool:
 
 
 def legend(board: Leaderboard, blank: str) -> dict[str, str]:
-    """Term -> meaning: of "Cells", and of the marks and columns that occur.
+    """Term -> meaning, for "Cells" and for the marks and columns that occur.
 
     blank  what stands in a cell that was not run
     """

@@ -127,7 +127,7 @@ def _given(source: store.Source, warn: Warn) -> Iterator[Record]:
 
 
 def _address(target: Path, folder: Path) -> str:
-    """How a page in the folder links to a file or folder."""
+    """The address of a file or folder for links in a page in `folder`."""
     return quote(Path(os.path.relpath(target, folder)).as_posix())
 
 

@@ -5,8 +5,8 @@ print(text(board, reference.beside({"babilong:qa1": ("babilong", "qa1")})))
 babilong:qa1
   task version 1; scorer babilong/official version 1; chance 16.7 %
 
-rank model      effective                1K  4K
-   1 atlas-nano        1K  99.2 98-100 n400   .
+rank model      eff.                1K  4K
+   1 atlas-nano   1K  99.2 98-100 n400   .
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _parts(sizes: Sequence[int], left: Sequence[int], stub: int, gap: int, width
 
 
 def _fitted(sizes: dict[int, int], left: Sequence[int], room: int) -> dict[int, int]:
-    """The widths of columns, where columns of names share the room that numbers leave."""
+    """The widths of columns that fit the room: columns of names shrink, the widest first."""
     fitted, names = dict(sizes), [i for i in sizes if i in left]
     while sum(fitted.values()) > room and max((fitted[i] for i in names), default=0) > 5:
         fitted[max(names, key=lambda i: (fitted[i], -i))] -= 1
