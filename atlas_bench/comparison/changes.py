@@ -1,10 +1,10 @@
-"""What changed between two sets of records: the cells of both, before and after, question by question.
+"""What changed between two sets of records: the cells of both sets, compared question by question.
 
     found = changes(["before/"], ["results/"])      # plain data: lists, dicts, numbers
     found["rows"][0]["verdict"]                     # 'worse': the most important first
 
-A cell is a task, subset, length, model, seed, number of samples and choice of data. Other weights are what is compared;
-where the task's version, the scorer, the prompt, .. are others, no difference is taken and what differs is told.
+A cell is a task, subset, length, model, seed, number of samples and choice of data. Its weights may differ. Where the
+task's version, the scorer, the prompt, .. differ, we take no difference and name what differs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from atlas_bench.comparison import paired
-from atlas_bench.comparison.labels import COSTS, VERDICTS
+from atlas_bench.comparison.change_labels import COSTS, VERDICTS
 from atlas_bench.errors import UserError
 from atlas_bench.results import store
 from atlas_bench.results.naming import natural, tag_text, tags
@@ -41,9 +41,9 @@ _AROUND = {  # told once, at the top
 def changes(old_paths: store.Paths, new_paths: store.Paths, *, warn: Warn | None = None) -> Changes:
     """{"old", "new", "around", "rows", "identical", "only_old", "only_new", "comparisons"} as plain data, fit for JSON.
 
-    old_paths, new_paths  files or folders of records. They are kept whole, since their answers are compared. Of
-                          several for one cell `store.latest` chooses, and of several weights or versions the last
-    warn                  is told of every line that is no record
+    old_paths, new_paths  files or folders of records, all in memory at once. Of several for one cell `store.latest`
+                          chooses, and of several weights or versions the last counts
+    warn                  receives a message for every line that is no record
 
     around     what differs around the cells of both sets: {"what", "old", "new", "cells"}
     rows       one per cell of both that is not identical, by VERDICTS: "old" and "new" with their scores; "versus" with
@@ -107,7 +107,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 
 def _identical(old: Record, new: Record) -> bool:
-    """Whether all that the cells' results are is equal, without what is told once for all."""
+    """Whether the results of two cells are equal, apart from times, machine and versions."""
     if old.answers != new.answers:
         return False
     before, after = (timeless(replace(record, answers=[], versions={})) for record in (old, new))
@@ -115,7 +115,7 @@ def _identical(old: Record, new: Record) -> bool:
 
 
 def _row(old: Record, new: Record) -> dict[str, Any]:
-    """One cell of both; its verdict stands already where nothing is tested."""
+    """One cell of both sets; its verdict is None where a test has to decide."""
     chance = old.chance if new.chance is None else new.chance
     sides = {"old": _side(old), "new": _side(new), "versus": None, "ratios": _ratios(old, new)}
     row = _named(new) | {"chance": chance} | sides
@@ -140,7 +140,7 @@ def _row(old: Record, new: Record) -> dict[str, Any]:
 
 
 def _unlike(facts: Mapping[str, str], old: Record, new: Record) -> list[tuple[str, str, str]]:
-    """(what, before, after) of each fact that is another."""
+    """(what, before, after) of each fact that differs."""
     found = [(what, *(_fact(record, place) for record in (old, new))) for what, place in facts.items()]
     return [(what, _short(before), _short(after)) for what, before, after in found if before != after]
 
@@ -197,7 +197,7 @@ def _importance(row: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _short(value: Any) -> str:
-    """A fact in a sentence: hashes by their first digits, and nothing that is long."""
+    """A fact as a short text: a hash by its first digits."""
     if value is None:
         return "not recorded"
     text = str(value)

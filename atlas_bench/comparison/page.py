@@ -4,8 +4,8 @@
     html = changes_html(changes(["before/"], ["results/"]))
     Path("page.html").write_text(html, encoding="utf-8")
 
-A difference is drawn with its interval; only one that is told apart has a colour, and its word and mark beside it. The
-templates draw; here stands what they need to know beside the comparison itself.
+Each difference is drawn with its interval; a significant one has a colour, a word and a mark. The templates draw; this
+module computes what they need beside the comparison itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from atlas_bench.comparison import labels
+from atlas_bench.comparison import change_labels, labels
 from atlas_bench.comparison.changes import Changes
 from atlas_bench.comparison.paired import Comparison
 from atlas_bench.results.html.template import render
@@ -55,20 +55,20 @@ def changes_html(found: Changes) -> str:
     found  of `changes.changes`
     """
     sections = [
-        (verdict, labels.VERDICTS[verdict], reach(row["versus"] for row in rows), rows)
-        for verdict, rows in labels.by_verdict(found["rows"]).items()
+        (verdict, change_labels.VERDICTS[verdict], reach(row["versus"] for row in rows), rows)
+        for verdict, rows in change_labels.by_verdict(found["rows"]).items()
     ]
-    missing = {which: labels.lengths_of(found[f"only_{which}"]) for which in ("old", "new")}
+    missing = {which: change_labels.lengths_of(found[f"only_{which}"]) for which in ("old", "new")}
     return _render(
         "changes.html.j2",
         old=", ".join(found["old"]["paths"]),
         new=", ".join(found["new"]["paths"]),
-        summary=labels.summary(found),
-        legend=labels.changes_legend(found),
+        summary=change_labels.summary(found),
+        legend=change_labels.legend(found),
         sections=sections,
         missing=[(which, cells, len(found[f"only_{which}"])) for which, cells in missing.items() if cells],
-        cell_name=labels.cell_name,
-        remarks=labels.remarks,
+        cell_name=change_labels.cell_name,
+        remarks=change_labels.remarks,
     )
 
 
@@ -91,13 +91,13 @@ def _tally(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def reach(found: Iterable[Mapping[str, Any] | None]) -> int:
-    """Points at both ends of a drawing in which all these intervals have room: all of a table have one scale."""
+    """The scale of a table's drawings: the points at their ends, so that all intervals fit."""
     most = max((100 * abs(each[end]) for each in found if each and "p" in each for end in ("low", "high")), default=0)
     return next((reach for reach in _REACHES if most <= reach), _REACHES[-1])
 
 
 def place(share: float, reach: int) -> float:
-    """Where a difference in -1..1 stands in a drawing."""
+    """The x position of a difference in -1..1 in a drawing."""
     half = _WIDTH / 2 - _MARGIN
     return round(_WIDTH / 2 + half * max(-1.0, min(1.0, 100 * share / reach)), 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from atlas_bench.comparison import labels
+from atlas_bench.comparison import change_labels, labels
 from atlas_bench.results.formats.text import WIDTH, table, wrapped
 from atlas_bench.results.naming import printable
 from atlas_bench.results.record import clip
@@ -18,7 +18,7 @@ _COSTS = ("costs", "task", "at", "params", "state", "trained on", "tok/s")
 
 
 def compare_lines(comparison: Mapping[str, Any]) -> list[str]:
-    """A comparison: scores cell by cell, then costs, then what to mind."""
+    """A comparison: scores cell by cell, then costs, learning rates and warnings."""
     out = _sentences(labels.legend(comparison))
     for task, at, rows in labels.cells(comparison):
         out += ["", *wrapped(f"{task}, {at}"), *_cell(rows, {row["model"]: row["model"] for row in rows})]
@@ -44,20 +44,20 @@ def probe_lines(probe: Mapping[str, Any]) -> list[str]:
 
 
 def changes_lines(found: Mapping[str, Any]) -> list[str]:
-    """What changed: what is worse, then better, .. ; identical cells are counted."""
+    """What changed: the cells that are worse, then better, ..; identical cells are counted."""
     old, new = (", ".join(found[which]["paths"]) for which in ("old", "new"))
     head = f"What changed: {old} -> {new}"
-    out = _sentences([head, *labels.summary(found), *labels.changes_legend(found)])
-    for verdict, rows in labels.by_verdict(found["rows"]).items():
+    out = _sentences([head, *change_labels.summary(found), *change_labels.legend(found)])
+    for verdict, rows in change_labels.by_verdict(found["rows"]).items():
         heads, *numbers = table(_CHANGED, [_change(row) for row in rows], left=())
-        out += ["", f"{verdict} ({len(rows)}): {labels.VERDICTS[verdict]}", heads]
+        out += ["", f"{verdict} ({len(rows)}): {change_labels.VERDICTS[verdict]}", heads]
         for row, line in zip(rows, numbers, strict=True):
-            out += [*wrapped(labels.cell_name(row)), *filter(None, [line])]
-            out += wrapped("; ".join(labels.remarks(row)), "    ", "    ")
+            out += [*wrapped(change_labels.cell_name(row)), *filter(None, [line])]
+            out += wrapped("; ".join(change_labels.remarks(row)), "    ", "    ")
     for which in ("old", "new"):
         missing = found[f"only_{which}"]
         out += ["", f"only in the {which} set ({len(missing)})"] if missing else []
-        out += [line for text in labels.lengths_of(missing) for line in wrapped(text, "    ")]
+        out += [line for text in change_labels.lengths_of(missing) for line in wrapped(text, "    ")]
     return out
 
 
