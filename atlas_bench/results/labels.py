@@ -15,6 +15,7 @@ from atlas_bench.results.leaderboard import Leaderboard
 from atlas_bench.results.naming import NAME_CHARS, reason
 from atlas_bench.results.panels import Cell, Panel
 from atlas_bench.results.record import clip
+from atlas_bench.results.score import is_shared
 from atlas_bench.units import format_length
 
 TITLE = "atlas-bench report"
@@ -101,7 +102,7 @@ def is_noted(cell: Cell) -> bool:
 
 def shares(cell: Cell) -> bool:
     """Whether questions share contexts; False for records without answers, which do not tell."""
-    return 0 < cell.contexts < cell.n
+    return is_shared(cell.contexts, cell.n)
 
 
 def legend(board: Leaderboard, blank: str) -> dict[str, str]:

@@ -16,10 +16,15 @@ from atlas_bench.results.record import Record, clip
 NAME_CHARS, REASON_CHARS = 120, 400  # of foreign text, after which it is clipped
 
 
-def printable(text: str, ascii_only: bool) -> str:
-    """The text with control characters as escapes: a name may hold codes that would steer the terminal."""
+def printable(text: str, ascii_only: bool, keep: str = "") -> str:
+    """The text with invisible characters (control, bidi, lone surrogates) as escapes.
+
+    A name may hold codes that would steer the terminal, or turn the direction of what is around it.
+
+    keep  characters that stay as they are
+    """
     if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        text = "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
     return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
 
 

@@ -92,8 +92,8 @@ def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
     """
     if isinstance(paths, (str, Path)) and not Path(paths).exists():
         return {}
-    kept = latest(scan(paths, warn or (lambda message: None)))
-    return {cell_key(record): record for record in kept if record.status in FINAL}
+    kept = _keep({}, scan(paths, warn or (lambda message: None)))
+    return {key: record for key, record in kept.items() if record.status in FINAL}
 
 
 class Followed:
@@ -117,23 +117,22 @@ class Followed:
                     break
                 self._ends[name] = self._ends.get(name, 0) + len(line)
                 with suppress(UserError):
-                    _keep(self._kept, Record.from_json(line))
+                    _keep(self._kept, [Record.from_json(line)])
         return self._kept.get(key)
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
     """One record for each cell, in order of first appearance: an `ok` one before others, then the last."""
-    kept: dict[str, Record] = {}
+    return list(_keep({}, records).values())
+
+
+def _keep(kept: dict[str, Record], records: Iterable[Record]) -> dict[str, Record]:
+    """`kept` (cell_key -> record) with these records: the last of each cell, but an `ok` one before others."""
     for record in records:
-        _keep(kept, record)
-    return list(kept.values())
-
-
-def _keep(kept: dict[str, Record], record: Record) -> None:
-    """Put the record in its cell's place, unless that holds an `ok` one and this is not `ok`."""
-    key = cell_key(record)
-    if record.status == "ok" or key not in kept or kept[key].status != "ok":
-        kept[key] = record
+        key = cell_key(record)
+        if record.status == "ok" or key not in kept or kept[key].status != "ok":
+            kept[key] = record
+    return kept
 
 
 def check_writable(folder: str | Path) -> None:

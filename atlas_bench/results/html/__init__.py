@@ -7,6 +7,6 @@ Each page has one script of ours, which sorts and filters; without it the page s
 """
 
 from atlas_bench.results.html.build import leaderboard
-from atlas_bench.results.html.template import clean, foreign, render
+from atlas_bench.results.html.template import clean
 
-__all__ = ["clean", "foreign", "leaderboard", "render"]
+__all__ = ["clean", "leaderboard"]

@@ -44,13 +44,15 @@ class Written(NamedTuple):
 
 
 class Section(NamedTuple):
-    """One record and its HTML; the record is without its answers, which are in the HTML."""
+    """One record, the number of its answers, and its HTML; the record itself is without answers."""
 
     record: Record
-    key: str
-    task: str
     answers: int
     html: Markup
+
+    @property
+    def task(self) -> str:
+        return task_name(self.record)
 
 
 def pages(
@@ -82,10 +84,11 @@ def pages(
     for number, (file, part) in enumerate(zip(names, parts, strict=True)):
         ids = []
         for section in part:
-            seen[section.key] += 1
-            again = f"-{seen[section.key]}" if seen[section.key] > 1 else ""  # several records of one cell
-            ids.append(f"a-{section.key[:16]}{again}")
-            links[section.key] = f"{folder}{quote(file)}#{ids[-1]}"
+            key = cell_key(section.record)
+            seen[key] += 1
+            again = f"-{seen[key]}" if seen[key] > 1 else ""  # several records of one cell
+            ids.append(f"a-{key[:16]}{again}")
+            links[key] = f"{folder}{quote(file)}#{ids[-1]}"
         files[file] = render(
             "answers.html.j2", script="answers.js", title=title, parts=listed, number=number,
             sections=list(zip(ids, part, strict=True)), tasks=list(dict.fromkeys(each.task for each in part)),
@@ -131,7 +134,7 @@ def _section(record: Record) -> Section:
         rows=Markup("\n".join(_row(answer, record.headline, far) for answer in record.answers)),
         summary=f"{clip(task, 120)} at {length}, {clip(record.model, 120)}, seed {record.seed}: {ended}",
     )  # fmt: skip
-    return Section(found.record, cell_key(record), task, len(record.answers), Markup(html))
+    return Section(found.record, len(record.answers), Markup(html))
 
 
 def _show(record: Record, task: str) -> str:

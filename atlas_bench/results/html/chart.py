@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from atlas_bench.results.html.template import clean, render
+from atlas_bench.results.html.template import render
+from atlas_bench.results.naming import printable
 
 LABELS = 32  # series at most in one figure
 NAME_CHARS = 36
@@ -138,7 +139,7 @@ def _spread(wanted: Sequence[float], *, low: float, high: float) -> list[float]:
 
 def _short(name: str) -> str:
     """The name, or the two ends of a long one, which tell more than its middle."""
-    name = clean(name).replace("\n", "\\n").replace("\t", "\\t")
+    name = printable(name, False)
     if len(name) <= NAME_CHARS:
         return name
     return f"{name[: NAME_CHARS // 3]}…{name[-(NAME_CHARS - NAME_CHARS // 3 - 1) :]}"

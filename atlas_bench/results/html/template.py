@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from atlas_bench.results.naming import printable
 from atlas_bench.results.record import clip
 from atlas_bench.units import format_bytes, format_length
 
@@ -40,9 +41,7 @@ def render(template: str, *, script: str | None = None, folder: Path = TEMPLATES
 
 def clean(text: str) -> str:
     """The text with invisible characters (control, bidi, lone surrogates) as escapes; newlines and tabs stay."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return printable(text, False, keep="\n\t")
 
 
 def foreign(text: Any, limit: int = TEXT_CHARS) -> Markup:
