@@ -194,7 +194,7 @@ def _name(text: str) -> str:
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:
-    """Numbers rising, names as they came."""
+    """Numbers in rising order, names in order of appearance."""
     once = list(dict.fromkeys(values))
     return sorted(once) if all(isinstance(value, int) for value in once) else once
 

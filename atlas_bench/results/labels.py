@@ -39,14 +39,14 @@ def facts(panel: Panel) -> list[str]:
 
 
 def number(board: Leaderboard) -> str:
-    """'175 records, and 9 older ones of the same cells left out'"""
+    """'175 records, and 9 older of the same cells left out'"""
     text = f"{len(board.summaries):,} record{'s' * (len(board.summaries) != 1)}"
     return text + (f", and {len(board.older):,} older of the same cells left out" if board.older else "")
 
 
 def metric(panel: Panel) -> str:
     """The name of the metric that the cells of a panel without a scorer show."""
-    return next((name for cell in panel.cells for name in cell.metrics), "nothing measured")
+    return next((name for _, _, cell in panel.places() for name in cell.metrics), "nothing measured")
 
 
 def numbers(cell: Cell) -> tuple[str, str, str]:

@@ -80,7 +80,7 @@ def is_sequential(record: Record) -> bool:
 
 
 def mean_metrics(records: Sequence[Record]) -> dict[str, float]:
-    """What is no score (nats per token, ..): the mean over the records of each metric that all of them have."""
+    """The mean over the records of each metric (nats per token, ..) that all of them have."""
     columns = {name: [record.metrics.get(name) for record in records] for name in records[0].metrics}
     known = {name: [value for value in values if value is not None] for name, values in columns.items()}
     return {name: fmean(values) for name, values in known.items() if len(values) == len(records)}

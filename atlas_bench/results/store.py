@@ -230,7 +230,7 @@ def _end(path: Path) -> int:
 
 
 def _is_whole(line: bytes) -> bool:
-    """A JSON object: no proper prefix of one is one, so a torn line is never taken for a whole one."""
+    """Whether a line is a JSON object; a torn line never is, because no proper prefix of an object is one."""
     try:
         parse_object(line, "")
     except UserError:

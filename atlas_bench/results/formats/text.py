@@ -32,7 +32,7 @@ def table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,),
     stub: int | None = None, gap: int = 1, width: int = WIDTH, rule: bool = False,
 ) -> Iterator[str]:  # fmt: skip
-    """The lines of a table; atlas-bench prints all its tables by this function, and it cuts no name.
+    """The lines of a table for a terminal; it cuts no name.
 
     rows   printable texts, of one or several lines
     left   columns of names: they are aligned left, and a name too long for its column stands once above its rows

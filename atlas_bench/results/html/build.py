@@ -102,7 +102,7 @@ def _section(board: Leaderboard, number: int, published: bool) -> dict[str, Any]
 
 
 def _figures(panels: Sequence[Panel]) -> tuple[dict[int, list[Figure]], bool]:
-    """(number of a panel -> its figures, whether some are left out), at most FIGURES: first one of every panel, .."""
+    """(number of a panel -> its figures, whether some are left out): FIGURES at most, as many of each panel as fit."""
     drawn: dict[int, list[Figure]] = {i: [] for i in range(len(panels))}
     turns = ((i, each) for turn in zip_longest(*map(of_panel, panels)) for i, each in enumerate(turn) if each)
     for i, figure in islice(turns, FIGURES):
