@@ -95,7 +95,7 @@ def load(records: Source) -> pd.DataFrame:
     """
     from atlas_bench.results import leaderboard, store, summary
 
-    return leaderboard.make(summary.summaries(store.given(records, _warn))).frame
+    return leaderboard.make(summary.summaries(store.scan(records, _warn))).frame
 
 
 def report(
@@ -171,7 +171,7 @@ def show(
     from atlas_bench.running import remake
 
     return remake.show(
-        store.given(records, _warn), index, task=task, length=length, model=model, seed=seed, data=_path(data),
+        store.scan(records, _warn), index, task=task, length=length, model=model, seed=seed, data=_path(data),
         background=_path(background), prompt=prompt, samples=samples, weights=weights, tokenizer=tokenizer,
     )  # fmt: skip
 
@@ -207,7 +207,7 @@ def score(
 
     file = None if out is None else rescore.new_file(Path(out))
     new = rescore.records(
-        store.given(records, _warn), rescore.load(scorer), models=_several(model),
+        store.scan(records, _warn), rescore.load(scorer), models=_several(model),
         tasks=[each for one in _several(task) for each in one.split(",")], data=_path(data),
         background=_path(background), tokenizer=tokenizer, command=_written(score, given), warn=_warn,
     )  # fmt: skip
@@ -266,7 +266,7 @@ def compare(
     seed        of the first training, and of its questions
     jobs        trainings at once
 
-    Returns the comparison as plain data, results/compare.py: "rows" with each score and its paired difference to the
+    Returns the comparison as plain data, comparison/paired.py: "rows" with each score and its paired difference to the
     baseline, "costs", "warnings". A candidate that fails is a row with that status. Raises UserError for a mistake
     before anything is trained, KeyboardInterrupt on Ctrl-C.
     """

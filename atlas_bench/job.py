@@ -136,7 +136,7 @@ def prepare(
     )  # fmt: skip
     if split:
         cells = shards.of(cells, *split)
-    store.check_names(out, loaded)
+    plan.check_names(out, loaded)
     plan.check(cells, loaded)  # the last thing that can be the user's mistake
     workers = cluster.Cluster(address, makings) if on_ray else None
     return Job(cells, loaded, out, settings, theirs, documents, shots, progress, workers)

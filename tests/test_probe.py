@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from atlas_bench import registry
 from atlas_bench.cli.app import app
+from atlas_bench.comparison.paired import compare
 from atlas_bench.models import loading
 from atlas_bench.models.alterations import Recent
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.results import store
-from atlas_bench.results.compare import compare
 from atlas_bench.running import plan, runner
 from atlas_bench.running.progress import Progress
 

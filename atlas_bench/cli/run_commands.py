@@ -99,7 +99,7 @@ def compare(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import compare as comparison
-    from atlas_bench.results.formats.pairs import compare_lines
+    from atlas_bench.comparison.text import compare_lines
     from atlas_bench.running.progress import Progress
 
     output_file.check(page)
@@ -110,7 +110,7 @@ def compare(
     )  # fmt: skip
     output.show(compared, as_json, compare_lines)
     if page:
-        from atlas_bench.results.html.pairs import comparison_html
+        from atlas_bench.comparison.page import comparison_html
 
         output.write(page, comparison_html(compared))
     if not well:
@@ -147,7 +147,7 @@ def probe(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import probe as command
-    from atlas_bench.results.formats.pairs import probe_lines
+    from atlas_bench.comparison.text import probe_lines
     from atlas_bench.running.progress import Progress
 
     comparison, well = command.main(
@@ -166,6 +166,6 @@ def _print_records(records: Sequence[Record], as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from atlas_bench.results.formats import run as table
+    from atlas_bench.running import run_table
 
-    table.render(records, Console())
+    run_table.render(records, Console())
