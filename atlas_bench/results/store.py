@@ -98,10 +98,7 @@ def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
 
     A folder that is not there yet has none; each reading warning is told to `warn`.
     """
-    if isinstance(paths, (str, Path)) and not Path(paths).exists():
-        return {}
-    kept = latest(scan(paths, warn or (lambda message: None)))
-    return {cell_key(record): record for record in kept if record.status in FINAL}
+    return {key: record for key, record in _latest_by_key(paths, warn).items() if record.status in FINAL}
 
 
 class Followed:
@@ -114,10 +111,14 @@ class Followed:
     def __init__(self, folder: str | Path, *, warn: Warn | None = None) -> None:
         self.folder = Path(folder)
         self._ends = {file.name: _end(file) for file in self.folder.glob("*.jsonl")}  # before reading, to miss none
-        self._kept = done(self.folder, warn=warn)
+        self._kept = _latest_by_key(self.folder, warn)
+        self._unfinished = {key for key, record in self._kept.items() if record.status not in FINAL}
 
-    def record(self, key: str, name: str) -> Record | None:
-        """The record of that cell in folder/name which is final, or was appended since this process began; or None."""
+    def record(self, key: str, name: str, *, unfinished: bool = False) -> Record | None:
+        """The record of that cell in folder/name which is final, or was appended since this process began; or None.
+
+        unfinished  whether an older one that is not final will do
+        """
         with suppress(OSError), open(self.folder / name, "rb") as file:
             file.seek(self._ends.get(name, 0))
             for line in file:
@@ -126,22 +127,35 @@ class Followed:
                 self._ends[name] = self._ends.get(name, 0) + len(line)
                 with suppress(UserError):
                     self._add(Record.from_json(line))
-        return self._kept.get(key)
+        return self._kept.get(key) if unfinished or key not in self._unfinished else None
 
     def _add(self, record: Record) -> None:
         key = cell_key(record)
+        self._unfinished.discard(key)
         if record.status == "ok" or key not in self._kept or self._kept[key].status != "ok":
             self._kept[key] = record
 
 
+def _latest_by_key(paths: Paths, warn: Warn | None) -> dict[str, Record]:
+    """cell_key -> the record of latest(); none of a folder that is not there."""
+    if isinstance(paths, (str, Path)) and not Path(paths).exists():
+        return {}
+    return _by_key(scan(paths, warn or (lambda message: None)))
+
+
 def latest(records: Iterable[Record]) -> list[Record]:
     """One record per cell, in order of first appearance: an `ok` one before others, then the last."""
+    return list(_by_key(records).values())
+
+
+def _by_key(records: Iterable[Record]) -> dict[str, Record]:
+    """cell_key -> the record of latest()."""
     kept: dict[str, Record] = {}
     for record in records:
         key = cell_key(record)
         if key not in kept or record.status == "ok" or kept[key].status != "ok":
             kept[key] = record
-    return list(kept.values())
+    return kept
 
 
 def check_names(folder: Path, models: Mapping[str, Any]) -> None:

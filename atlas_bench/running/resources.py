@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def command_line() -> str:
     return shlex.join([*(("python", "-m", "atlas_bench") if ours else (program.name,)), *sys.argv[1:]])
 
 
+@cache
 def cpu_name() -> str:
     """The processor's name; platform.processor() is empty on most Linux systems."""
     try:
