@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,8 +250,8 @@ def check(folder: Path, wanted: Iterable[Record]) -> None:
         raise Failure(f"'{left[0]}' is left over")
 
 
-def soak(cells: int, seed: int, jobs: int, base: Path, say: Callable[[str], Any] = print) -> None:
-    """Run the cells undisturbed and disturbed in the folder, and say what was injected; raises Failure."""
+def soak(cells: int, seed: int, jobs: int, base: Path, say: Callable[[str], Any]) -> Counter[str]:
+    """Run the cells undisturbed and disturbed in the folder; how often each fault was injected. Raises Failure."""
     seeds = [*range(-(-cells // EACH))]
     run = Soak(base, seed, faulty=8 if len(seeds) > 100 else 2)
     say(f"seed {seed}: {EACH * len(seeds):,} cells")
@@ -271,6 +272,7 @@ def soak(cells: int, seed: int, jobs: int, base: Path, say: Callable[[str], Any]
     if most > 1.5 * memory:
         raise Failure(f"a process took {most >> 10} MiB, undisturbed {memory >> 10} MiB")
     say(f"{EACH * len(seeds):,} cells: none lost, none doubled, none changed; at most {most >> 10} MiB in a process")
+    return run.injected
 
 
 def main() -> int:
@@ -281,7 +283,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            soak(parse_length(options.cells), options.seed, options.jobs, Path(folder))
+            soak(parse_length(options.cells), options.seed, options.jobs, Path(folder), partial(print, flush=True))
         except Failure as failure:
             print(f"FAILED: {failure}", flush=True)
             return 1
