@@ -9,6 +9,7 @@ import pytest
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
 from tests.faults import soak
+from tests.faults.program import COUNTS
 
 RECORDS = [
     Record(status="ok", task="mqar", task_version="1", subset="8", length=300, model="oracle", seed=seed, samples=3)
@@ -17,8 +18,10 @@ RECORDS = [
 
 
 def test_a_few_hundred_cells_are_neither_lost_nor_doubled(tmp_path, inject):
-    for kind, count in soak.soak(200, 0, 2, tmp_path, say=lambda line: None).items():
+    cells = 200
+    for kind, count in soak.soak(cells, 0, 2, tmp_path, say=lambda line: None).items():
         inject(f"soak: {kind}", count)
+    COUNTS["cells"] += cells
 
 
 @pytest.mark.parametrize(
