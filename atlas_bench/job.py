@@ -137,7 +137,8 @@ def prepare(
     if split:
         cells = shards.of(cells, *split)
     plan.check_names(out, loaded)
-    plan.check(cells, loaded)  # the last thing that can be the user's mistake
+    with settings.making():  # the first sample of a long cell takes most of the text that the run will read
+        plan.check(cells, loaded)  # the last thing that can be the user's mistake
     workers = cluster.Cluster(address, makings) if on_ray else None
     return Job(cells, loaded, out, settings, theirs, documents, shots, progress, workers)
 

@@ -270,7 +270,7 @@ def train(device: str) -> list[Row]:
             rounds.append((progress.tokens, progress.seconds, progress.last["loss"]))
 
         with tempfile.TemporaryDirectory() as folder:
-            until = time.time() + (15 if large else 2)
+            until = time.monotonic() + (15 if large else 2)
             loop.train(Config(memory=memory, n_layers=2), recipe, lessons.seeded, Path(folder), report=note,
                        until=until, device=device)  # fmt: skip
         rates = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise([(0, 0.0, 0.0), *rounds])]

@@ -90,10 +90,7 @@ def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
 
     warn  receives each warning of the reading
     """
-    if isinstance(paths, (str, Path)) and not Path(paths).exists():
-        return {}
-    kept = _keep({}, scan(paths, warn or (lambda message: None)))
-    return {key: record for key, record in kept.items() if record.status in FINAL}
+    return {key: record for key, record in _latest(paths, warn).items() if record.status in FINAL}
 
 
 class Followed:
@@ -106,10 +103,14 @@ class Followed:
     def __init__(self, folder: str | Path, *, warn: Warn | None = None) -> None:
         self.folder = Path(folder)
         self._ends = {file.name: _end(file) for file in self.folder.glob("*.jsonl")}  # before reading, to miss nothing
-        self._kept = done(self.folder, warn=warn)
+        self._kept = _latest(self.folder, warn)
+        self._unfinished = {key for key, record in self._kept.items() if record.status not in FINAL}
 
-    def record(self, key: str, name: str) -> Record | None:
-        """The cell's record in folder/name if it is final or was appended since this process began, else None."""
+    def record(self, key: str, name: str, *, unfinished: bool = False) -> Record | None:
+        """The record of that cell in folder/name which is final, or was appended since this process began; or None.
+
+        unfinished  whether an older one that is not final will do
+        """
         with suppress(OSError), open(self.folder / name, "rb") as file:
             file.seek(self._ends.get(name, 0))
             for line in file:
@@ -117,8 +118,17 @@ class Followed:
                     break
                 self._ends[name] = self._ends.get(name, 0) + len(line)
                 with suppress(UserError):
-                    _keep(self._kept, [Record.from_json(line)])
-        return self._kept.get(key)
+                    record = Record.from_json(line)
+                    self._unfinished.discard(cell_key(record))
+                    _keep(self._kept, [record])
+        return self._kept.get(key) if unfinished or key not in self._unfinished else None
+
+
+def _latest(paths: Paths, warn: Warn | None) -> dict[str, Record]:
+    """cell_key -> the record of latest(); none of a folder that is not there."""
+    if isinstance(paths, (str, Path)) and not Path(paths).exists():
+        return {}
+    return _keep({}, scan(paths, warn or (lambda message: None)))
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
