@@ -306,8 +306,10 @@ def train(
     fixed_schedule: bool = False,
     rate: float = 1.0,
     validate: bool = False,
+    log_to: str | Sequence[str] = (),
     threads: int | None = None,
     device: str | None = None,
+    shard_weights: bool = False,
     examine: bool = True,
     quiet: bool = True,
 ) -> Path:
@@ -340,7 +342,7 @@ def train(
         background=_several(background), encoding=encoding, hold_out=_several(hold_out), size=size,
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
         segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
-        threads=threads, device=device, examine=examine, say=say,
+        log_to=_several(log_to), threads=threads, device=device, shard_weights=shard_weights, examine=examine, say=say,
     )  # fmt: skip
 
 

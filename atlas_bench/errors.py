@@ -46,11 +46,11 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def needs(package: str, *, extra: str, to: str, advice: str = "") -> Iterator[None]:
+def needs(package: str, *, extra: str = "", to: str, advice: str = "") -> Iterator[None]:
     """Turns the missing import of an optional package into a UserError that says how to install it.
 
     package  the module that is imported inside the `with`, which is also its name in the registry but for "-" and "_"
-    extra    the extra of atlas-bench that brings it
+    extra    the extra of atlas-bench that brings it; none does where it is empty
     to       what it is needed for, as in "to read from the Hugging Face hub"
     advice   what can be done without it, a sentence
     """
@@ -60,9 +60,10 @@ def needs(package: str, *, extra: str, to: str, advice: str = "") -> Iterator[No
         if (error.name or "").partition(".")[0] != package:
             raise  # something else is missing: that is a fault, not the user's choice
         name = package.replace("_", "-")
+        checkout = f" (from a checkout: pip install -e '.[{extra}]')" if extra else ""
         raise UserError(
-            f"the package {name} is needed to {to}, and is not installed. Type: pip install {name} (from a "
-            f"checkout: pip install -e '.[{extra}]').{f' {advice}' if advice else ''}"
+            f"the package {name} is needed to {to}, and is not installed. Type: pip install {name}{checkout}."
+            f"{f' {advice}' if advice else ''}"
         ) from None
 
 

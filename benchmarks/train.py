@@ -3,12 +3,14 @@
     python -m benchmarks.train [--memory atlas ..] [--length 64] [--init atlas-nano]     this tree alone
     python -m benchmarks.train --against ../earlier            beside another checkout of this repository
     python -m benchmarks.train --torch-muon [--without-bf16]   beside the same with torch.optim.Muon, always in bf16
+    python -m benchmarks.train --compile [--size 170M] [--task loss:text --length 512]    beside blocks by torch.compile
 
 Both sides take the same steps on the same lessons from the same weights, each in a process of its own, one after the
 other, at the rates below, whatever the recipe of a tree. The gate: their losses must agree to three digits (with
 --torch-muon to two: bf16 rounds), or no speed is printed. Without --init gates are wide open, the slow beginning of
-every training; with it as open as a trained model's. --without-bf16 takes the processor's bf16 units, and all that is
-wider than AVX2, away from torch: an ordinary laptop.
+every training; with it as open as a trained model's. The first step of each side warms up; --compile prints how long
+its own takes. --without-bf16 takes the processor's bf16 units, and all that is wider than AVX2, away from torch: an
+ordinary laptop.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ def main() -> int:
     parser.add_argument("--length", type=int, default=64, help="tokens of a context")
     parser.add_argument("--task", default="babilong:qa1")
     parser.add_argument("--init", default="", help="a model whose weights are taken")
+    parser.add_argument("--size", default="nano", help="see `atlas-bench list sizes`")
     parser.add_argument("--against", type=Path, help="folder of another checkout")
     parser.add_argument("--torch-muon", action="store_true", help="beside torch.optim.Muon")
+    parser.add_argument("--compile", action="store_true", help="beside torch.compile of each block")
     parser.add_argument("--without-bf16", action="store_true", help="as a CPU with AVX2 alone")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=5)
@@ -50,6 +54,8 @@ def main() -> int:
         sides.append(("against", options.against, [], 1e-3))
     if options.torch_muon:
         sides.append(("torch's Muon", HERE, ["--torch-muon"], 1e-2))
+    if options.compile:
+        sides.append(("compiled", HERE, ["--compile"], 1e-3))
     print(f"contexts of {options.length} tokens, {options.task}, {options.threads} threads, median of {options.turns}")
     print(f"processor: {processor(options.without_bf16)}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     red = False
@@ -83,24 +89,31 @@ def processor(without_bf16: bool) -> str:
 
 def take_turns(memory: str, sides: list[Side], options: argparse.Namespace) -> list[list[tuple[float, float, int]]]:
     """(tokens/s, loss, peak bytes) of every step, for each side."""
-    words = [sys.executable, str(Path(__file__).resolve()), "--worker", "--memory", memory, "--task", options.task]
+    words = ["--worker", "--memory", memory, "--task", options.task]
+    words += ["--size", options.size] * (options.size != "nano")  # an earlier checkout has no such option
     words += ["--length", str(options.length), "--init", options.init, "--threads", str(options.threads)]
     away = AVX2 if options.without_bf16 else {}
     workers = [
         subprocess.Popen(
-            [*words, *flags], cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, str(tree.resolve() / "benchmarks" / "train.py"), *words, *flags],
+            cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, **away, "PYTHONPATH": str(tree.resolve()), "OMP_NUM_THREADS": str(options.threads)},
         )
         for _, tree, flags, _ in sides
     ]  # fmt: skip
     told = [[] for _ in workers]
     for turn in range(options.turns + 1):
-        for worker, steps in zip(workers, told, strict=True):
+        for (name, *_), worker, steps in zip(sides, workers, told, strict=True):
+            began = time.perf_counter()
             worker.stdin.write("step\n")
             worker.stdin.flush()
-            rate, loss, peak = worker.stdout.readline().split()
-            if turn:  # the first warms up
+            if not (line := worker.stdout.readline()):
+                raise SystemExit(f"{memory}: no speed, a step failed{f' ({name})' if name else ''}; see above.")
+            rate, loss, peak = line.split()
+            if turn:
                 steps.append((float(rate), float(loss), int(peak)))
+            elif name == "compiled":
+                print(f"{memory}, {name}: first step after {time.perf_counter() - began:.0f} s", flush=True)
     for worker in workers:
         worker.stdin.close()
         worker.wait()
@@ -112,26 +125,31 @@ def work(options: argparse.Namespace) -> int:
     import torch
 
     from atlas_bench import registry
-    from atlas_bench.models import loading
-    from atlas_bench.models.config import Config
+    from atlas_bench.models import loading, sizes
     from atlas_bench.models.decoder import Decoder
     from atlas_bench.models.tokenizer import embedded
     from atlas_bench.tasks import corpora
     from atlas_bench.training.loop import transplant
     from atlas_bench.training.muon import MOMENTUM
+    from atlas_bench.training.optimizers import Optimizers
     from atlas_bench.training.recipe import Progress, Recipe
     from atlas_bench.training.schedule import set_rates
-    from atlas_bench.training.step import make_optimizers, step
+    from atlas_bench.training.step import step
 
     torch.set_num_threads(options.threads)
     name, given = registry.typed_memory(options.memory[0])
     torch.manual_seed(0)
-    model = Decoder(Config(memory=name, memory_options=registry.memory_options(name, given)))
+    options_of_memory = registry.memory_options(name, given)
+    vocabulary = embedded().vocab_size
+    model = Decoder(sizes.config(options.size, name, memory_options=options_of_memory, vocab_size=vocabulary))
+    if options.compile:
+        for block in model.blocks:
+            block.compile(dynamic=False)  # shapes are few
     recipe = replace(Recipe(), **RATES)
     if options.init:
         transplant(model, loading.read_weights(loading.folder_of(options.init) / loading.WEIGHTS))
         model.set_gate_noise(recipe.gate_noise)
-    optimizers = make_optimizers(model, recipe)
+    optimizers = Optimizers(model, recipe)
     if options.torch_muon:
         matrices = optimizers[0].param_groups[0]["params"]
         optimizers[0] = torch.optim.Muon(matrices, weight_decay=0.0, momentum=MOMENTUM, adjust_lr_fn="original")
@@ -146,7 +164,7 @@ def work(options: argparse.Namespace) -> int:
         segments = list(islice(streams, max(1, recipe.longest // segment)))
         torch.manual_seed(1)
         began = time.perf_counter()
-        figures, _ = step(model, optimizers, segments, None, recipe)
+        figures, _ = step(optimizers, segments, None, recipe)
         rate = batch * options.length / (time.perf_counter() - began)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(rate, figures["loss"], peak, flush=True)

@@ -261,6 +261,7 @@ def test_every_imported_package_is_declared():
     declared = {re.match(r"[\w-]+", text)[0].lower().replace("-", "_") for text in written}
     declared |= {"yaml", "atlas_bench", *sys.stdlib_module_names}  # pyyaml is imported by another name
     declared |= {*OURS, "fla", "titans_pytorch"}  # peers, which benchmarks time where somebody has installed them
+    declared |= {"tensorboard", "trackio", "wandb"}  # and trackers, which `train --log-to` writes to there
     imported = {
         name.split(".")[0]: file
         for folder in OURS

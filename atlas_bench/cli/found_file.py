@@ -22,7 +22,7 @@ _AMOUNTS_AND_CHOICES = {
     "timeout", "readers", "threads", "device", "matmul-precision", "quiet", "debug", "format", "threshold",
     "no-published", "train", "jobs", "tokens", "attention-window", "layers", "placement", "persistent", "segment",
     "screen", "fixed-schedule", "no-examine", "to", "kind", "encoding", "canary", "reset",
-    "seeds", "rates", "rate", "validate", "until", "sequential", "size", "context",
+    "seeds", "rates", "rate", "validate", "shard-weights", "until", "sequential", "size", "context",
 }  # fmt: skip
 
 

@@ -40,6 +40,8 @@ def train(
     fixed_schedule: opt.FixedSchedule = _train.fixed_schedule,
     rate: opt.Rate = _train.rate,
     validate: opt.Validate = _train.validate,
+    log_to: opt.LogTo = None,
+    shard_weights: opt.ShardWeights = _train.shard_weights,
     threads: opt.Threads = _train.threads,
     device: opt.Device = _train.device,
     no_examine: opt.NoExamine = not _train.examine,
@@ -58,7 +60,7 @@ def train(
         background=background or [], encoding=encoding, hold_out=hold_out or [], size=size,
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
         segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
-        threads=threads, device=device, examine=not no_examine,
+        log_to=log_to or [], threads=threads, device=device, shard_weights=shard_weights, examine=not no_examine,
         say=partial(typer.echo, err=as_json),
     )  # fmt: skip
     if as_json:

@@ -300,6 +300,10 @@ TextContext = Annotated[
 ]
 TextBatch = Annotated[int, _trained("--batch", metavar="N", min=1, help="Contexts of running text in a step.")]
 FixedSchedule = Annotated[bool, _trained("--fixed-schedule", help="Lengths by tokens spent, not by what is learnt.")]
+ShardWeights = Annotated[bool, _trained("--shard-weights", help="Of running text: processes share the weights, too.")]
+LogTo = Annotated[
+    list[str] | None, _trained("--log-to", metavar="TRACKER", help="wandb, trackio or tensorboard, too; repeatable.")
+]
 NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 
 # What is written and printed

@@ -85,7 +85,7 @@ class Decoder(nn.Module):
     def written(self) -> Tensor:
         """Write gate of every token of the last call [B, T], mean over layers and heads; 0 without memories."""
         gates = [block.memory.written for block in self.blocks if block.memory is not None]
-        return torch.stack(gates).mean(0) if gates else self.embedding.weight.new_zeros(1, 1)
+        return torch.stack(gates).mean(0) if gates else torch.zeros(1, 1, device=self.device)
 
     def write_rate(self) -> Tensor:
         """Mean write gate of the last call, over layers; 0 without memories."""

@@ -32,5 +32,5 @@ def by_train(placement: str, tasks: Sequence[str]) -> Iterator[Unread]:
     else:
         yield (
             f"is for running text alone, --task loss:text, and not for {', '.join(sorted(names))}",
-            ("context", "batch"),
+            ("context", "batch", "shard_weights"),
         )

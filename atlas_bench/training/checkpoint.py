@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
 
 from atlas_bench.errors import UserError
 from atlas_bench.files import checkpoint_file
 from atlas_bench.files.checkpoint_file import Damaged
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
+from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.recipe import Progress, Recipe
 
 FILE = "checkpoint.safetensors"
@@ -22,33 +24,17 @@ _PROGRESS = TypeAdapter(Progress)
 
 
 def save(
-    out: Path,
-    model: Decoder,
-    average: Decoder,
-    optimizers: Sequence[torch.optim.Optimizer],
-    config: Config,
-    recipe: Recipe,
-    progress: Progress,
+    out: Path, model: Decoder, state: Mapping[str, Tensor], config: Config, recipe: Recipe, progress: Progress
 ) -> None:
-    """Replace the file by weights, their average, optimiser state and progress; raises what keeps it from that."""
-    tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
-    tensors |= {f"average.{name}": x for name, x in average.state_dict().items()}
-    for i, optimizer in enumerate(optimizers):
-        for j, entry in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{j}.{name}": torch.as_tensor(x) for name, x in entry.items()}
+    """Replace the file by weights, what Optimizers.state() returned, and progress; raises what keeps it from that."""
+    own = model.state_dict()  # buffers, which are not averaged, among them
+    tensors = {f"{part}.{name}": x for part in ("model", "average") for name, x in own.items()} | dict(state)
     values = {"config": config.to_dict(), "recipe": asdict(recipe), "progress": asdict(progress)}
     checkpoint_file.save(out / FILE, {name: x.detach().cpu().numpy() for name, x in tensors.items()}, values)
 
 
-def restore(
-    out: Path,
-    model: Decoder,
-    average: Decoder,
-    optimizers: Sequence[torch.optim.Optimizer],
-    config: Config,
-    recipe: Recipe,
-) -> Progress:
-    """Load what save() wrote into model, average and optimisers; returns the progress.
+def restore(out: Path, model: Decoder, optimizers: Optimizers, config: Config, recipe: Recipe) -> Progress:
+    """Load what save() wrote into model and optimisers; returns the progress.
 
     Raises Damaged for a damaged file, before anything is loaded; UserError for a file of another run.
     """
@@ -68,17 +54,16 @@ def restore(
     except ValidationError as error:
         raise Damaged(f"its progress is wrong: {error.errors()[0]['msg']}") from None
     tensors = {name: torch.tensor(x) for name, x in arrays.items()}
-    for part, module in (("model.", model), ("average.", average)):
-        weights = {name.removeprefix(part): x for name, x in tensors.items() if name.startswith(part)}
-        own = module.state_dict()
-        if {name: x.shape for name, x in weights.items()} != {name: x.shape for name, x in own.items()}:
-            raise Damaged("its weights are none of this model")
-        module.load_state_dict(weights)
-    for i, optimizer in enumerate(optimizers):
-        entries: dict[int, dict[str, torch.Tensor]] = {}
-        for name, x in tensors.items():
-            if name.startswith(f"optimizer.{i}."):
-                _, _, j, key = name.split(".", 3)
-                entries.setdefault(int(j), {})[key] = x
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+    shapes = {name: x.shape for name, x in model.state_dict().items()}
+    weights, average = (
+        {name.removeprefix(part): x for name, x in tensors.items() if name.startswith(part)}
+        for part in ("model.", "average.")
+    )
+    if any({name: x.shape for name, x in found.items()} != shapes for found in (weights, average)):
+        raise Damaged("its weights are none of this model")
+    optimizers.put(weights)
+    for name, buffer in model.named_buffers():
+        if name in weights:  # not all of them are saved
+            buffer.copy_(weights[name])
+    optimizers.load_state(tensors)
     return progress

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +24,7 @@ from atlas_bench.models.tokenizer import embedded
 from atlas_bench.results import store
 from atlas_bench.running import plan
 from atlas_bench.tasks.lessons import Mixture
+from atlas_bench.training import trackers
 from atlas_bench.training.examine import accuracy, by_position, position_lines, validation
 from atlas_bench.training.log import Log
 from atlas_bench.training.loop import open_shares, train
@@ -44,18 +45,16 @@ def main(
     *, memory: str, out: Path, init: str | None, tokens: str | int | None, task: Sequence[str], seed: int,
     background: Sequence[str], encoding: str | None, hold_out: Sequence[str], size: str, attention_window: int | None,
     layers: int | None, placement: str, persistent: int, segment: int, screen: int, context: str | int, batch: int,
-    fixed_schedule: bool, rate: float, validate: bool, threads: int | None, device: str | None, examine: bool,
-    say: Callable[[str], Any],
+    fixed_schedule: bool, rate: float, validate: bool, log_to: Sequence[str], threads: int | None, device: str | None,
+    shard_weights: bool, examine: bool, say: Callable[[str], Any],
 ) -> Path:  # fmt: skip
     """Trains a model into the folder `out` and returns it; continues if the folder has a checkpoint.
 
     memory            as the user writes it: a name of `list memories`, with options, or a file, which is executed
     init              model to begin from: what fits by name and shape is taken
     tokens            budget over all stages; None: the recipe's own
-    task              as `run` takes them, 'mqar:8,babilong:qa1'; a context is of one task's, all equally likely.
-                      'loss:text' alone is a language model
-    background        corpora that contexts are drawn from, in equal parts; naming one twice doubles it;
-                      none: generated prose where a task has a background
+    task              as `run` takes them; each is drawn as often as others. 'loss:text' alone: a language model
+    background        corpora in equal parts, one named twice doubly; none: generated prose where there is a background
     encoding          of the files of those that are folders, None for UTF-8
     hold_out          text files (without .txt) of folder corpora that training must not see
     size              a name of `list sizes`: layers, width, heads, MLP and attention window
@@ -65,16 +64,18 @@ def main(
     persistent        learnt tokens of each layer, always in sight
     segment           tokens that attention spans in placement "mac"
     screen            newest tokens that a gate before all write gates sees, models/screen.py; 0: no such gate
-    context, batch    of a language model: tokens of a context, and contexts in a step
+    context, batch    of a language model: tokens of a context, contexts in a step
     fixed_schedule    the same lessons whatever is learnt from them, recipe.py
     rate              factor on the recipe's learning rates
-    validate          put the loss on held-out lessons into the card, by which rates can be chosen
+    validate          put the loss on held-out lessons into the card, by which rates can be chosen;
+    examine           the accuracy on fresh contexts
+    log_to            names of trackers.py, beside the log in the folder
     device            "cpu" or "cuda"; None: a GPU where torch sees one. A training goes on on either
-    examine           ask the trained model about fresh contexts, and put its accuracy into the card
+    shard_weights     the processes share the weights too, loop.py
     """
     encoding = encoding and text_files.known(encoding)
     device = loading.checked(device, None)
-    processes = launched(device)
+    processes, starts = launched(device), trackers.chosen(log_to)
     say = say if processes.first else _silent
     store.check_writable(out)
     wanted = plan.subsets(",".join(task))
@@ -93,11 +94,11 @@ def main(
     with _alone_in(out, processes, say), matmul_precision(PRECISION[device]):
         model, progress, figures = _trained(
             config, recipe, wanted, texts, out, warm, say, device=device, examine=examine, validate=validate,
-            processes=processes,
+            processes=processes, starts=starts, shard_weights=shard_weights,
         )  # fmt: skip
         if processes.first:
-            about = describe_run(recipe, progress, texts.keys, list(hold_out), origin, figures, device)
-            loading.save(out, model, about)
+            card = describe_run(recipe, progress, texts.keys, list(hold_out), origin, figures, device)
+            loading.save(out, model, card)
             say(f"saved {out / loading.WEIGHTS} and {out / loading.CARD}")
     return out
 
@@ -107,6 +108,21 @@ def _alone_in(out: Path, processes: Processes, say: Callable[[str], Any]) -> Abs
     if not processes.first:
         return nullcontext()
     return locks.held(out / ".lock", f"training into '{out}'", wait=True, say=partial(_warn, say))
+
+
+@contextmanager
+def _reporting(
+    config: Config, recipe: Recipe, out: Path, starts: Mapping[str, trackers.Start], say: Callable[[str], Any],
+    processes: Processes,
+) -> Iterator[Callable[[Progress], Any]]:  # fmt: skip
+    """What the first process does after each round: a printed line, one in the folder's log, the user's trackers."""
+    if not processes.first:
+        yield lambda progress: None
+        return
+    warn, about = partial(_warn, say), {**config.to_dict(), **asdict(recipe), "processes": processes.size}
+    with trackers.tracking(starts, out, about, warn) as track:
+        reports = (Reporter(recipe, say), Log(out, warn), track)
+        yield lambda progress: [report(progress) for report in reports]
 
 
 def architecture(memory: str, size: str, window: int | None, layers: int | None, **own: Any) -> Config:
@@ -128,7 +144,7 @@ def _silent(line: str) -> None:
 def _trained(
     config: Config, recipe: Recipe, wanted: Mapping[str, Sequence[str]], texts: Texts, out: Path,
     warm: dict[str, torch.Tensor] | None, say: Callable[[str], Any], *, device: str, examine: bool, validate: bool,
-    processes: Processes,
+    processes: Processes, starts: Mapping[str, trackers.Start], shard_weights: bool,
 ) -> tuple[Decoder, Progress, dict[str, Any]]:  # fmt: skip
     """The model trained on lessons of all tasks, and how it does on fresh contexts."""
     kinds = {
@@ -136,13 +152,12 @@ def _trained(
         for name, subsets in wanted.items()
     }
     reads = texts.training if not recipe.context else []  # what states nothing, where facts are learnt
-    warn = partial(_warn, say)
-    reporters = [Reporter(recipe, say), *([Log(out, warn)] if processes.first else [])]
-    model, progress = train(
-        config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, device=processes.device or device,
-        warm_start=warm, report=lambda progress: [report(progress) for report in reporters], warn=warn,
-        background=clean(reads, CLEAN_TOKENS) if reads else None, processes=processes,
-    )  # fmt: skip
+    with _reporting(config, recipe, out, starts, say, processes) as report:
+        model, progress = train(
+            config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, device=processes.device or device,
+            warm_start=warm, report=report, warn=partial(_warn, say),
+            background=clean(reads, CLEAN_TOKENS) if reads else None, processes=processes, shard_weights=shard_weights,
+        )  # fmt: skip
     processes.end()
     figures: dict[str, Any] = {}
     if not processes.first:

@@ -14,6 +14,13 @@ FILE = "training.ndjson"
 FIELDS = ("round", "step", "stage", "length", "tokens", "seconds", "skipped")
 
 
+def figures(progress: Progress) -> dict[str, Any]:
+    """Of a round: how far training is, the figures of its last step, and the accuracy of each kind."""
+    found = {name: getattr(progress, name) for name in FIELDS} | progress.last
+    found["seconds"] = round(progress.seconds, 1)
+    return found | ({"kinds": progress.kinds} if progress.kinds else {})
+
+
 class Log:
     """Called after each round; a file that cannot be written is warned of once, and ends no training."""
 
@@ -22,16 +29,12 @@ class Log:
         self.begun, self.failed = False, False
 
     def __call__(self, progress: Progress) -> None:
-        """Append the round: how far training is, the figures of its last step, and the accuracy of each kind."""
-        line = {name: getattr(progress, name) for name in FIELDS} | progress.last
-        line["seconds"] = round(progress.seconds, 1)
-        if progress.kinds:
-            line["kinds"] = progress.kinds
+        """Append the round."""
         try:
             if not self.begun:
                 self._drop(progress.round)
             with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(figures(progress)) + "\n")
         except OSError as error:
             if not self.failed:
                 self.warn(f"'{self.path}' cannot be written: {reason(error)}. Training goes on without.")

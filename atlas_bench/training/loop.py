@@ -23,10 +23,11 @@ from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.lm import is_finite
 from atlas_bench.tasks.lessons import Lessons, reach, weigh
 from atlas_bench.training import checkpoint, muon
+from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.processes import ALONE, Processes
 from atlas_bench.training.recipe import Progress, Recipe
 from atlas_bench.training.schedule import advance, plan_round, set_cost, set_rates, summed
-from atlas_bench.training.step import count_skipped, follow, make_optimizers, step, token_rows
+from atlas_bench.training.step import count_skipped, step, token_rows
 
 COUNT_SECONDS = 300  # between two counts of open gates on background
 
@@ -39,8 +40,7 @@ class _Training:
     recipe: Recipe
     out: Path
     model: Decoder
-    average: Decoder
-    optimizers: list[torch.optim.Optimizer]
+    optimizers: Optimizers
     progress: Progress
     processes: Processes
     window: deque[dict[str, list[int]]] = field(init=False)
@@ -63,6 +63,7 @@ def train(
     until: float | None = None,
     device: str = "cpu",
     processes: Processes = ALONE,
+    shard_weights: bool = False,
 ) -> tuple[Decoder, Progress]:
     """Trains (or goes on training) the model whose checkpoint lies in `out`; returns it with its history.
 
@@ -74,53 +75,84 @@ def train(
     device        of torch, where the model trains. A checkpoint of one device goes on on another; weights begin alike
                   on all, but noise is drawn on the device, so that only one device's trainings equal each other
     processes     that share the training; all of them call this with the same arguments
+    shard_weights deals out the weights too, where all processes have to do the same: running text, equally shared
 
     Raises UserError for a checkpoint of another run, one that not all processes see, and where training diverges.
     """
+    if shard_weights:
+        _check_shardable(recipe, processes.size)
     keep_freed_memory()
     dtype = processes.gathered(muon.fastest_dtype(torch.device(device).type))[0]  # measured: two might not agree
     with processes.in_turn():  # the first one puts a damaged checkpoint aside
-        run = _begun(config, recipe, out, device, warm_start, warn, processes, dtype)
+        run = _begun(config, recipe, out, device, warm_start, warn, processes, dtype, shard_weights)
     _check_alike(run)
     progress, failure = run.progress, ""
-    saved, counted = time.monotonic(), -math.inf
+    saved, counted = processes.gathered(time.monotonic())[0], -math.inf
     while progress.stage != "done":
         if until is not None and processes.gathered(time.monotonic())[0] > until:
             break
         _read_round(run, make_lessons)
-        if background is not None and processes.first and time.monotonic() - counted > COUNT_SECONDS:
-            progress.open, counted = open_shares(run.average, background), time.monotonic()
+        now = processes.gathered(time.monotonic())[0]  # the first one's clock decides for all
+        if background is not None and now - counted > COUNT_SECONDS:
+            _count_open(run, background)
+            counted = now
         report(progress)
         advance(progress, recipe, run.window)
-        if time.monotonic() - saved > checkpoint_seconds or progress.stage == "done":
-            failure, saved = _save(run, failure, warn), time.monotonic()
+        if now - saved > checkpoint_seconds or progress.stage == "done":
+            failure, saved = _save(run, failure, warn), now
     _save(run, failure, warn)
-    return run.average, progress
+    return _averaged(run), progress
+
+
+def _check_shardable(recipe: Recipe, size: int) -> None:
+    """Raise UserError where some process would call the model less often than others, which would wait for it."""
+    if size == 1:
+        raise UserError(
+            "--shard-weights: this process trains alone. Leave it out, or launch several: accelerate launch "
+            "--num_processes 2 -m atlas_bench train .."
+        )
+    if not recipe.context or recipe.contexts % size:
+        raise UserError(
+            f"--shard-weights: {recipe.contexts} contexts cannot be shared equally by {size} processes, so that some "
+            f"would wait for others. Give a --batch that is a multiple of {size}, and --task loss:text."
+        )
+
+
+def _averaged(run: _Training) -> Decoder:
+    """The model with its average weights in the first process; in the others, whatever they have."""
+    average, model = run.optimizers.whole(run.optimizers.average), run.model
+    run.optimizers.zero_grad()
+    model.set_gate_noise(0.0)
+    if run.processes.first:
+        if run.optimizers.sharded:
+            model = Decoder(run.config).to(run.model.device)  # one that no other process is needed for
+        model.load_state_dict({**dict(run.model.named_buffers()), **average}, strict=False)
+    return model.requires_grad_(False)
 
 
 def _begun(
     config: Config, recipe: Recipe, out: Path, device: str, warm_start: dict[str, Tensor] | None,
-    warn: Callable[[str], Any], processes: Processes, dtype: torch.dtype,
+    warn: Callable[[str], Any], processes: Processes, dtype: torch.dtype, shard_weights: bool,
 ) -> _Training:  # fmt: skip
     """The training whose checkpoint lies in `out`, or a new one."""
     torch.manual_seed(recipe.seed)
     model = Decoder(config)  # drawn on the CPU, so that every device begins from the same weights
     if warm_start is not None:
         transplant(model, warm_start)
-    average = Decoder(config).requires_grad_(False)
-    average.load_state_dict(model.state_dict())
-    model, average = model.to(device), average.to(device)
-    optimizers = make_optimizers(model, recipe, dtype)
+    model = model.to(device)
+    if shard_weights:
+        processes.shard(model)
+    optimizers = Optimizers(model, recipe, processes, dtype=dtype)
     progress = Progress(length=recipe.first_length)
     out.mkdir(parents=True, exist_ok=True)
     path = out / checkpoint.FILE
     if path.exists():
         try:
-            progress = checkpoint.restore(out, model, average, optimizers, config, recipe)
+            progress = checkpoint.restore(out, model, optimizers, config, recipe)
         except checkpoint_file.Damaged as error:
             aside = checkpoint_file.put_aside(path)
             warn(f"checkpoint '{path}' cannot be used: {error}. It is now '{aside}'. Training begins again.")
-    return _Training(config, recipe, out, model, average, optimizers, progress, processes)
+    return _Training(config, recipe, out, model, optimizers, progress, processes)
 
 
 def _check_alike(run: _Training) -> None:
@@ -148,8 +180,8 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
     streams = zip(*(lessons.stream(length, segment) for _ in range(batch)), strict=True)
     while segments := list(islice(streams, max(1, recipe.longest // segment))):
         set_rates(run.optimizers, recipe, progress)
-        figures, state = step(run.model, run.optimizers, segments, state, recipe, progress, run.processes)
-        follow(run.average, run.model, min(recipe.average, progress.step / (progress.step + 10)))
+        figures, state = step(run.optimizers, segments, state, recipe, progress)
+        run.optimizers.follow(min(recipe.average, progress.step / (progress.step + 10)))
         progress.step += 1
         for count in ("tokens", "stage_tokens", "length_tokens"):
             setattr(progress, count, getattr(progress, count) + batch * segment * len(segments))
@@ -164,7 +196,19 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
     progress.seconds += time.monotonic() - began
     progress.recent = list(run.window)
     progress.kinds, accuracy = summed(run.window)
-    progress.last = {**figures, "accuracy": accuracy}
+    state_bytes = max(run.processes.gathered(run.optimizers.nbytes()))
+    progress.last = {**figures, "accuracy": accuracy, "state_bytes": state_bytes}
+
+
+def _count_open(run: _Training, background: np.ndarray) -> None:
+    """Count open gates of the model with its average weights, in the first process."""
+    average = run.optimizers.whole(run.optimizers.average)
+    if run.processes.first:
+        weights = {name: x.detach().clone() for name, x in run.model.named_parameters()}
+        run.optimizers.put(average)
+        run.model.set_gate_noise(0.0)  # until the next round
+        run.progress.open = open_shares(run.model, background)
+        run.optimizers.put(weights)
 
 
 def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
@@ -172,11 +216,11 @@ def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
 
     failure  that reason so far, "" for none: it is not warned of again
     """
-    path = run.out / checkpoint.FILE
+    path, state = run.out / checkpoint.FILE, run.optimizers.state()
     if not run.processes.first:
         return failure
     try:
-        checkpoint.save(run.out, run.model, run.average, run.optimizers, run.config, run.recipe, run.progress)
+        checkpoint.save(run.out, run.model, state, run.config, run.recipe, run.progress)
     except Exception as error:  # of safetensors or the system: none of them is worth a training
         if (why := reason(error)) != failure:
             warn(f"'{path}' cannot be written: {why}. Training goes on without.")

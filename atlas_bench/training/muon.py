@@ -39,9 +39,23 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     shapes[weight.shape].append(weight)
             for (rows, columns), weights in shapes.items():
-                update = newton_schulz(torch.stack([self._direction(w) for w in weights]).to(self.dtype), floor=FLOOR)
+                update = self._orthogonal(torch.stack([self._direction(w) for w in weights]).to(self.dtype))
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 torch._foreach_sub_(weights, list(update.to(weights[0].dtype) * scale))
+
+    def _orthogonal(self, matrices: Tensor) -> Tensor:
+        """[n, rows, columns] orthogonalised; of rows that are dealt out, each process gets some matrices whole."""
+        if not hasattr(matrices, "placements"):
+            return newton_schulz(matrices, floor=FLOOR)
+        from torch.distributed.tensor import DTensor, Shard  # which takes a second to import
+
+        whole = matrices.redistribute(placements=[Shard(0)])
+        if len(own := whole.to_local()):
+            own = newton_schulz(own, floor=FLOOR)
+        size = {"shape": whole.shape, "stride": whole.stride()}
+        return DTensor.from_local(own, whole.device_mesh, [Shard(0)], **size).redistribute(
+            placements=matrices.placements
+        )
 
     def _direction(self, weight: Tensor) -> Tensor:
         """Nesterov's: the gradient a step ahead of the momentum."""

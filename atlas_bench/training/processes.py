@@ -1,22 +1,23 @@
 """The processes that share one training: what `accelerate launch` or torchrun started, or this one alone.
 
 Every process makes all contexts of a round and reads its share of them. Losses are divided by counts over all contexts,
-then gradients and figures are summed over the processes, so the weights do not depend on how many there are. The
-optimisers take the same step in each, and the first process alone writes.
+then gradients and figures are summed over the processes, so the weights do not depend on how many there are. The steps
+of the optimisers are shared too (optimizers.py), and the first process alone writes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from atlas_bench.errors import UserError, needs
+from atlas_bench.models.decoder import Decoder
 
 T = TypeVar("T")
 
@@ -64,17 +65,36 @@ class Processes:
 
         return list(gather_object([value]))
 
-    def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Makes each gradient its sum over the processes; it stays None where no process has one."""
+    def summed(self, x: Tensor) -> Tensor:
+        """The sum of every process's tensor."""
+        return x if self.size == 1 else self.accelerator.reduce(x, reduction="sum")
+
+    def sum_rows(self, rows: Tensor) -> Tensor:
+        """This process's row of the sum of every process's [processes, n]."""
         if self.size == 1:
-            return
-        parameters = list(parameters)
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        present = parts[0].new_tensor([p.grad is not None for p in parameters])
-        total = self.accelerator.reduce(torch.cat([*(x.flatten() for x in parts), present]), reduction="sum")
-        *sums, present = total.split([*(p.numel() for p in parameters), len(parameters)])
-        for parameter, gradient, found in zip(parameters, sums, present.tolist(), strict=True):
-            parameter.grad = gradient.view_as(parameter) if found else None
+            return rows[0]
+        reduce_scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
+        reduce_scatter(own := torch.empty_like(rows[0]), rows.view(-1))  # its name since torch 2.13, and before
+        return own
+
+    def gather_rows(self, row: Tensor) -> Tensor:
+        """[processes, n] of every process's [n]."""
+        return row[None] if self.size == 1 else self.accelerator.gather(row).view(self.size, -1)
+
+    def shard(self, model: Decoder) -> None:
+        """Deal out the weights (FSDP2): a block's are whole while it is called, the other ones in the model's calls.
+
+        Gradients become means over the processes. All of them must call and differentiate the same, in the same order.
+        """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+        mesh = init_device_mesh(model.device.type, (self.size,))
+        for module in (*model.blocks, model):  # start() and logits() read weights too
+            fully_shard(module, mesh=mesh)
+            for method in ("start", "logits"):
+                if hasattr(module, method):
+                    register_fsdp_forward_method(module, method)
 
     def in_turn(self) -> AbstractContextManager[Any]:
         """The first process does it before the others."""
@@ -103,7 +123,8 @@ class _RowNoise:
 def launched(device: str) -> Processes:
     """The processes of this launch, on "cpu" or "cuda"; ALONE where no launcher started this one.
 
-    Raises UserError where accelerate is missing, and for fp16, whose losses would have to be scaled.
+    Raises UserError where accelerate is missing, for fp16, whose losses would have to be scaled, and for accelerate's
+    own ways to share weights.
     """
     several = int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
@@ -111,6 +132,12 @@ def launched(device: str) -> Processes:
         return ALONE
     if precision not in ("no", "bf16"):
         raise UserError(f"mixed precision '{precision}' is not supported in training. Launch with bf16, or without.")
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
+            raise UserError(
+                f"accelerate's {name} has no part in this training, and its launch or configuration sets it. Leave it "
+                "out: optimiser state is always shared by the processes, and --shard-weights shares the weights."
+            )
     with needs("accelerate", extra="train", to="train in several processes"):
         from accelerate import Accelerator
     return Processes(Accelerator(cpu=device == "cpu"))

@@ -15,8 +15,8 @@ from torch import Tensor
 from atlas_bench.errors import UserError
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
-from atlas_bench.training.muon import Muon
-from atlas_bench.training.processes import ALONE, Processes
+from atlas_bench.training.optimizers import Optimizers
+from atlas_bench.training.processes import Processes
 from atlas_bench.training.recipe import Progress, Recipe
 from atlas_bench.training.schedule import AUXILIARY, costs_grow
 
@@ -51,13 +51,11 @@ class Sums:
 
 
 def step(
-    model: Decoder,
-    optimizers: Sequence[torch.optim.Optimizer],
+    optimizers: Optimizers,
     segments: Sequence[Sequence[Segment]],
     state: State | None,
     recipe: Recipe,
     progress: Progress = Progress(),  # noqa: B008 - never changed here
-    processes: Processes = ALONE,
 ) -> tuple[dict[str, Any], State | None]:
     """One optimiser step on consecutive segments of every row; returns figures and the detached state.
 
@@ -65,7 +63,10 @@ def step(
     gradient's norm among them, is not finite.
 
     state  of the rows that this process reads; None at the beginning, and where it reads none
+
+    All processes that share the training call this with the same segments.
     """
+    model, processes = optimizers.model, optimizers.processes
     with processes.autocast():
         loss, own, state = _read(model, segments, state, recipe, progress, processes)
     total = Sums()
@@ -80,7 +81,7 @@ def step(
         **({"screen_rate": total.opened / total.read} if model.screen is not None else {}),
     }
     if total.learnable:
-        _descend(loss, model, optimizers, recipe, figures, processes)
+        _descend(loss, optimizers, recipe, figures)
     figures["kinds"] = total.tallies
     return figures, None if state is None else detach(state)
 
@@ -151,20 +152,14 @@ def _ask_own(
     return loss * share, list(zip(kinds, correct.tolist(), strict=True))
 
 
-def _descend(
-    loss: Tensor, model: Decoder, optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, figures: dict[str, Any],
-    processes: Processes,
-) -> None:  # fmt: skip
+def _descend(loss: Tensor, optimizers: Optimizers, recipe: Recipe, figures: dict[str, Any]) -> None:
     """Take the step, and note the gradient's norm; where a figure is not finite, one wild step would end the model."""
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
+    optimizers.zero_grad()
     if loss.requires_grad:
         loss.backward()
-    processes.add_gradients(model.parameters())
-    figures["gradient_norm"] = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
+    figures["gradient_norm"] = optimizers.clip(recipe.clip)
     if all(map(math.isfinite, figures.values())):
-        for optimizer in optimizers:
-            optimizer.step()
+        optimizers.step()
 
 
 def _tallies(answers: Sequence[tuple[str, bool]]) -> dict[str, list[int]]:
@@ -239,27 +234,6 @@ def tag_all(model: Decoder, hidden: Tensor, rows: Sequence[Tags | None]) -> tupl
 def token_rows(model: Decoder, rows: Sequence[np.ndarray]) -> Tensor:
     """Token ids of as many rows as one tensor [B, T] where the model is."""
     return torch.from_numpy(np.stack(rows)).to(model.device, torch.long)
-
-
-def make_optimizers(model: Decoder, recipe: Recipe, dtype: torch.dtype | None = None) -> list[torch.optim.Optimizer]:
-    """Muon for the linear maps of the blocks; AdamW for embeddings, gates, vectors and fast-weight beginnings.
-
-    dtype  of Muon's products; None: the faster one here
-    """
-    linear = {id(module.weight) for module in model.blocks.modules() if isinstance(module, torch.nn.Linear)}
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        matrix = id(parameter) in linear and ".memory.gate." not in name
-        (matrices if matrix else others).append(parameter)
-    return [
-        Muon(matrices, lr=recipe.muon_lr, dtype=dtype),
-        torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
-def follow(average: Decoder, model: Decoder, keep: float) -> None:
-    """average <- keep average + (1 - keep) model."""
-    torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - keep)
 
 
 def detach(state: State) -> State:

@@ -10,8 +10,8 @@ from atlas_bench.errors import UserError
 from atlas_bench.models import cost
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.memory.surroundings import build
+from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.recipe import Recipe
-from atlas_bench.training.step import make_optimizers
 
 OPTIONS = {"short_conv": 4, "output_norm": True, "output_gate": "sigmoid"}
 
@@ -105,7 +105,7 @@ def test_muon_gets_linear_maps_alone():
     model = Decoder(Config("rwkv7", OPTIONS, d_model=32, n_heads=2, vocab_size=64))
     muon, adam = (
         {id(p) for group in optimizer.param_groups for p in group["params"]}
-        for optimizer in make_optimizers(model, Recipe())
+        for optimizer in Optimizers(model, Recipe())
     )
     names = {id(p): name for name, p in model.named_parameters()}
     assert muon | adam == set(names) and not muon & adam

@@ -10,7 +10,9 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -19,15 +21,17 @@ import torch
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError
+from atlas_bench.files import checkpoint_file
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
-from atlas_bench.training import muon, processes
+from atlas_bench.training import checkpoint, muon, pieces, processes
 from atlas_bench.training.log import FILE, Log
 from atlas_bench.training.loop import train
+from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.processes import ALONE, Processes, launched
-from atlas_bench.training.recipe import Progress, Recipe
-from atlas_bench.training.step import make_optimizers, step
+from atlas_bench.training.recipe import Progress, Recipe, language
+from atlas_bench.training.step import step
 from tests.marks import sweep
 
 RECIPE = Recipe(
@@ -54,18 +58,42 @@ class Uneven:
             yield Segment(tokens, asks[: self.rng.integers(3)], tokens > 30, tags)
 
 
-def curve(out: Path, *, cut: bool = False, **given) -> list[list[float]]:
-    """[round, loss, accuracy, gradient's norm] after each round of a training into `out`."""
+class Text:
+    """Running text: a target for every token, and nothing else."""
+
+    def seeded(self, seed):
+        self.rng = np.random.default_rng(seed)
+        return self
+
+    def stream(self, length, segment):
+        for _ in range(0, length, segment):
+            tokens = self.rng.integers(1, 60, segment, dtype=np.int32)
+            yield Segment(tokens, (), np.ones(segment, bool), Tags(np.maximum(tokens, 30), tokens < 15, "along"))
+
+
+TEXT = {  # more arguments of curve()
+    "config": Config("titans", vocab_size=64, d_model=16, n_heads=2, n_persistent=2),
+    "recipe": replace(language(64, 4).within(2000), segment=32, longest=32, first_length=32),
+    "lessons": Text,
+}
+
+
+def curve(
+    out: Path, *, cut: bool = False, config: Config = CONFIG, recipe: Recipe = RECIPE, lessons: Any = Uneven, **given
+) -> list[list[float]]:
+    """[round, loss, accuracy, gradient's norm, bytes of state] after each round of a training into `out`."""
     seen = []
 
     def report(progress):
         last = progress.last
-        seen.append([progress.round, last["loss"], last["accuracy"], last.get("gradient_norm", 0.0)])
+        seen.append(
+            [progress.round, last["loss"], last["accuracy"], last.get("gradient_norm", 0.0), last["state_bytes"]]
+        )
         if cut and progress.round == CUT + 1:
             raise KeyboardInterrupt  # the checkpoint is of the round before
 
     with patch.object(muon, "fastest_dtype", lambda *_: torch.float32), suppress(KeyboardInterrupt):
-        train(CONFIG, RECIPE, Uneven().seeded, out, report=report, checkpoint_seconds=0 if cut else 60, **given)
+        train(config, recipe, lessons().seeded, out, report=report, checkpoint_seconds=0 if cut else 60, **given)
     return seen
 
 
@@ -78,6 +106,13 @@ def main(folder: Path) -> None:
         "cut": curve(folder / "cut by several", cut=True, processes=together),
         "resumed": curve(folder / "cut by one", processes=together),
     }
+    if together.size == 2:  # the weights are dealt out, too
+        sharded = {**TEXT, "processes": together, "shard_weights": True}
+        found["text"] = {
+            "whole": curve(folder / "text whole", **sharded),
+            "cut": curve(folder / "text cut by several", cut=True, **sharded),
+            "resumed": curve(folder / "text cut by one", **sharded),
+        }
     if together.first:
         (folder / "found.json").write_text(json.dumps(found))
     together.end()
@@ -88,16 +123,77 @@ def main(folder: Path) -> None:
 def test_several_processes_have_the_loss_curve_of_one_and_go_on_with_its_checkpoints(tmp_path, size):
     alone = curve(tmp_path / "alone")
     assert curve(tmp_path / "cut by one", cut=True)[-1][0] == CUT + 1
+    curve(tmp_path / "text cut by one", cut=True, **TEXT)
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
     words += ["-m", "tests.training.test_processes", str(tmp_path)]
     done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["size"] == size and {row[0] for row in alone} == set(range(1, len(alone) + 1))
+    equal(tmp_path, "", found, alone, curve(tmp_path / "cut by several"))
+    if size == 2:
+        alone, again = curve(tmp_path / "text alone", **TEXT), curve(tmp_path / "text cut by several", **TEXT)
+        equal(tmp_path, "text ", found["text"], alone, again)
+
+
+def equal(folder: Path, kind: str, found: dict, alone: list, again: list) -> None:
+    """Trainings by several processes have the curve, the final state and a share of the memory of `alone`.
+
+    again  one process goes on where several were cut short
+    """
     assert np.ptp([row[1] for row in alone]) > 0.1  # a curve, and no constant
-    np.testing.assert_allclose(found["whole"], alone, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found["resumed"], alone[CUT:], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(curve(tmp_path / "cut by several"), alone[CUT:], rtol=1e-5, atol=1e-6)
+    (*_, together), (*_, whole) = found["whole"][-1], alone[-1]
+    assert 0.98 / 3 < together / whole < 1.1 / 2  # bytes of the process that has the most
+    for rows, expected in ((found["whole"], alone), (found["resumed"], alone[CUT:]), (again, alone[CUT:])):
+        figures = [[row[:-1] for row in each] for each in (rows, expected)]
+        np.testing.assert_allclose(*figures, rtol=1e-5, atol=1e-6)
+    names = ("alone", "whole", "cut by one", "cut by several")
+    ends = [checkpoint_file.load(folder / (kind + name) / checkpoint.FILE)[0] for name in names]
+    for end in ends[1:]:  # whole, with all optimiser state and the average
+        assert {name: x.shape for name, x in end.items()} == {name: x.shape for name, x in ends[0].items()}
+        for name, x in end.items():
+            np.testing.assert_allclose(x, ends[0][name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("size", "recipe", "said"),
+    [
+        (1, TEXT["recipe"], "this process trains alone. Leave it out, or launch several: accelerate launch"),
+        (3, TEXT["recipe"], "4 contexts cannot be shared equally by 3 processes.* a --batch that is a multiple of 3"),
+        (5, RECIPE, "--task loss:text"),
+    ],
+)  # fmt: skip
+def test_weights_are_dealt_out_only_where_all_processes_do_the_same(tmp_path, size, recipe, said):
+    together = Processes()
+    together.size = size
+    with pytest.raises(UserError, match=said):
+        train(CONFIG, recipe, Text().seeded, tmp_path, processes=together, shard_weights=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_share_is_whole_matrices_and_equal_parts_of_the_rest():
+    shapes = [torch.Size(shape) for shape in [(10, 7), (8, 4), (4, 4), (5,), (4, 4), (0,), (2, 3)]]
+    whole = [False, True, True, False, True, False, False]
+    for size in (1, 2, 3, 50):
+        dealt = pieces.deal(shapes, whole, size)
+        for i, shape in enumerate(shapes):  # every number has one owner
+            own = [piece for piece in dealt if piece.parameter == i]
+            assert [n for piece in own for n in range(piece.start, piece.stop)] == list(range(shape.numel()))
+            assert len(own) == 1 or not whole[i]
+        numbers, matrices = np.zeros(size, int), np.zeros(size, int)
+        for piece in dealt:
+            (matrices if whole[piece.parameter] else numbers)[piece.owner] += piece.stop - piece.start
+        assert max(numbers) == -(-81 // size)
+        assert sorted(matrices)[-3:] == {1: [64], 2: [32, 32]}.get(size, [16, 16, 32])
+        for limit in (1, 5, 10_000):
+            values = [torch.arange(100.0 * i, 100 * i + piece.stop - piece.start) for i, piece in enumerate(dealt)]
+            there = [torch.zeros_like(x) for x in values]
+            for width, rows_of in pieces.buckets(dealt, size, limit):
+                assert width * size <= max(limit, size)
+                for spans in rows_of:
+                    pieces.pack(spans, values, row := torch.zeros(width))
+                    pieces.unpack(spans, row, there)
+            assert all(map(torch.equal, there, values))
 
 
 def test_processes_that_see_other_checkpoints_are_told(tmp_path):
@@ -118,6 +214,10 @@ def test_only_a_launcher_makes_several_processes(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(UserError, match="'fp16' is not supported in training"):
         launched("cpu")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"accelerate's FSDP has no part in this training.*--shard-weights"):
+        launched("cpu")
     processes.launched.cache_clear()
 
 
@@ -136,8 +236,8 @@ def test_every_memory_trains_in_mixed_precision_much_as_without(memory):
     for together in (ALONE, Mixed()):
         torch.manual_seed(0)
         model = Decoder(config)
-        made = make_optimizers(model, RECIPE, torch.float32)
-        found.append([step(model, made, segments, None, RECIPE, processes=together)[0] for _ in range(2)])
+        made = Optimizers(model, RECIPE, together, dtype=torch.float32)
+        found.append([step(made, segments, None, RECIPE)[0] for _ in range(2)])
     full, mixed = ([(each["loss"], each["gradient_norm"]) for each in figures] for figures in found)
     np.testing.assert_allclose(mixed, full, rtol=0.02)
     assert mixed != full

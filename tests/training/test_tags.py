@@ -15,8 +15,9 @@ from atlas_bench.tasks.lessons import Ask, Segment, Tags
 from atlas_bench.tasks.track import TRACK
 from atlas_bench.training import examine
 from atlas_bench.training.loop import train
+from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.recipe import Recipe
-from atlas_bench.training.step import make_optimizers, step
+from atlas_bench.training.step import step
 
 STILL = replace(Recipe(), write_cost=0.0, muon_lr=0.0, adam_lr=0.0)  # a step that changes nothing
 
@@ -34,7 +35,7 @@ def segment(rng, *, answers=None, asks=()):
 
 
 def figures_of(model, segments):
-    return step(model, make_optimizers(model, STILL), segments, None, STILL)[0]
+    return step(Optimizers(model, STILL), segments, None, STILL)[0]
 
 
 def test_the_loss_is_the_mean_over_all_answers_and_accuracy_over_the_scored(model):

@@ -25,9 +25,10 @@ from atlas_bench.tasks.lessons import Ask, Mixture, Segment
 from atlas_bench.tasks.mqar import MQAR
 from atlas_bench.training import checkpoint, command
 from atlas_bench.training.loop import open_shares, train
+from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.recipe import Progress, Recipe
 from atlas_bench.training.schedule import advance, costs_grow, plan_round, set_cost, set_rates, summed
-from atlas_bench.training.step import count_skipped, make_optimizers, step
+from atlas_bench.training.step import count_skipped, step
 from tests.marks import sweep
 
 TINY = Recipe(
@@ -202,9 +203,7 @@ def test_only_tokens_that_are_not_free_are_paid_for():
 
     def loss(free, length):
         segments = [[Segment(tokens, (ask,), free)] * 2]
-        figures, _ = step(
-            model, make_optimizers(model, recipe), segments, None, recipe, Progress(length=length, cost=2)
-        )
+        figures, _ = step(Optimizers(model, recipe), segments, None, recipe, Progress(length=length, cost=2))
         return figures["loss"]
 
     free = loss(np.ones(10, bool), 256)
