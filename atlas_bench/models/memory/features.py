@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atlas_bench.errors import UserError, unknown
+from atlas_bench.kernels.cpu import side_by_side
 
 
 def features(kind: str, degree: int, head_dim: int, *, sketch_width: int = 0) -> nn.Module:
@@ -59,11 +60,12 @@ class Powers(nn.Module):
         powers = [x]
         while len(powers) < self.degree:
             powers.append(powers[-1] * x)
+        squares = [powers[1], *(power.square() for power in powers[1:])]
+        coefficients = self.coefficients.unbind()
+        pairs = zip(coefficients, squares, strict=True)
+        length = sum(c.square() * square.sum(-1, keepdim=True) for c, square in pairs).clamp_min(1e-12).rsqrt()
         # normalised before they stand side by side: fewer passes over the longer tensor
-        lengths = [torch.linalg.vector_norm(power, dim=-1, keepdim=True) for power in powers]
-        length = torch.linalg.vector_norm(self.coefficients * torch.cat(lengths, -1), dim=-1, keepdim=True)
-        scales = (self.coefficients / length.clamp_min(1e-6)).split(1, -1)
-        return torch.cat([power * scale for power, scale in zip(powers, scales, strict=True)], -1)
+        return side_by_side([power * (c * length) for power, c in zip(powers, coefficients, strict=True)])
 
 
 class Monomials(nn.Module):
