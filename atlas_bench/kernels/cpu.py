@@ -75,11 +75,18 @@ def through(x: Tensor, weight: Tensor) -> Tensor:
     return x @ weight
 
 
-def side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Tensors [.., T, K_i] as one [.., T, sum of K_i], in the layout of the first."""
-    if _by_column(parts[0]):
-        return torch.cat([part.mT for part in parts], -2).mT
-    return torch.cat(list(parts), -1)
+def side_by_side(parts: Sequence[Tensor], factors: Sequence[Tensor]) -> Tensor:
+    """Tensors [.., T, K], each times its factor, as one [.., T, n K], in the layout of the first."""
+    first, n = parts[0], len(parts)
+    if torch.is_grad_enabled():
+        return torch.cat([part * factor for part, factor in zip(parts, factors, strict=True)], -1)
+    if _by_column(first):
+        whole = first.new_empty(*first.shape[:-2], n * first.shape[-1], first.shape[-2]).mT
+    else:
+        whole = first.new_empty(*first.shape[:-1], n * first.shape[-1])
+    for part, factor, room in zip(parts, factors, whole.chunk(n, -1), strict=True):
+        torch.mul(part, factor, out=room)
+    return whole
 
 
 def _by_column(x: Tensor) -> bool:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atlas_bench.kernels.window_attention.chunk import window_attention
+from atlas_bench.kernels.window_attention.chunk import attend
 from atlas_bench.models.attention import SlidingWindowAttention
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.placement import Behind, norm
@@ -78,7 +78,7 @@ class _Layer:
         for row, y in enumerate(x):
             qkv[:window, 0], qkv[:window, 1], qkv[:window, 2] = 0, state["k"][row], state["v"][row]
             torch.mm(norm(y), self.qkv, out=qkv[window:end].view(length, -1))
-            outputs = window_attention(qkv.unflatten(0, (-1, window)), self.mask)
+            outputs = attend(qkv, self.mask)
             y.addmm_(outputs.view(-1, width)[:length], self.out)
             new["k"][row], new["v"][row] = qkv[length:end, 1], qkv[length:end, 2]
         return new

@@ -401,7 +401,7 @@ def _busy(counts: list[int], dense: list[bool], together: int) -> Iterator[tuple
 
 def unit(x: Tensor) -> Tensor:
     """x [.., K] scaled to length 1, where it is not shorter than 1e-6."""
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True).clamp_min(1e-12))
+    return x * torch.rsqrt((x * x).sum(-1, keepdim=True).clamp_min(1e-12))
 
 
 def like(gate: Tensor, x: Tensor) -> Tensor:

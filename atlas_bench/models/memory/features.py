@@ -60,12 +60,10 @@ class Powers(nn.Module):
         powers = [x]
         while len(powers) < self.degree:
             powers.append(powers[-1] * x)
-        squares = [powers[1], *(power.square() for power in powers[1:])]
-        coefficients = self.coefficients.unbind()
-        pairs = zip(coefficients, squares, strict=True)
-        length = sum(c.square() * square.sum(-1, keepdim=True) for c, square in pairs).clamp_min(1e-12).rsqrt()
-        # normalised before they stand side by side: fewer passes over the longer tensor
-        return side_by_side([power * (c * length) for power, c in zip(powers, coefficients, strict=True)])
+        sums = [powers[1].sum(-1, keepdim=True), *((power * power).sum(-1, keepdim=True) for power in powers[1:])]
+        squares = self.coefficients.square().unbind()
+        length = sum(c * square for c, square in zip(squares, sums, strict=True)).clamp_min(1e-12).rsqrt()
+        return side_by_side(powers, [c * length for c in self.coefficients.unbind()])
 
 
 class Monomials(nn.Module):
