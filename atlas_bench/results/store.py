@@ -71,10 +71,7 @@ def scan(source: Source, warn: Warn) -> Iterator[Record]:
 
 
 def read(path: str | Path) -> tuple[list[Record], list[str]]:
-    """(records, warnings) of one file.
-
-    Raises UserError where the file cannot be read.
-    """
+    """(records, warnings) of one file; raises UserError where it cannot be read."""
     warnings: list[str] = []
     return list(_records(path, warnings.append)), warnings
 
@@ -85,12 +82,16 @@ def read_all(paths: Paths) -> tuple[list[Record], list[str]]:
     return list(scan(paths, warnings.append)), warnings
 
 
-def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
+def done(paths: Paths, *, warn: Warn | None = None, unfinished: bool = False) -> dict[str, Record]:
     """cell_key -> record of the cells that need no second run; none for a folder that does not exist yet.
 
-    warn  receives each warning of the reading
+    warn        receives each warning of the reading
+    unfinished  whether cells that need a second run are there, too
     """
-    return {key: record for key, record in _latest(paths, warn).items() if record.status in FINAL}
+    if isinstance(paths, (str, Path)) and not Path(paths).exists():
+        return {}
+    kept = _keep({}, scan(paths, warn or (lambda message: None)))
+    return kept if unfinished else {key: record for key, record in kept.items() if record.status in FINAL}
 
 
 class Followed:
@@ -103,7 +104,7 @@ class Followed:
     def __init__(self, folder: str | Path, *, warn: Warn | None = None) -> None:
         self.folder = Path(folder)
         self._ends = {file.name: _end(file) for file in self.folder.glob("*.jsonl")}  # before reading, to miss nothing
-        self._kept = _latest(self.folder, warn)
+        self._kept = done(self.folder, warn=warn, unfinished=True)
         self._unfinished = {key for key, record in self._kept.items() if record.status not in FINAL}
 
     def record(self, key: str, name: str, *, unfinished: bool = False) -> Record | None:
@@ -122,13 +123,6 @@ class Followed:
                     self._unfinished.discard(cell_key(record))
                     _keep(self._kept, [record])
         return self._kept.get(key) if unfinished or key not in self._unfinished else None
-
-
-def _latest(paths: Paths, warn: Warn | None) -> dict[str, Record]:
-    """cell_key -> the record of latest(); none of a folder that is not there."""
-    if isinstance(paths, (str, Path)) and not Path(paths).exists():
-        return {}
-    return _keep({}, scan(paths, warn or (lambda message: None)))
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
