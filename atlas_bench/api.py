@@ -321,8 +321,7 @@ def train(
     task    what to learn; "loss:text" is a language model of the background
     quiet   prints no progress; warnings are shown
 
-    `atlas-bench train --help` explains the others. Returns the folder. Raises UserError for a mistake before
-    anything is written.
+    `atlas-bench train --help` explains the others. Returns the folder. Raises UserError before anything is written.
     """
     given = locals()
     from atlas_bench.running import unread

@@ -302,7 +302,8 @@ TextBatch = Annotated[int, _trained("--batch", metavar="N", min=1, help="Context
 FixedSchedule = Annotated[bool, _trained("--fixed-schedule", help="Lengths by tokens spent, not by what is learnt.")]
 ShardWeights = Annotated[bool, _trained("--shard-weights", help="Of running text: processes share the weights, too.")]
 LogTo = Annotated[
-    list[str] | None, _trained("--log-to", metavar="TRACKER", help="wandb, trackio or tensorboard, too; repeatable.")
+    list[str] | None,
+    _trained("--log-to", metavar="TRACKER", help="A tracker: wandb, trackio, tensorboard; repeatable."),
 ]
 NoExamine = Annotated[bool, _trained("--no-examine", help="Skip the check on fresh contexts at the end.")]
 

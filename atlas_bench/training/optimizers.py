@@ -40,10 +40,11 @@ class Optimizers(list[torch.optim.Optimizer]):
         named = dict(model.named_parameters())
         self.names, self.parameters = list(named), list(named.values())
         linear = {id(module.weight) for module in model.blocks.modules() if isinstance(module, torch.nn.Linear)}
-        self.by_muon = [id(x) in linear and ".memory.gate." not in name for name, x in named.items()]
+        by_muon = [id(x) in linear and ".memory.gate." not in name for name, x in named.items()]
+        self.optimizer_of = [0 if muon else 1 for muon in by_muon]  # of each parameter
         self.sharded = hasattr(self.parameters[0], "placements")  # torch's DTensor, which takes a second to import
         shapes = [x.shape for x in self.parameters]
-        self.pieces = rows(shapes, processes.size) if self.sharded else deal(shapes, self.by_muon, processes.size)
+        self.pieces = rows(shapes, processes.size) if self.sharded else deal(shapes, by_muon, processes.size)
         self.buckets = buckets(self.pieces, processes.size)
         self.own = [k for k, piece in enumerate(self.pieces) if piece.owner == processes.rank]
         self.weights = [self._weight(self.pieces[k]) for k in self.own]
@@ -53,7 +54,7 @@ class Optimizers(list[torch.optim.Optimizer]):
             if self.sharded
             else [(self.pieces[k].parameter, weight) for k, weight in zip(self.own, self.weights, strict=True)]
         )
-        matrices, others = ([x for i, x in self.trained if self.by_muon[i] is muon] for muon in (True, False))
+        matrices, others = ([x for i, x in self.trained if self.optimizer_of[i] == number] for number in (0, 1))
         super().__init__(
             [
                 Muon([{"params": matrices}], lr=recipe.muon_lr, dtype=dtype),
@@ -166,14 +167,15 @@ class Optimizers(list[torch.optim.Optimizer]):
 
     def _keys(self) -> list[str]:
         """The beginning of each parameter's names in a checkpoint: optimiser, and number among its parameters."""
-        return [f"optimizer.{int(not muon)}.{self.by_muon[:i].count(muon)}." for i, muon in enumerate(self.by_muon)]
+        of = self.optimizer_of
+        return [f"optimizer.{number}.{of[:i].count(number)}." for i, number in enumerate(of)]
 
     def state(self) -> dict[str, Tensor]:
         """The whole average and optimiser state under the names of a checkpoint; {} but in the first process."""
         tensors = {f"average.{name}": x for name, x in self.whole(self.average).items()}
         weights = self.whole(self.weights) if self.sharded else {}  # else everybody has them
         tensors |= {f"model.{name}": x for name, x in weights.items()}
-        states = {i: self[int(not self.by_muon[i])].state.get(x, {}) for i, x in self.trained}
+        states = {i: self[self.optimizer_of[i]].state.get(x, {}) for i, x in self.trained}
         entries = [states[self.pieces[k].parameter] for k in self.own]
         numbers = {  # of each parameter's state; None for a tensor
             self.pieces[k].parameter: {name: None if x.dim() else float(x) for name, x in entry.items()}
@@ -184,16 +186,11 @@ class Optimizers(list[torch.optim.Optimizer]):
         keys = self._keys()
         for name in sorted({name for found in numbers.values() for name, x in found.items() if x is None}):
             whole = self.whole([_local(entry.get(name, w)) for entry, w in zip(entries, self.weights, strict=True)])
-            tensors |= {
-                keys[i] + name: whole[self.names[i]] for i in numbers if whole and numbers[i].get(name, ...) is None
-            }
-        if self.processes.first:
-            tensors |= {
-                keys[i] + name: torch.tensor(x)
-                for i, found in numbers.items()
-                for name, x in found.items()
-                if x is not None
-            }
+            tensors |= {keys[i] + name: whole[self.names[i]] for i in numbers if whole and name in numbers[i]}
+        for i, found in numbers.items():
+            for name, x in found.items():
+                if x is not None and self.processes.first:
+                    tensors[keys[i] + name] = torch.tensor(x)
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -207,7 +204,7 @@ class Optimizers(list[torch.optim.Optimizer]):
         keys, entries = self._keys(), ({}, {})
         piece_of = {self.pieces[k].parameter: k for k in self.own}
         for i, x in self.trained:
-            of_optimizer = entries[int(not self.by_muon[i])]
+            of_optimizer = entries[self.optimizer_of[i]]
             of_optimizer[len(of_optimizer)] = {
                 name: value if not value.dim() else _like(x, value) if self.sharded else self._part(value, piece_of[i])
                 for name, value in states[keys[i]].items()

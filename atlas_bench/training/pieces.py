@@ -55,10 +55,12 @@ def deal(shapes: Sequence[torch.Size], whole: Sequence[bool], size: int) -> list
     at = 0
     for i in cut:
         start, n = 0, shapes[i].numel()
-        while start < n:
+        while True:
             stop = min(n, start + share - at % share)
-            pieces.append(Piece(i, start, stop, at // share))
+            pieces.append(Piece(i, start, stop, min(at // share, size - 1)))
             at, start = at + stop - start, stop
+            if start == n:  # not before: an empty parameter has a piece, too
+                break
     return sorted(pieces)
 
 

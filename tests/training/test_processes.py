@@ -25,7 +25,7 @@ from atlas_bench.files import checkpoint_file
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.tasks.lessons import Ask, Segment, Tags
-from atlas_bench.training import checkpoint, muon, pieces, processes
+from atlas_bench.training import checkpoint, loop, muon, pieces, processes
 from atlas_bench.training.log import FILE, Log
 from atlas_bench.training.loop import train
 from atlas_bench.training.optimizers import Optimizers
@@ -39,6 +39,7 @@ RECIPE = Recipe(
     curriculum_tokens=640, mixed_tokens=320, stream_tokens=320, stream_length=128, cost_length=32,
 )  # fmt: skip
 CONFIG = Config("gated-deltanet", vocab_size=64, d_model=16, n_heads=2, screen=2)
+BACKGROUND = np.arange(96).reshape(2, 48) % 60
 CUT = 4  # rounds before a training is cut short
 
 
@@ -75,24 +76,28 @@ TEXT = {  # more arguments of curve()
     "config": Config("titans", vocab_size=64, d_model=16, n_heads=2, n_persistent=2),
     "recipe": replace(language(64, 4).within(2000), segment=32, longest=32, first_length=32),
     "lessons": Text,
+    "background": None,
 }
 
 
 def curve(
     out: Path, *, cut: bool = False, config: Config = CONFIG, recipe: Recipe = RECIPE, lessons: Any = Uneven, **given
 ) -> list[list[float]]:
-    """[round, loss, accuracy, gradient's norm, bytes of state] after each round of a training into `out`."""
-    seen = []
+    """[round, loss, accuracy, gradient's norm, open gates, bytes of state] after each round of a training."""
+    seen, given = [], {"background": BACKGROUND, **given}
 
     def report(progress):
-        last = progress.last
-        seen.append(
-            [progress.round, last["loss"], last["accuracy"], last.get("gradient_norm", 0.0), last["state_bytes"]]
-        )
+        last = {"gradient_norm": 0.0, **progress.last}
+        figures = (last[name] for name in ("loss", "accuracy", "gradient_norm"))
+        seen.append([progress.round, *figures, sum(progress.open), last["state_bytes"]])
         if cut and progress.round == CUT + 1:
             raise KeyboardInterrupt  # the checkpoint is of the round before
 
-    with patch.object(muon, "fastest_dtype", lambda *_: torch.float32), suppress(KeyboardInterrupt):
+    with (
+        patch.object(muon, "fastest_dtype", lambda *_: torch.float32),
+        patch.object(loop, "COUNT_SECONDS", -1),  # after every round
+        suppress(KeyboardInterrupt),
+    ):
         train(config, recipe, lessons().seeded, out, report=report, checkpoint_seconds=0 if cut else 60, **given)
     return seen
 
