@@ -58,7 +58,7 @@ _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, 
 # Types of JSON: none is converted into another, true is not 1, and 1.0 is no whole number
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict()]
+Whole = Annotated[int, Strict(), Field(ge=-(1 << 63), lt=1 << 63)]  # more breaks a column of them
 Count = Annotated[int, Strict(), Field(ge=0, lt=MOST)]
 Amount = Annotated[float, Strict(), Field(ge=0, lt=MOST)]
 Number = Annotated[float, Strict(), Field(gt=-LARGEST, lt=LARGEST)]

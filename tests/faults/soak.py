@@ -141,7 +141,7 @@ class Soak:
 
     def _ended(self, program: Program, command: Command) -> bool:
         """Whether it has ended well; Failure where it has ended as no fault may end it."""
-        code, said = program.process.wait(600), program.said
+        code, said = program.process.wait(), program.said
         wrong = [line for line in said.splitlines() if line.startswith("error: ")]
         if code not in HARMLESS or (code == 2 and len(wrong) != 1) or ("Traceback" in said and code != -signal.SIGINT):
             raise Failure(f"exit code {code} of {' '.join(command.words)}: {said[-2000:]}")
@@ -253,7 +253,7 @@ def check(folder: Path, wanted: Iterable[Record]) -> None:
 def soak(cells: int, seed: int, jobs: int, base: Path, say: Callable[[str], Any]) -> Counter[str]:
     """Run the cells undisturbed and disturbed in the folder; how often each fault was injected. Raises Failure."""
     seeds = [*range(-(-cells // EACH))]
-    run = Soak(base, seed, faulty=8 if len(seeds) > 100 else 2)
+    run = Soak(base, seed, faulty=4 if len(seeds) > 100 else 2)
     say(f"seed {seed}: {EACH * len(seeds):,} cells")
     say(f"undisturbed: {run.undisturbed(words(seeds, 'plain')):.0f} s")
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
