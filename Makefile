@@ -11,7 +11,7 @@ LIBRARIES := tests/test_imports.py tests/test_cli.py tests/test_config.py tests/
 # A worker for each processor, with one thread each (tests/conftest.py); a worker takes up to 2 GB of memory.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: install run test test-all test-faults fuzz test-newest test-oldest lock lint bench clean reproduce-nano
+.PHONY: install run test test-all test-faults soak fuzz test-newest test-oldest lock lint bench clean reproduce-nano
 
 install: .venv/installed
 
@@ -32,6 +32,10 @@ test-all: install
 
 test-faults: install
 	$(BIN)/python -m pytest -m faults tests/faults
+
+# Ten thousand cells under kills, full disks, lost shards and clock steps; TMPDIR names another disk.
+soak: install
+	$(BIN)/python -u -m tests.faults.soak --cells 10K --seed 0
 
 # Every parser on ten million inputs, in an hour or two; what breaks one is kept in tests/fuzz/found and tested from then on.
 fuzz: install
@@ -71,7 +75,7 @@ bench: install
 clean:
 	rm -rf .venv .venv-newest .venv-oldest build dist *.egg-info
 
-# The embedded models for qa1 to qa5, from nothing; BOOKS is the folder of novels that docs/results.md names. All memories
+# The embedded models for qa1 to qa5, from nothing; BOOKS is the folder of novels that docs/long-memory.md names. All memories
 # go on from one backbone, with the same lessons and budget. Stopped, the same command goes on.
 # On one core the backbone takes about an hour and a half, each memory 20 to 45 minutes; the last two were not timed.
 NANO := nano

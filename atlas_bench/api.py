@@ -42,7 +42,8 @@ def run(
     data: PathLike = "generated", background: PathLike = "generated", prompt: str = "bare",
     encoding: str | None = None, num_fewshot: int | None = None, shard: str | None = None, engine: str = "local",
     out: PathLike = "runs", batch: int | None = None, block: str | int | None = None,
-    checkpoint_every: str | int = "1M", timeout: float | None = None, readers: int = 1, threads: int | None = None,
+    checkpoint_every: str | int = "1M", checkpoints: str | None = None, timeout: float | None = None,
+    readers: int = 1, threads: int | None = None,
     device: str | None = None, matmul_precision: str | None = None, code: PathLike | Iterable[PathLike] = (),
     canary: bool = False, debug: bool = False, quiet: bool = True,
 ) -> list[Record]:  # fmt: skip
@@ -57,6 +58,7 @@ def run(
     shard     '2/4': the second of four parts of every cell; merge() puts all four folders together
     engine    'ray' or 'ray:ADDRESS' spreads cells over a Ray cluster; models are then names
     out       folder of the records; what it has a final record of is not run again
+    checkpoints  URL where checkpoints are copied, and taken from by a machine that has none
     timeout   seconds that a cell may take
     readers   blocks of a stream that are made and searched for writes at once, and processes that make generated text
     quiet     shows no progress; warnings are shown on stderr
@@ -75,9 +77,10 @@ def run(
     return job.prepare(
         written, lengths=lengths, models=models, samples=samples, until=until, seeds=_each(seeds),
         data=str(data), background=str(background), prompt=prompt, encoding=encoding, num_fewshot=num_fewshot,
-        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers,
-        threads=threads, device=device, matmul_precision=matmul_precision, code=_several(code), canary=canary,
-        debug=debug, shard=shard, engine=engine, progress=Progress(quiet=quiet), command=_written(run, given),
+        out=Path(out), batch=batch, block=block, checkpoint_every=checkpoint_every, checkpoints=checkpoints,
+        timeout=timeout, readers=readers, threads=threads, device=device, matmul_precision=matmul_precision,
+        code=_several(code), canary=canary, debug=debug, shard=shard, engine=engine,
+        progress=Progress(quiet=quiet), command=_written(run, given),
     ).run()  # fmt: skip
 
 
@@ -92,7 +95,7 @@ def load(records: Source) -> pd.DataFrame:
     """
     from atlas_bench.results import leaderboard, store, summary
 
-    return leaderboard.make(summary.summaries(store.given(records, _warn))).frame
+    return leaderboard.make(summary.summaries(store.scan(records, _warn))).frame
 
 
 def report(
@@ -168,7 +171,7 @@ def show(
     from atlas_bench.running import remake
 
     return remake.show(
-        store.given(records, _warn), index, task=task, length=length, model=model, seed=seed, data=_path(data),
+        store.scan(records, _warn), index, task=task, length=length, model=model, seed=seed, data=_path(data),
         background=_path(background), prompt=prompt, samples=samples, weights=weights, tokenizer=tokenizer,
     )  # fmt: skip
 
@@ -204,7 +207,7 @@ def score(
 
     file = None if out is None else rescore.new_file(Path(out))
     new = rescore.records(
-        store.given(records, _warn), rescore.load(scorer), models=_several(model),
+        store.scan(records, _warn), rescore.load(scorer), models=_several(model),
         tasks=[each for one in _several(task) for each in one.split(",")], data=_path(data),
         background=_path(background), tokenizer=tokenizer, command=_written(score, given), warn=_warn,
     )  # fmt: skip
@@ -263,7 +266,7 @@ def compare(
     seed        of the first training, and of its questions
     jobs        trainings at once
 
-    Returns the comparison as plain data, results/compare.py: "rows" with each score and its paired difference to the
+    Returns the comparison as plain data, comparison/paired.py: "rows" with each score and its paired difference to the
     baseline, "costs", "warnings". A candidate that fails is a row with that status. Raises UserError for a mistake
     before anything is trained, KeyboardInterrupt on Ctrl-C.
     """

@@ -18,7 +18,7 @@ from atlas_bench.files import text_files
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
-from atlas_bench.running import announce, cluster, estimate, plan, remote, runner, shards
+from atlas_bench.running import announce, cluster, copies, estimate, plan, remote, runner, shards
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
@@ -85,9 +85,9 @@ def prepare(
     task: str, *, lengths: str | int | Iterable[str | int] | None, models: Any, samples: plan.Samples,
     until: float | None, seeds: Iterable[int], data: str, background: str, prompt: str, encoding: str | None,
     num_fewshot: int | None, out: Path, batch: int | None, block: str | int | None, checkpoint_every: str | int,
-    timeout: float | None, readers: int, threads: int | None, device: str | None, matmul_precision: str | None,
-    code: Iterable[str | Path], canary: bool, debug: bool, shard: str | None, engine: str, progress: Progress,
-    command: str | None = None,
+    checkpoints: str | None, timeout: float | None, readers: int, threads: int | None, device: str | None,
+    matmul_precision: str | None, code: Iterable[str | Path], canary: bool, debug: bool, shard: str | None, engine: str,
+    progress: Progress, command: str | None = None,
 ) -> Job:  # fmt: skip
     """The job of what a user asks for; atlas_bench.run() explains the arguments.
 
@@ -102,7 +102,9 @@ def prepare(
     split, (on_ray, address) = shard and units.parse_shard(shard), cluster.address_of(engine)
     _check_splits([f"shard {shard}"] * bool(shard) + [f"engine {engine}"] * on_ray, until, theirs)
     options = TaskOptions(data, background, prompt, encoding and text_files.known(encoding))
-    settings = _settings(batch, block, checkpoint_every, timeout, readers, debug=debug, command=command)
+    settings = _settings(
+        batch, block, checkpoint_every, timeout, readers, checkpoints=checkpoints, debug=debug, command=command
+    )
     shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
     if theirs and not ours and numbers.keys() - {None}:
         raise UserError(f"samples '{samples}': lm-eval's documents have no length to ask for. Give one number.")
@@ -114,6 +116,8 @@ def prepare(
     if ours:
         plan.questions(numbers, asked_lengths)
     store.check_writable(out)
+    if checkpoints:
+        copies.at(checkpoints)  # a URL that cannot be used is a mistake
     for file in code:
         registry.name_file(file)
     if canary:
@@ -132,8 +136,9 @@ def prepare(
     )  # fmt: skip
     if split:
         cells = shards.of(cells, *split)
-    store.check_names(out, loaded)
-    plan.check(cells, loaded)  # the last thing that can be the user's mistake
+    plan.check_names(out, loaded)
+    with settings.making():  # the first sample of a long cell takes most of the text that the run will read
+        plan.check(cells, loaded)  # the last thing that can be the user's mistake
     workers = cluster.Cluster(address, makings) if on_ray else None
     return Job(cells, loaded, out, settings, theirs, documents, shots, progress, workers)
 

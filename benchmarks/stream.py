@@ -105,18 +105,21 @@ def gate(model, background: str) -> float:
     return max(float(np.abs(whole[k] - pieces[k]).max() / (1e-6 + np.abs(whole[k]).max())) for k in whole)
 
 
-def measure(model, options: argparse.Namespace, block: int) -> tuple[float, float, int]:
-    """Median rates over turns: fp32 GEMM operations/s, tokens/s; and the bytes of the state."""
+def measure(model, options: argparse.Namespace, block: int, *, products: int = 20) -> tuple[float, float, int]:
+    """Median rates over turns: fp32 GEMM operations/s, tokens/s; and the bytes of the state.
+
+    products  matrix products in each turn
+    """
     text, size, batch = context(model, options.tokens, options.background), 1024, options.batch
     a, b = torch.randn(size, size, device=model.device), torch.randn(size, size, device=model.device)
     state, gemm, rate = model.start(batch), [], []
     turn = max(block, min(64 * block, text.length // 8) // block * block)
     for start in range(0, text.length - turn + 1, turn):
         began = time.perf_counter()
-        for _ in range(20):
+        for _ in range(products):
             a @ b
         wait(model)
-        gemm.append(20 * 2 * size**3 / (time.perf_counter() - began))
+        gemm.append(products * 2 * size**3 / (time.perf_counter() - began))
         began = time.perf_counter()
         for at in range(start, start + turn, block):
             piece = text.read(at, at + block)

@@ -134,7 +134,8 @@ def ask(models: Sequence[Path], task: str, out: Path) -> None:
 
 def table(out: Path) -> list[str]:
     """Lines of Markdown: for each task a row for each variant, each seed's score and the difference to `atlas`."""
-    from atlas_bench.results import compare, store
+    from atlas_bench.comparison import paired
+    from atlas_bench.results import store
 
     cells: dict[str, dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
     for record in store.latest(store.read_all(out)[0]):
@@ -147,7 +148,7 @@ def table(out: Path) -> list[str]:
         for variant in VARIANTS
         if variant != BASELINE and variants.keys() >= {variant, BASELINE}
     }
-    compare.judge([each for each in differences.values() if each])
+    paired.judge([each for each in differences.values() if each])
     lines = []
     for task, variants in cells.items():
         seeds = sorted({seed for records in variants.values() for seed in records})
@@ -167,26 +168,26 @@ def table(out: Path) -> list[str]:
 
 def versus(records: dict[int, Any], baseline: dict[int, Any]) -> dict[str, Any] | None:
     """compare's paired difference over the seeds that both have; None where they have none."""
-    from atlas_bench.results import compare
+    from atlas_bench.comparison import paired
 
     seeds = sorted(records.keys() & baseline.keys())
-    paired = [pair for seed in seeds for pair in compare.pairs(records[seed], baseline[seed])]
-    return compare.difference(paired, scorer=records[seeds[0]].headline) if paired else None
+    answers = [pair for seed in seeds for pair in paired.pairs(records[seed], baseline[seed])]
+    return paired.difference(answers, scorer=records[seeds[0]].headline) if answers else None
 
 
 def score(record: Any) -> str:
     """'99.4 (98-100), n 220', the interval over contexts."""
-    from atlas_bench.results import compare
+    from atlas_bench.comparison import paired
 
     if record is None:
         return "not run"
-    found = compare.score(record)
+    found = paired.score(record)
     return f"{100 * found['accuracy']:.1f} ({100 * found['low']:.0f}-{100 * found['high']:.0f}), n {found['n']}"
 
 
 def verdict(versus: dict[str, Any] | None) -> tuple[str, str]:
     """('-3.1 (-5.0..-1.2)', '0.021 worse')."""
-    from atlas_bench.results.naming import p_text
+    from atlas_bench.comparison.labels import p_text
 
     if versus is None:
         return "", ""

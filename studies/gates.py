@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from atlas_bench.results import stats, store
+from atlas_bench.results import store
+from atlas_bench.stats import intervals
 from atlas_bench.units import format_length
 from studies.headline import with_bars
 
@@ -137,7 +138,7 @@ def show() -> None:
 
 
 def _score(right: float, asked: float) -> str:
-    low, high = stats.wilson(right, asked)
+    low, high = intervals.wilson(right, asked)
     return f"{100 * right / asked:.0f} ({100 * low:.0f}-{100 * high:.0f})"
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from atlas_bench.results import reference, stats, store
+from atlas_bench.results import reference, store
+from atlas_bench.stats import intervals
 from atlas_bench.units import format_length
 
 RECORDS, PICTURE = Path("results/five.jsonl"), Path("docs/headline.svg")
@@ -78,14 +79,14 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 def _score(right: float, asked: float, digits: int = 0) -> str:
     if pd.isna(asked):
         return ""
-    low, high = stats.wilson(right, asked)
+    low, high = intervals.wilson(right, asked)
     return f"{100 * right / asked:.{digits}f} ({100 * low:.0f}-{100 * high:.0f})"
 
 
 def with_bars(rows: pd.DataFrame) -> tuple[list[float], list[list[float]]]:
     """Per cent right of each row, and how far its 95 % interval reaches below and above, as matplotlib takes it."""
     share = [100 * row.right / row.asked for row in rows.itertuples()]
-    ends = [stats.wilson(row.right, row.asked) for row in rows.itertuples()]
+    ends = [intervals.wilson(row.right, row.asked) for row in rows.itertuples()]
     below = [each - 100 * low for each, (low, _) in zip(share, ends, strict=True)]
     return share, [below, [100 * high - each for each, (_, high) in zip(share, ends, strict=True)]]
 

@@ -143,12 +143,12 @@ def show() -> None:
 
 def _score(record) -> str:
     """'99.4 (98-100)', or the status of a cell without a score."""
-    from atlas_bench.results import stats
+    from atlas_bench.stats import intervals
 
     if record is None or record.status != "ok":
         return "not run" if record is None else record.status
     score = next(iter(record.scores.values()))
-    low, high = stats.wilson(score["correct"], score["n"])
+    low, high = intervals.wilson(score["correct"], score["n"])
     return f"{100 * score['correct'] / score['n']:.1f} ({100 * low:.0f}-{100 * high:.0f})"
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     if not options.show:
         run(options.jobs)
     comparison = compared()
-    from atlas_bench.results.html.pairs import comparison_html
+    from atlas_bench.comparison.page import comparison_html
 
     PAGE.write_text(comparison_html(comparison), encoding="utf-8")
     print("\n".join(table(comparison)))
@@ -60,9 +60,10 @@ def run(jobs: int) -> None:
 
 def compared() -> dict[str, Any]:
     """All tasks as one comparison, with the rates that were chosen."""
-    from atlas_bench.results import compare, store
+    from atlas_bench.comparison import paired
+    from atlas_bench.results import store
 
-    found = compare.compare(store.read_all([RECORDS])[0], RULES)
+    found = paired.compare(store.read_all([RECORDS])[0], RULES)
     found["rates"] = json.loads(REACHED.read_text())
     found["training"] = (
         f"Trained by one recipe from nothing: {TOKENS} tokens a model, one for each task; seeds 0 to {SEEDS - 1}. "

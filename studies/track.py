@@ -137,11 +137,11 @@ def table() -> list[str]:
 
 def score(record: Any) -> str:
     """'99.4 (98-100)', the interval over streams, or why there is none."""
-    from atlas_bench.results import compare
+    from atlas_bench.comparison import paired
 
     if record is None or record.status != "ok":
         return "not run" if record is None else record.status
-    found = compare.score(record)
+    found = paired.score(record)
     return f"{100 * found['accuracy']:.1f} ({100 * found['low']:.0f}-{100 * found['high']:.0f})"
 
 

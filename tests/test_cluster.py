@@ -192,7 +192,20 @@ def test_a_worker_without_the_folder_keeps_no_checkpoint_there_and_the_driver_sa
         return remote.work(replace(order, token="not there"))
 
     go(Workers(elsewhere))
-    assert written(tmp_path) == local and capsys.readouterr().err.count("Put --out on shared storage.") == 1
+    assert written(tmp_path) == local and capsys.readouterr().err.count("Put --out on shared storage, or") == 1
+
+
+def test_a_worker_without_the_folder_goes_on_from_the_copy_of_a_checkpoint(go, tmp_path, capsys):
+    def elsewhere(number, order):
+        return remote.work(replace(order, token="not there"))
+
+    copies = str(tmp_path / "copies")
+    model = Hasher(trap(3000, KeyboardInterrupt()))
+    with pytest.raises(runner.Interrupted):
+        go(Workers(elsewhere), model, checkpoints=copies)
+    records = go(Workers(elsewhere), model, checkpoints=copies)
+    assert [part["resumed"] for part in records[0].parts] == [True, False, False, False, False]
+    assert model.fed < 12 * 2500 + 1000 and "shared storage" not in capsys.readouterr().err
 
 
 def test_a_part_goes_on_from_its_checkpoint(go, tmp_path):

@@ -43,6 +43,7 @@ def call(*words: str):
     return CliRunner().invoke(app, list(words))
 
 
+@pytest.mark.slow
 def test_a_file_is_trained_asked_and_compared_and_a_failure_stops_nobody(here):
     words = ["compare", "atlas-nano", "./my_memory.py", "./broken.py", "--task", "mqar:8", "--len", "256,512"]
     words += ["--train", "1K", "--samples", "48", "--seed", "9", "--json"]  # a seed whose first contexts are short

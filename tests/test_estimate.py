@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from atlas_bench import registry
 from atlas_bench.models import loading
-from atlas_bench.results.stats import wilson
 from atlas_bench.running import calibration, estimate, estimate_table, plan, runner
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
+from atlas_bench.stats.intervals import wilson
 from atlas_bench.types import Rules, Sample
 from tests.test_runner import SHARED, TINY, Digits, Hasher, Tiny, trap
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from atlas_bench import registry
 from atlas_bench.cli.app import app
+from atlas_bench.comparison.paired import compare
 from atlas_bench.models import loading
 from atlas_bench.models.alterations import Recent
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.results import store
-from atlas_bench.results.compare import compare
 from atlas_bench.running import plan, runner
 from atlas_bench.running.progress import Progress
 
@@ -74,6 +74,7 @@ def test_an_embedded_model_is_taken_apart_and_a_second_run_reads_nothing(here):
     assert report.exit_code == 0 and "atlas-nano;muon=off" in report.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_probe_goes_on(here):
     """Of the real program, stopped in the middle of its plan."""
     words = ["probe", "swa-nano", "--len", "1K", "--samples", "40", "--reset", "100,200"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import atlas_bench
 from atlas_bench import registry
 from atlas_bench.models import loading
 from atlas_bench.results.record import timeless
@@ -14,6 +15,7 @@ from atlas_bench.running import runner, streams
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
+from atlas_bench.tasks import making
 from atlas_bench.tasks.babilong import BABILONG
 from atlas_bench.types import TaskOptions
 from tests.marks import sweep
@@ -83,3 +85,10 @@ def test_blocks_come_in_order_whoever_makes_them():
     digits = [Digits(1000, 1), Digits(1000, 2)]
     whole = np.concatenate(list(streams.blocks(digits, 7, 990, 64, readers=5)), axis=1)
     assert np.array_equal(whole, np.stack([text.read(7, 990) for text in digits]))
+
+
+def test_all_readers_make_the_text_that_the_check_of_the_first_sample_takes(tmp_path, monkeypatch):
+    makers = []
+    monkeypatch.setattr(making, "make", lambda corpus, numbers: makers.append(making._PROCESSES.get()))
+    atlas_bench.run("niah:single", 1000, "oracle", samples=1, readers=3, out=tmp_path)
+    assert makers and set(makers) == {3}

@@ -96,6 +96,21 @@ def test_shards_that_are_stopped_and_run_again_are_one_run(tmp_path, seed):
     assert merged(folders, tmp_path / "merged")["written"] == [] and len(read(tmp_path / "merged")) == len(asked)
 
 
+def test_two_merges_at_once_write_no_cell_twice(tmp_path, monkeypatch):
+    asked, folders, real = cells(7), [tmp_path / "1", tmp_path / "2"], merge.joined
+    for i, folder in enumerate(folders, start=1):
+        go(folder, shards.of(asked, i, 2))
+
+    def overtaken(parts, command=None):
+        monkeypatch.setattr(merge, "joined", real)
+        assert len(merged(folders, tmp_path / "out")["written"]) == len(asked)
+        return real(parts, command)
+
+    monkeypatch.setattr(merge, "joined", overtaken)
+    told = merged(folders, tmp_path / "out")
+    assert (told["written"], len(told["already"])) == ([], len(asked)) and len(read(tmp_path / "out")) == len(asked)
+
+
 def test_what_is_missing_is_told_and_comes_with_the_next_merge(tmp_path):
     asked = cells(7)
     for i in (1, 3):

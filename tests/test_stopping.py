@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 import atlas_bench
 from atlas_bench.cli.app import app
 from atlas_bench.models import loading
-from atlas_bench.results import sequential, store
+from atlas_bench.results import store
 from atlas_bench.results.score import score
 from atlas_bench.running import plan, runner
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.stopping import Verdict, Width
+from atlas_bench.stats import sequential
 from tests.test_api import Silent
 
 

@@ -60,6 +60,7 @@ def test_the_example_keeps_every_contract_and_is_short():
     assert len(EXAMPLE.read_text().splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_a_file_as_plain_as_it_can_be_keeps_every_contract(file):
     assert call("verify", file(RIGHT)).exit_code == 0
 
@@ -228,6 +229,7 @@ def test_a_closed_form_that_errs_on_sparse_blocks_alone_is_told(file):
     assert broken(file(RIGHT + right), "closed form") is None
 
 
+@pytest.mark.slow
 def test_a_wrong_chunk_of_the_family_is_told(monkeypatch):
     """chunk_size above 1 has no write_chunk(): kernels/anchored's chunk forms are compared with naive.py."""
     for module, options in ((mlp, {"chunk_size": 16}), (chunk, {"chunk_size": 16, "map": "matrix"})):

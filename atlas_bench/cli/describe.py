@@ -120,7 +120,7 @@ def _card_lines(data: dict[str, Any]) -> Iterator[str]:
 
 def _card_rows(card: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[str, str]:
     """Label -> what a card says of it, '' for nothing."""
-    from atlas_bench.results.stats import wilson
+    from atlas_bench.stats.intervals import wilson
 
     config, recipe, origin, texts, final = (
         card.get(part) or {} for part in ("config", "recipe", "initialised_from", "data", "final")

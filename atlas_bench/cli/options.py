@@ -239,6 +239,9 @@ Block = Annotated[
 CheckpointEvery = Annotated[
     str, _run(metavar="TOKENS", help="Tokens of a stream between checkpoints.", callback=_length)
 ]
+Checkpoints = Annotated[
+    str | None, _run(metavar="URL", help="Copy checkpoints there, and go on from these; s3://bucket/run, for example.")
+]
 Timeout = Annotated[float | None, _run(metavar="SECONDS", min=0, help="Seconds a cell may take.")]
 Readers = Annotated[
     int, _run(metavar="N", min=1, help="Blocks of a stream made and searched at once, and processes that make text.")

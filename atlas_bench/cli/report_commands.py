@@ -124,14 +124,14 @@ def merge(folders: opt.Folders, out: opt.MergedFolder, as_json: opt.Json = False
 
 def changes(old: opt.Old, new: opt.New, page: opt.Page = None, as_json: opt.Json = False) -> None:
     """Tell what changed between two sets of records."""
-    from atlas_bench.results import changes as results
-    from atlas_bench.results.formats.pairs import changes_lines
+    from atlas_bench.comparison import changes as command
+    from atlas_bench.comparison.text import changes_lines
 
     output_file.check(page)
-    changed = results.changes([old], [new], warn=output.warn)
+    changed = command.changes([old], [new], warn=output.warn)
     output.show(changed, as_json, changes_lines)
     if page:
-        from atlas_bench.results.html.pairs import changes_html
+        from atlas_bench.comparison.page import changes_html
 
         output.write(page, changes_html(changed))
 
@@ -147,6 +147,6 @@ def push(
 
     Nothing is uploaded; the command that would is printed.
     """
-    from atlas_bench.results.export import publish
+    from atlas_bench.export import publish
 
     output.show(publish.write(paths, folder, to=to, name=name, warn=output.warn), as_json, publish.lines)

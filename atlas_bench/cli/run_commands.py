@@ -29,7 +29,8 @@ def run(
     num_fewshot: opt.NumFewshot = _run.num_fewshot, shard: opt.Shard = _run.shard,
     engine: opt.Engine = _run.engine, out: opt.RecordsFolder = Path(_run.out), dry_run: opt.DryRun = False,
     as_json: opt.Json = False, batch: opt.Batch = _run.batch, block: opt.Block = _run.block,
-    checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every, timeout: opt.Timeout = _run.timeout,
+    checkpoint_every: opt.CheckpointEvery = _run.checkpoint_every,
+    checkpoints: opt.Checkpoints = _run.checkpoints, timeout: opt.Timeout = _run.timeout,
     readers: opt.Readers = _run.readers, threads: opt.Threads = _run.threads, device: opt.Device = _run.device,
     matmul_precision: opt.MatmulPrecision = _run.matmul_precision, code: opt.Code = [*_run.code],  # noqa: B006
     canary: opt.Canary = _run.canary, quiet: opt.Quiet = False, debug: opt.Debug = _run.debug,
@@ -51,9 +52,9 @@ def run(
     asked = job.prepare(
         task, lengths=lengths, models=models, samples=samples, until=until, seeds=seeds, data=data,
         background=background, prompt=prompt, encoding=encoding, num_fewshot=num_fewshot, out=out, batch=batch,
-        block=block, checkpoint_every=checkpoint_every, timeout=timeout, readers=readers, threads=threads,
-        device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug, shard=shard,
-        engine=engine, progress=Progress(quiet=quiet),
+        block=block, checkpoint_every=checkpoint_every, checkpoints=checkpoints, timeout=timeout, readers=readers,
+        threads=threads, device=device, matmul_precision=matmul_precision, code=code, canary=canary, debug=debug,
+        shard=shard, engine=engine, progress=Progress(quiet=quiet),
     )  # fmt: skip
     if dry_run:
         from atlas_bench.running import estimate_table
@@ -98,7 +99,7 @@ def compare(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import compare as comparison
-    from atlas_bench.results.formats.pairs import compare_lines
+    from atlas_bench.comparison.text import compare_lines
     from atlas_bench.running.progress import Progress
 
     output_file.check(page)
@@ -109,7 +110,7 @@ def compare(
     )  # fmt: skip
     output.show(compared, as_json, compare_lines)
     if page:
-        from atlas_bench.results.html.pairs import comparison_html
+        from atlas_bench.comparison.page import comparison_html
 
         output.write(page, comparison_html(compared))
     if not well:
@@ -146,7 +147,7 @@ def probe(
     output.quieten(quiet)
     output.loading(quiet)
     from atlas_bench.comparison import probe as command
-    from atlas_bench.results.formats.pairs import probe_lines
+    from atlas_bench.comparison.text import probe_lines
     from atlas_bench.running.progress import Progress
 
     comparison, well = command.main(
@@ -165,6 +166,6 @@ def _print_records(records: Sequence[Record], as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from atlas_bench.results.formats import run as table
+    from atlas_bench.running import run_table
 
-    table.render(records, Console())
+    run_table.render(records, Console())

@@ -1,1 +1,1 @@
-"""Memories and models side by side, each checked and asked the same."""
+"""Memories and models side by side: checked, trained, asked the same, and their answers compared in pairs."""

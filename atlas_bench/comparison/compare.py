@@ -12,13 +12,13 @@ from typing import Any
 from atlas_bench import registry, units
 from atlas_bench.comparison import candidates, trainings, workers
 from atlas_bench.comparison.candidates import Candidate
+from atlas_bench.comparison.paired import Comparison
+from atlas_bench.comparison.paired import compare as compare_records
 from atlas_bench.comparison.trainings import Training
 from atlas_bench.errors import UserError
 from atlas_bench.files import text_files
 from atlas_bench.models import loading
 from atlas_bench.results import store
-from atlas_bench.results.compare import Comparison
-from atlas_bench.results.compare import compare as compare_records
 from atlas_bench.results.record import Record
 from atlas_bench.running import plan, runner
 from atlas_bench.running.evaluation import Cell, rules_of

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench import registry
+from atlas_bench.comparison.paired import Comparison, compare
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
-from atlas_bench.results.compare import Comparison, compare
 from atlas_bench.running import plan, runner
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
@@ -36,7 +36,7 @@ def main(
              quarter of the shortest context
     machine  threads, device and matmul_precision, as loading.load() takes them
 
-    The comparison has, beside what results.compare.compare() states, "alterations" (name -> effect) and "notes" of the
+    The comparison has, beside what paired.compare() states, "alterations" (name -> effect) and "notes" of the
     records. Raises UserError for every mistake before anything is written, KeyboardInterrupt on Ctrl-C.
     """
     lengths = parse_lengths(lengths)
@@ -55,7 +55,7 @@ def main(
         wanted, lengths=lengths, models=list(models), seeds=[seed], samples=samples,
         options=TaskOptions(data, background, prompt, encoding),
     )  # fmt: skip
-    store.check_names(out, models)
+    plan.check_names(out, models)
     plan.check(cells, models)
     records = runner.run(cells, models, out, Settings(), progress)
     notes = list(dict.fromkeys(record.note for record in records if record.note))

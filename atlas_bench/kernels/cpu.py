@@ -7,7 +7,7 @@ with matmul_precision("bf16"):            # matrix products of float32 tensors a
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 
@@ -56,6 +56,41 @@ def project(x: Tensor, *layers: nn.Linear) -> Tensor:
     weight = torch.cat([layer.weight for layer in layers])
     bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
     return F.linear(x, weight, bias)
+
+
+def columns(x: Tensor, layer: nn.Linear) -> Tensor:
+    """layer(x) of tokens x [B, T, D], for one row read on a CPU with each channel's tokens side by side in memory.
+
+    What then goes by head or channel has rows of T numbers, not of a head's few; the product takes less time, too.
+    """
+    if torch.is_grad_enabled() or len(x) > 1 or x.device.type != "cpu" or layer.bias is not None:
+        return layer(x)
+    return (layer.weight @ x[0].mT)[None].mT
+
+
+def through(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight, for x [1, H, T, I] of columns() and weight [1, H, I, O] in the layout of x."""
+    if x.dim() == 4 and len(x) == 1 and _by_column(x):
+        return torch.bmm(weight[0].mT, x[0].mT)[None].mT
+    return x @ weight
+
+
+def side_by_side(parts: Sequence[Tensor], factors: Sequence[Tensor]) -> Tensor:
+    """Tensors [.., T, K], each times its factor, as one [.., T, n K], in the layout of the first."""
+    first, n = parts[0], len(parts)
+    if torch.is_grad_enabled():
+        return torch.cat([part * factor for part, factor in zip(parts, factors, strict=True)], -1)
+    if _by_column(first):
+        whole = first.new_empty(*first.shape[:-2], n * first.shape[-1], first.shape[-2]).mT
+    else:
+        whole = first.new_empty(*first.shape[:-1], n * first.shape[-1])
+    for part, factor, room in zip(parts, factors, whole.chunk(n, -1), strict=True):
+        torch.mul(part, factor, out=room)
+    return whole
+
+
+def _by_column(x: Tensor) -> bool:
+    return x.stride(-2) == 1 < x.stride(-1)
 
 
 @cache

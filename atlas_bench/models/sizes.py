@@ -76,11 +76,12 @@ def measure(architecture: Config) -> dict[str, int]:
         decoder = Decoder(replace(architecture, n_layers=1))
         (state,) = decoder.start(1)
     (block,), n_layers = decoder.blocks, architecture.n_layers
+    screen = sum(x.nbytes for x in state.pop("screen", {}).values())  # before all layers, so it counts once
     return {
         "parameters": weights(decoder) + (n_layers - 1) * weights(block),
         "embedding": weights(decoder.embedding),
         "memory": n_layers * weights(block.memory),
-        "state_bytes": n_layers * sum(x.nbytes for part in state.values() for x in part.values()),
+        "state_bytes": screen + n_layers * sum(x.nbytes for part in state.values() for x in part.values()),
         "feed_flops": cost.feed_flops(architecture, 1),
     }
 

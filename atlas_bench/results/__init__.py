@@ -1,1 +1,1 @@
-"""What a cell leaves behind: one record per line, kept (store), weighed (stats) and shown (table)."""
+"""Records of what was measured, one for each cell: kept on disk, scored, and shown as reports."""

@@ -1,13 +1,12 @@
-"""Scores by depth, by distance, by dose, and losses by position: small tables made from a leaderboard.
+"""Scores by depth, distance and dose, losses by position, and RULER's mean: small tables made from a leaderboard.
 
     niah:single, atlas-nano: % by needle depth, n = 9 a cell
     depth              4K            64K
        0 %    100 (70-100)    89 (57-98)
       10 %    100 (70-100)    78 (45-94)
 
-They appear for any task whose records have what they need: `needle_depth` or `distance` in answers, subsets named
-KIND-DOSE, the 13 subsets of RULER, a `curve`. Every number stands with its 95 % interval; an empty cell was not asked.
-What the panels keep apart (versions, data, weights) stays apart, and each seed counts once.
+A table appears for any task whose records have what it needs: `needle_depth` or `distance` in answers, subsets named
+KIND-DOSE, the 13 subsets of RULER, a `curve`. Versions, data and weights stay apart, as in the panels.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from atlas_bench.results.leaderboard import Leaderboard
 from atlas_bench.results.panels import Panel
 from atlas_bench.results.record import clip
 from atlas_bench.results.ruler_summary import TASKS, THRESHOLD, averages, effective_length, weighted_averages
-from atlas_bench.results.stats import wilson
-from atlas_bench.results.summary import Tally
+from atlas_bench.results.score import Score, total
 from atlas_bench.units import format_length
 
 NAME_CHARS = 80  # of a model's or subset's name, which may be anyone's text
@@ -33,10 +31,11 @@ NAME_CHARS = 80  # of a model's or subset's name, which may be anyone's text
 
 @dataclass(frozen=True)
 class Grid:
-    """A titled table of texts: cells[row, column], missing where nothing was asked.
+    """A titled table.
 
     kind    "depth", "ruler", "distance", "age", "dose" or "loss"
-    values  of cells that are scores: what they say, in 0..1
+    cells   (row, column) -> text; missing where nothing was asked
+    values  (row, column) -> score in 0..1, where the text is one
     chance  of these scores
     """
 
@@ -56,17 +55,17 @@ class Grid:
 
 
 class _Part(NamedTuple):
-    """Answers that belong in a cell of the grid of a kind and title; those of one cell are added."""
+    """A score that belongs in a cell of the grid of that kind and title; a cell pools all of its scores."""
 
     kind: str
     title: str
     row: Any
     column: Any
-    tally: Tally
+    score: Score
 
 
 def grids(board: Leaderboard) -> list[Grid]:
-    """All the tables that the leaderboard has something for."""
+    """All tables that the leaderboard has records for."""
     return [
         *_scored(board, _depths), *_ruler(board), *_scored(board, _distances), *_scored(board, _doses), *_losses(board),
     ]  # fmt: skip
@@ -75,21 +74,21 @@ def grids(board: Leaderboard) -> list[Grid]:
 def _depths(panel: Panel) -> Iterator[_Part]:
     """Depth x length of each panel and model."""
     for row, length, cell in panel.places():
-        for tenth, tally in chain.from_iterable(each.depths.items() for each in cell.counted):
-            yield _Part("depth", f"{_title(panel)}, {_name(row.model)}: % by needle depth", tenth, length, tally)
+        for tenth, score in chain.from_iterable(each.depths.items() for each in cell.counted):
+            yield _Part("depth", f"{_title(panel)}, {_name(row.model)}: % by needle depth", tenth, length, score)
 
 
 def _distances(panel: Panel) -> Iterator[_Part]:
-    """Distance x model where all is asked at the end; distance x age of the stream where it is asked on the way."""
+    """Distance x model where questions stand at the end; distance x tokens read where they stand on the way."""
     for row, length, cell in panel.places():
         model, title = _name(row.model), f"{_title(panel)} {format_length(length)}"
         along = any(each.along for each in cell.counted)
-        for (distance, age), tally in chain.from_iterable(each.distances.items() for each in cell.counted):
+        for (distance, age), score in chain.from_iterable(each.distances.items() for each in cell.counted):
             if along:
                 by = f"{title}, {model}: % by tokens since the fact and tokens read by then"
-                yield _Part("age", by, distance, age, tally)
+                yield _Part("age", by, distance, age, score)
             else:
-                yield _Part("distance", f"{title}: % by tokens since the fact", distance, model, tally)
+                yield _Part("distance", f"{title}: % by tokens since the fact", distance, model, score)
 
 
 def _doses(panel: Panel) -> Iterator[_Part]:
@@ -98,38 +97,36 @@ def _doses(panel: Panel) -> Iterator[_Part]:
         for row, length, cell in panel.places():
             if cell.n:
                 title = f"{_terms(panel)} {format_length(length)}, {_name(row.model)}: % by dose"
-                yield _Part("dose", title, _name(named[1]), int(named[2]), Tally(cell.correct, cell.n))
+                yield _Part("dose", title, _name(named[1]), int(named[2]), Score(cell.correct, cell.n))
 
 
 def _scored(board: Leaderboard, parts: Callable[[Panel], Iterator[_Part]]) -> Iterator[Grid]:
-    """A grid for each title, of panels on equal terms."""
-    sums: dict[tuple[Any, ...], dict[tuple[Any, Any], Tally]] = defaultdict(dict)
+    """A grid for each kind and title, over panels that compare."""
+    grids: dict[tuple[Any, ...], dict[tuple[Any, Any], list[Score]]] = defaultdict(lambda: defaultdict(list))
     for panel in board.panels:
-        for kind, title, row, column, tally in parts(panel):
-            own = sums[kind, title, panel.terms, panel.chance]
-            before = own.get((row, column), Tally(0, 0))
-            own[row, column] = Tally(before.correct + tally.correct, before.n + tally.n)
-    for (kind, title, _, chance), found in sums.items():
+        for kind, title, row, column, score in parts(panel):
+            grids[kind, title, panel.terms, panel.chance][row, column].append(score)
+    for (kind, title, _, chance), found in grids.items():
         rows, columns = (_in_order([key[i] for key in found]) for i in (0, 1))
         if kind == "dose" and len(found) == len(rows):  # one dose alone shows nothing
             continue
         corner, row_name, column_name = _NAMES[kind]
-        named = {(row_name(row), column_name(column)): tally for (row, column), tally in found.items()}
+        named = {(row_name(row), column_name(column)): total(scores) for (row, column), scores in found.items()}
         yield Grid(
-            kind, f"{title}, n = {_range([tally.n for tally in found.values()])} a cell", corner,
-            [*map(row_name, rows)], [*map(column_name, columns)], {at: _share(tally) for at, tally in named.items()},
-            {at: tally.correct / tally.n for at, tally in named.items() if tally.n}, chance,
+            kind, f"{title}, n = {_range([score.n for score in named.values()])} a cell", corner,
+            [*map(row_name, rows)], [*map(column_name, columns)], {at: _share(score) for at, score in named.items()},
+            {at: score.correct / score.n for at, score in named.items() if score.n}, chance,
         )  # fmt: skip
 
 
 def _ruler(board: Leaderboard) -> Iterator[Grid]:
-    """RULER's average of its 13 tasks, its effective length and weighted averages, where all 13 were asked."""
+    """RULER's mean of its 13 tasks, effective length and weighted averages, where all 13 tasks have a score."""
     for group in _on_equal_terms(panel for panel in board.panels if panel.subset in TASKS):
         scores: dict[tuple[str, str], dict[tuple[str, int], float]] = defaultdict(dict)
         for panel in group:
             for _, length, cell in panel.places():
                 if cell.accuracy is not None:
-                    record = cell.counted[0].record  # a row's name is another's in the next panel
+                    record = cell.counted[0].record  # not row.model, which may name the weights in one panel only
                     weights = (record.weights_hash or "-")[:8]
                     scores[record.model, weights][panel.subset, length] = cell.accuracy
         names = [name for name, _ in scores]
@@ -176,7 +173,7 @@ def _nats(part: Mapping[str, Any]) -> str:
 
 
 def _on_equal_terms(panels: Iterator[Panel] | Sequence[Panel]) -> list[list[Panel]]:
-    """Panels of one task, versions and choice of data."""
+    """The panels grouped by task, versions and choice of data."""
     groups: dict[tuple[Any, ...], list[Panel]] = defaultdict(list)
     for panel in panels:
         groups[panel.terms].append(panel)
@@ -184,12 +181,12 @@ def _on_equal_terms(panels: Iterator[Panel] | Sequence[Panel]) -> list[list[Pane
 
 
 def _terms(panel: Panel) -> str:
-    """The task, and what tells the choice of data from the usual one."""
+    """The task, with the choices of data that are not the usual ones."""
     return panel.task + clip(panel.unusual, NAME_CHARS)
 
 
 def _title(panel: Panel) -> str:
-    return clip(panel.name + panel.unusual, 2 * NAME_CHARS)
+    return clip(panel.title, 2 * NAME_CHARS)
 
 
 def _name(text: str) -> str:
@@ -197,15 +194,15 @@ def _name(text: str) -> str:
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:
-    """Numbers rising, names as they came."""
+    """Numbers in rising order, names in order of appearance."""
     once = list(dict.fromkeys(values))
     return sorted(once) if all(isinstance(value, int) for value in once) else once
 
 
-def _share(tally: Tally) -> str:
+def _share(score: Score) -> str:
     """'92 (62-99)': percent and 95 % Wilson interval."""
-    low, high = wilson(*tally)
-    return f"{100 * tally.correct / tally.n:.0f} ({100 * low:.0f}-{100 * high:.0f})" if tally.n else ""
+    low, high = score.interval
+    return f"{100 * score.correct / score.n:.0f} ({100 * low:.0f}-{100 * high:.0f})" if score.n else ""
 
 
 def _range(counts: Sequence[int]) -> str:

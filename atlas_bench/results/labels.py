@@ -1,10 +1,10 @@
-"""What every form says of a leaderboard, in plain words: facts of a panel, numbers of a cell, reasons, notes.
+"""The texts of a leaderboard that all forms share: facts of a panel, numbers of a cell, reasons, legend.
 
     facts(panel)                # ['task version 1', 'scorer babilong/official version 1', 'chance 16.7 %']
-    numbers(cell)               # ('99.2', '98', '100')
+    sentence(cell, panel)       # '97.0 (93-99), n=200'
 
-Names, reasons and commands come from records, which anybody may have written. They are clipped here; each form makes
-them harmless in its own way.
+Names, reasons and commands come from records, which anybody may have written. They are clipped here; each form escapes
+them in its own way.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from atlas_bench.results.leaderboard import Leaderboard
 from atlas_bench.results.naming import NAME_CHARS, reason
 from atlas_bench.results.panels import Cell, Panel
 from atlas_bench.results.record import clip
+from atlas_bench.results.score import is_shared
 from atlas_bench.units import format_length
 
 TITLE = "atlas-bench report"
@@ -38,24 +39,24 @@ def facts(panel: Panel) -> list[str]:
 
 
 def number(board: Leaderboard) -> str:
-    """'175 records, and 9 older ones of the same cells left out'"""
+    """'175 records, and 9 older of the same cells left out'"""
     text = f"{len(board.summaries):,} record{'s' * (len(board.summaries) != 1)}"
     return text + (f", and {len(board.older):,} older of the same cells left out" if board.older else "")
 
 
 def metric(panel: Panel) -> str:
-    """What stands in the cells of a panel without a scorer."""
-    return next((name for cell in panel.cells for name in cell.metrics), "nothing measured")
+    """The name of the metric that the cells of a panel without a scorer show."""
+    return next((name for _, _, cell in panel.places() for name in cell.metrics), "nothing measured")
 
 
 def numbers(cell: Cell) -> tuple[str, str, str]:
-    """('99.2', '98', '100'): per cent and interval."""
+    """('99.2', '98', '100'): per cent right, and the ends of the interval."""
     low, high = cell.interval
     return f"{100 * (cell.accuracy or 0):.1f}", f"{100 * low:.0f}", f"{100 * high:.0f}"
 
 
 def bare(cell: Cell, panel: Panel) -> str:
-    """A cell that has no per cent: the panel's metric, or that it has none, or that nothing was answered."""
+    """The text of a cell without answers: the panel's metric, '-' where it has another, 'n0' where it has none."""
     if not cell.metrics:
         return "n0"
     value = cell.metrics.get(metric(panel))
@@ -63,7 +64,7 @@ def bare(cell: Cell, panel: Panel) -> str:
 
 
 def sentence(cell: Cell | None, panel: Panel) -> str:
-    """'97.0 (93-99), n=200', 'out of memory', or nothing where nothing was run."""
+    """'97.0 (93-99), n=200', 'out of memory', or '' where nothing was run."""
     if cell is None:
         return ""
     if not cell.counted:
@@ -79,7 +80,7 @@ def sentence(cell: Cell | None, panel: Panel) -> str:
 
 
 def reasons(board: Leaderboard) -> Iterator[str]:
-    """Why records have no score, a line for each model and reason: 'babilong:qa1 64K, 1M m: unsupported: ..'."""
+    """A line for each model and reason why it has no score: 'babilong:qa1 64K, 1M m: unsupported: ..'."""
     for panel in board.panels:
         lengths: dict[tuple[str, str, str], dict[str, None]] = {}
         for row, length, cell in panel.places():
@@ -90,30 +91,33 @@ def reasons(board: Leaderboard) -> Iterator[str]:
 
 
 def marks(cell: Cell) -> str:
-    """What to mind about a score, '*', '!' and '#': see MARKS."""
+    """The marks behind a score, '*!#' at most: see MARKS."""
     return "*" * shares(cell) + "!" * bool(cell.counted and cell.without) + "#" * is_noted(cell)
 
 
 def is_noted(cell: Cell) -> bool:
-    """Whether a record says that the model was never trained for this."""
+    """Whether a record of the cell has a note, such as: the model was never trained for this."""
     return any(each.record.note for each in cell.counted)
 
 
 def shares(cell: Cell) -> bool:
-    """Whether questions share contexts; of records without answers nobody knows, and none is said to."""
-    return 0 < cell.contexts < cell.n
+    """Whether questions share contexts; False for records without answers, which do not tell."""
+    return is_shared(cell.contexts, cell.n)
 
 
-def legend(board: Leaderboard, blank: str) -> list[str]:
-    """What the cells, and the marks and columns that occur, mean; `blank` is how a cell looks that was not run."""
+def legend(board: Leaderboard, blank: str) -> dict[str, str]:
+    """Term -> meaning, for "Cells" and for the marks and columns that occur.
+
+    blank  what stands in a cell that was not run
+    """
     found = {mark for cell in board.cells for mark in marks(cell)}
-    explained = [f"{mark}: {meaning}" for mark, meaning in MARKS.items() if mark in found]
+    explained = {mark: meaning for mark, meaning in MARKS.items() if mark in found}
     if not any(cell.n for cell in board.cells):
-        return [f"Cells: the metric named above them; {blank}: not run.", *explained]
+        return {"Cells": f"the metric named above them; {blank}: not run."} | explained
     lower = (
         f"effective length, the longest whose lower bound, before it is rounded, reaches {100 * board.threshold:g} %."
     )
-    return [
-        f"Cells: {CELL}; {blank}: not run.", *explained, f"effective: {lower} -: none does.",
-        f"rank: {RANK_RULE}",
-    ]  # fmt: skip
+    return {
+        "Cells": f"{CELL}; {blank}: not run.", **explained,
+        "effective": f"{lower} -: none does.", "rank": RANK_RULE,
+    }  # fmt: skip

@@ -1,12 +1,12 @@
-"""Summaries -> a leaderboard: one tidy table, and for each task and subset a panel of models x lengths of it.
+"""Summaries -> a leaderboard: panels of models x lengths, and one tidy table of all records.
 
     board = make(summaries(store.scan(["results"], warn)), threshold=0.8)
     board.frame[board.frame.headline].pivot_table("accuracy", ["task", "subset", "model"], "length")
     panel = board.panels[0]                    # babilong:qa1, scorer babilong/official version 1
-    table(panel, labels.sentence)              # the panel as texts, a DataFrame that every form writes
+    heads, rows = table(panel, labels.sentence)     # the panel as texts
 
-COLUMNS is the only place where a column is defined: its name, how it is computed, and how it is shown. Every column is
-in CSV and in `atlas_bench.load`; one with a heading is in all other forms too, in tables before the lengths.
+COLUMNS is the only place where a column is defined. Every column is in CSV and in `atlas_bench.load`. A column with a
+heading is in all other forms too, before the lengths.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ TEXT, COUNT, NUMBER, FLAG = "string", "Int64", "float64", "boolean"  # of pandas
 
 
 class Entry(NamedTuple):
-    """What a row of the frame is made of: a record, one of its scorers with its score, and its row of a panel.
+    """A row of the table: a record, one of its scorers, and the panel's row that counts the record.
 
-    score  of Summary.score(); empty where the record has none
-    row    None where no panel counts the record: another of its seed has more questions
+    score  as Summary.score() returns it; empty where the record has none
+    row    None where no panel counts the record, because another one of its seed has more questions
     """
 
     summary: Summary
@@ -47,14 +47,14 @@ class Entry(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of the frame.
+    """A column of the table.
 
     dtype    of pandas
     meaning  for the documentation
-    value    its value in a row, None is missing; by default the record's field of the column's name
-    heading  of the column in tables for readers; empty: it is not in them
-    show     its value as text there
-    missing  the text of a scored model that has no value
+    value    makes the value, None where it is missing; by default it is the record's field of the column's name
+    heading  in tables for readers; empty where they leave the column out
+    show     makes the text in these tables
+    missing  the text there for a model that has a score and no value
     """
 
     dtype: str
@@ -70,22 +70,17 @@ def _metrics(entry: Entry) -> str | None:
     return json.dumps(record.metrics) if record.status == "ok" and record.metrics else None
 
 
+# fmt: off
 COLUMNS = {
     "kind": Column(TEXT, "`measured`; or `quoted`, `derived`: others' numbers, in CSV alone", lambda _: "measured"),
     "source": Column(TEXT, "key of the source of others' numbers", lambda _: None),
-    "rank": Column(
-        COUNT, "of the model in its panel, all seeds together", lambda e: getattr(e.row, "rank", None), "rank"
-    ),
+    "rank": Column(COUNT, "of the model in its panel, all seeds together", lambda e: e.row and e.row.rank, "rank"),
     "row": Column(
-        TEXT, "model, with its weights where several share the name", lambda e: getattr(e.row, "model", None), "model"
+        TEXT, "model, with its weights where several share the name", lambda e: e.row and e.row.model, "model"
     ),
     "effective_length": Column(
-        COUNT,
-        "longest whose lower bound reaches the threshold",
-        lambda e: getattr(e.row, "effective", None),
-        "effective",
-        format_length,
-        "-",
+        COUNT, "longest whose lower bound reaches the threshold", lambda e: e.row and e.row.effective,
+        "effective", format_length, "-",
     ),
     "task": Column(TEXT, "what was asked"),
     "subset": Column(TEXT, "of the task, empty where it has none"),
@@ -137,13 +132,14 @@ COLUMNS = {
     "date": Column(TEXT, "when the record was written", lambda e: e.record.ended or e.record.started),
     "command": Column(TEXT, "what was typed, or the call from Python"),
 }
+# fmt: on
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All panels, by task and subset, and what they were made from.
+    """All panels, by task and subset, and the summaries that they are made of.
 
-    older  summaries that newer ones of the same cells took the place of; no panel counts them
+    older  summaries of cells that have a newer one; no panel counts them
     """
 
     panels: tuple[Panel, ...]
@@ -157,21 +153,25 @@ class Leaderboard:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """A row for each record and scorer, in the order of the panels; last the records that no panel counts."""
+        """One tidy table: a row for each record and scorer, by panel; last the records that no panel counts."""
+        import pandas as pd
+
         rows = [row for panel in self.panels for row in panel.rows]
         counted = [(each, row) for row in rows for cell in row.cells.values() for each in cell.all]
         known = {id(each) for each, _ in counted}
         others = [(each, None) for each in self.summaries if id(each) not in known]
-        return to_frame(entry for each, row in (*counted, *others) for entry in entries(each, row))
+        found = [entry for each, row in (*counted, *others) for entry in entries(each, row)]
+        columns = {name: [_storable(_value(name, entry)) for entry in found] for name in COLUMNS}
+        return pd.DataFrame({name: pd.Series(values, dtype=COLUMNS[name].dtype) for name, values in columns.items()})
 
 
 def headed() -> list[str]:
-    """The columns that tables for readers have."""
+    """The names of the columns that tables for readers show."""
     return [name for name, column in COLUMNS.items() if column.heading]
 
 
 def entries(summary: Summary, row: Row | None) -> list[Entry]:
-    """A record's rows of the frame: one for each scorer, the first one's first, or one where it has no score."""
+    """A record's rows of the table: one for each scorer, or a single one where the record has no score."""
     record = summary.record
     if record.status != "ok" or not record.scores:
         return [Entry(summary, record.headline, {}, row)]
@@ -183,45 +183,35 @@ def _value(name: str, entry: Entry) -> Any:
     return value(entry) if value else getattr(entry.record, name)
 
 
-def to_frame(found: Iterable[Entry]) -> pd.DataFrame:
-    """The table of some entries, with the columns of COLUMNS."""
-    import pandas as pd
-
-    found = list(found)
-    columns = {name: [_storable(_value(name, entry)) for entry in found] for name in COLUMNS}
-    return pd.DataFrame({name: pd.Series(values, dtype=COLUMNS[name].dtype) for name, values in columns.items()})
-
-
 def _storable(value: Any) -> Any:
-    """Half a surrogate pair, which a column of texts cannot hold, as an escape."""
+    """The value; in a text half a surrogate pair, which a column of texts cannot hold, becomes an escape."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def make(found: Iterable[Summary], *, threshold: float = THRESHOLD) -> Leaderboard:
+def make(summaries: Iterable[Summary], *, threshold: float = THRESHOLD) -> Leaderboard:
     """The leaderboard of some summaries.
 
-    found      in any order; of several for one cell the latest counts, an `ok` one before others
-    threshold  in 0..1: what a lower bound must reach
+    summaries  in any order; of several for one cell the latest counts, an `ok` one before others
+    threshold  in 0..1, which the lower bound at an effective length reaches
     """
-    found = list(found)
-    kept = latest(found)
+    summaries = list(summaries)
+    kept = latest(summaries)
     known = {id(each) for each in kept}
-    older = tuple(each for each in found if id(each) not in known)
+    older = tuple(each for each in summaries if id(each) not in known)
     return Leaderboard(tuple(panels(kept, threshold)), tuple(kept), threshold, older)
 
 
-def table(panel: Panel, text: Callable[[Cell | None, Panel], Any]) -> pd.DataFrame:
-    """A panel for readers: the columns with a heading, then one for each length.
+def table(panel: Panel, text: Callable[[Cell | None, Panel], str]) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of a panel for readers: the columns with a heading, then one for each length.
 
-    text  what a cell says; None: nothing was run
+    text  makes the text of a cell, and of None where nothing was run
     """
-    import pandas as pd
-
-    named = {COLUMNS[name].heading: [shown(row, name) for row in panel.rows] for name in headed()}
-    lengths = {
-        format_length(length): [text(row.cells.get(length), panel) for row in panel.rows] for length in panel.lengths
-    }
-    return pd.DataFrame(named | lengths, dtype=object)
+    heads = [COLUMNS[name].heading for name in headed()] + [format_length(length) for length in panel.lengths]
+    rows = [
+        [shown(row, name) for name in headed()] + [text(row.cells.get(length), panel) for length in panel.lengths]
+        for row in panel.rows
+    ]
+    return heads, rows
 
 
 def shown(row: Row, name: str) -> str:
@@ -232,7 +222,7 @@ def shown(row: Row, name: str) -> str:
 
 
 def value(row: Row, name: str) -> Any:
-    """A column's value for a row of a panel: by its first scorer, at the longest length that has one."""
+    """A column's value for a row of a panel, by the headline's scorer, at the longest length that has a value."""
     for length in sorted(row.cells, reverse=True):
         for each in row.cells[length].all:
             made = entries(each, row)

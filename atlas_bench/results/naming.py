@@ -1,7 +1,7 @@
-"""What cells, models and reasons are called in every table, and what tells two cells apart.
+"""Names of tasks, reasons and metrics in every table, and the facts that tell two cells apart.
 
 task_name({"task": "babilong", "subset": "qa1"})        # 'babilong:qa1'
-printable("a\x1b[31m", ascii_only=True)                 # the escape code, written out
+printable("a\x1b[31m", ascii_only=True)                 # 'a\\x1b[31m'
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ from atlas_bench.results.record import Record, clip
 NAME_CHARS, REASON_CHARS = 120, 400  # of foreign text, after which it is clipped
 
 
-def printable(text: str, ascii_only: bool) -> str:
-    """Printable text: a model's name or message may hold escape codes that would steer the terminal."""
+def printable(text: str, ascii_only: bool, keep: str = "") -> str:
+    """The text with invisible characters (control, bidi, lone surrogates) as escapes.
+
+    A name may hold codes that would steer the terminal, or turn the direction of what is around it.
+
+    keep  characters that stay as they are
+    """
     if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        text = "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
     return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
 
 
 def natural(subset: str) -> list[tuple[int, str]]:
-    """What puts 'qa2' before 'qa10', and '8' before '32', when sorted by it."""
+    """A sort key that puts 'qa2' before 'qa10', and '8' before '32'."""
     parts = re.split(r"(\d+)", subset)
     return [(len(part) if part.isdecimal() else 0, part) for part in parts]  # of two numbers the longer is greater
 
@@ -36,12 +41,13 @@ def task_name(of: Mapping[str, Any] | Record) -> str:
 
 
 def tags(rows: Sequence[Mapping[str, Any]], key: Sequence[str], names: Sequence[str]) -> list[dict[str, str]]:
-    """What tells apart rows that agree in the fields `key`: {'seed': '1', 'prompt': 'official'}; empty if nothing does.
+    """For each row the facts in which it differs from rows of the same key: {'seed': '1', 'prompt': 'official'}.
 
-    names  fields that may tell, beside the data choices in each row's "options"
+    key    fields that rows agree in
+    names  fields that may differ, beside the data choices in each row's "options"
     """
-    told = [{name: row[name] for name in names} | row["options"] for row in rows]
-    facts = [{name: _listed(value) for name, value in own.items()} for own in told]
+    values = [{name: row[name] for name in names} | row["options"] for row in rows]
+    facts = [{name: _listed(value) for name, value in own.items()} for own in values]
     groups = [tuple(row[name] for name in key) for row in rows]
     known = dict.fromkeys(name for own in facts for name in own)
     seen: dict[tuple[Any, ...], set[str | None]] = defaultdict(set)
@@ -65,14 +71,9 @@ def tag_text(tag: Mapping[str, str], between: str = " ", behind: str = ", ") -> 
 
 
 def reason(of: Mapping[str, Any] | Record) -> str:
-    """Why there is no score, in one line that is not long."""
+    """Why there is no score, in one short line."""
     text = of.reason if isinstance(of, Record) else of["reason"]
     return clip(" ".join(text.split()) or "no reason recorded", REASON_CHARS)
-
-
-def p_text(p: float) -> str:
-    """'0.021'; '<.001' for what is smaller."""
-    return f"{p:.3f}" if p >= 0.001 else "<.001"
 
 
 def metrics_text(metrics: Mapping[str, float | None]) -> str:
@@ -81,9 +82,9 @@ def metrics_text(metrics: Mapping[str, float | None]) -> str:
 
 
 def chances(of: Iterable[tuple[str, float | None]]) -> str:
-    """'Chance: 16.7 % (babilong:qa1, babilong:qa2); 50.0 % (track:s2).', or nothing where none is known.
+    """'Chance: 16.7 % (babilong:qa1, babilong:qa2); 50.0 % (track:s2).', or '' where none is known.
 
-    of  (task, its chance), in order
+    of  pairs of a task and its chance, in order
     """
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for task, chance in of:

@@ -1,40 +1,38 @@
-"""Summaries -> panels of models x lengths, each of what compares, its rows in order and with ranks.
+"""Summaries -> panels: tables of models x lengths, with effective lengths and ranks.
 
-    panel = panels(latest(found), threshold=0.8)[0]     # babilong:qa1, scorer babilong/official version 1
-    cell = panel.rows[0].cells[10_000_000]              # 24 of 24, 86 to 100 % in 95 % of the cases
+    panel = panels(latest(summaries), threshold=0.8)[0]     # babilong:qa1, scorer babilong/official version 1
+    panel.rows[0].cells[10_000_000].score               # 24 of 24
 
-A panel holds only what compares: one version of task and scorer, one choice of data. A cell takes the seeds of a model
-together, each seed once, by its record with the most questions. *Effective length* is the longest length whose lower
-bound (95 %) reaches the threshold: what the answers prove, so that few questions prove little. Rows are ordered by it.
-Models share a rank unless the best model of the rank above has an interval entirely above theirs, at the longest length
-at which both have a score.
+A panel holds only records that compare: one version of task and scorer, one choice of data. A cell pools the seeds of a
+model; of several records of a seed the one with the most questions counts. The effective length of a model is the
+longest length whose lower bound (95 %) reaches the threshold. Models share a rank unless the best model of the rank
+above has an interval entirely above theirs, at the longest length with a score of both.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
-from statistics import fmean
 from typing import Any
 
 from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import Score, total
+from atlas_bench.results.score import Score, mean_metrics, total
 from atlas_bench.results.summary import Summary
 
 USUAL = ("generated", "bare")  # choices of data and prompt
 
-_asked = attrgetter("task", "task_version", "subset", "length", "model", "weights_hash", "seed", "samples")
+_IDENTITY = attrgetter("task", "task_version", "subset", "length", "model", "weights_hash", "seed", "samples")
 
 
 @dataclass(frozen=True)
 class Cell:
     """One model at one length.
 
-    counted  summaries of the seeds that have a score, one each; empty where none has
+    counted  summaries of the seeds that have a score, one for each seed
     without  summaries of the seeds that have none: out of memory, failed, ..
     """
 
@@ -42,9 +40,9 @@ class Cell:
     without: tuple[Summary, ...]
 
     @classmethod
-    def of(cls, found: Sequence[Summary]) -> Cell:
-        """The cell of some seeds."""
-        counted, without = (tuple(s for s in found if (s.record.status == "ok") == ok) for ok in (True, False))
+    def of(cls, summaries: Sequence[Summary]) -> Cell:
+        """The cell of some summaries, one for each seed."""
+        counted, without = (tuple(s for s in summaries if (s.record.status == "ok") == ok) for ok in (True, False))
         return cls(counted, without)
 
     @property
@@ -53,12 +51,12 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """'ok' where there is a score; else why there is none."""
+        """'ok' where a seed has a score; else why the last seed has none."""
         return "ok" if self.counted else self.without[-1].record.status
 
     @cached_property
     def score(self) -> Score:
-        """Of the seeds taken together."""
+        """The score of all seeds together."""
         return total(each.headline for each in self.counted)
 
     @property
@@ -79,21 +77,18 @@ class Cell:
 
     @property
     def contexts(self) -> int:
-        """Independent contexts; fewer than n where questions share them, which a record without answers cannot say."""
+        """Independent contexts, fewer than n where questions share them; n for records without answers."""
         return sum(each.contexts or each.headline.n for each in self.counted)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What is no score (nats per token, ..): the mean over the seeds of what all of them have."""
-        names = self.counted[0].record.metrics if self.counted else ()
-        columns = {name: [each.record.metrics.get(name) for each in self.counted] for name in names}
-        known = {name: [value for value in values if value is not None] for name, values in columns.items()}
-        return {name: fmean(values) for name, values in known.items() if len(values) == len(self.counted)}
+        """Metrics that are no score (nats per token, ..), as means over the seeds."""
+        return mean_metrics([each.record for each in self.counted]) if self.counted else {}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model, its cells by length; a tag names its weights where several share its name."""
+    """One model and its cells by length; `model` names the weights too where several models share a name."""
 
     model: str
     cells: dict[int, Cell]
@@ -102,7 +97,7 @@ class Row:
 
     @cached_property
     def scored(self) -> dict[int, Cell]:
-        """The cells with an answer."""
+        """The cells with at least one answer."""
         return {length: cell for length, cell in self.cells.items() if cell.n}
 
     @property
@@ -113,7 +108,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Panel:
-    """What compares: models x lengths of one subset, version of task and scorer, and choice of data."""
+    """Models x lengths of one subset, one version of task and scorer, one choice of data."""
 
     task: str
     subset: str
@@ -131,15 +126,21 @@ class Panel:
 
     @property
     def unusual(self) -> str:
-        """', data data/babi': the choices that are not the usual ones; behind the name it is a title."""
+        """', data data/babi': the choices of data and prompt that are not the usual ones."""
         return "".join(f", {name} {value}" for name, value in self.options.items() if value not in USUAL)
 
     @property
+    def title(self) -> str:
+        """'babilong:qa1, data data/babi'"""
+        return self.name + self.unusual
+
+    @property
     def terms(self) -> tuple[Any, ...]:
-        """What panels of several subsets share, where their numbers compare: task, versions, choice of data."""
+        """What is equal in two panels whose numbers compare: task, versions, choice of data."""
         return self.task, self.task_version, self.scorer, self.scorer_version, _options(self.options)
 
     def places(self) -> Iterator[tuple[Row, int, Cell]]:
+        """(row, length, cell) of each cell."""
         return ((row, length, cell) for row in self.rows for length, cell in row.cells.items())
 
     @property
@@ -147,35 +148,35 @@ class Panel:
         return [cell for _, _, cell in self.places()]
 
 
-def latest(found: Iterable[Summary]) -> list[Summary]:
-    """One summary per cell, in order of first appearance: an `ok` one before others, then what ended last."""
-    return list(_best(found, lambda each: (*_asked(each.record), _options(each.record.options)), _standing).values())
+def latest(summaries: Iterable[Summary]) -> list[Summary]:
+    """One summary for each cell, in order of first appearance: an `ok` one before others, then the last to end."""
+    summaries = list(summaries)
+    kept = {_cell_key(each.record): each for each in sorted(summaries, key=_standing)}
+    return [kept[key] for key in dict.fromkeys(_cell_key(each.record) for each in summaries)]
 
 
-def _best(
-    found: Iterable[Summary], key: Callable[[Summary], Any], weight: Callable[[Summary], tuple[Any, ...]]
-) -> dict[Any, Summary]:
-    """Key -> the heaviest summary of that key, of several the last."""
-    kept: dict[Any, Summary] = {}
-    for each in found:
-        if key(each) not in kept or weight(each) >= weight(kept[key(each)]):
-            kept[key(each)] = each
-    return kept
+def panels(summaries: Sequence[Summary], threshold: float) -> list[Panel]:
+    """All panels, by task and subset.
 
-
-def panels(found: Sequence[Summary], threshold: float) -> list[Panel]:
-    """All panels of some summaries, one per cell, by task and subset."""
+    summaries  one for each cell, as latest() returns them
+    threshold  in 0..1, which the lower bound at an effective length reaches
+    """
     groups: dict[tuple[str, ...], list[Summary]] = defaultdict(list)
-    for each in found:
+    for each in summaries:
         if each.record.status == "ok":
             groups[_panel_key(each.record)].append(each)
     scored = {key[:part]: key for key in sorted(groups) for part in (4, 5)}  # of several scorers the last
-    for each in found:
+    for each in summaries:
         if each.record.status != "ok":  # it may name no scorer, or no version
             key = _panel_key(each.record)
             groups[key if key[-1] else scored.get(key[:5]) or scored.get(key[:4], key)].append(each)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], natural(item[0][1]), -len(item[1]), item[0]))
     return [_panel(group, threshold) for _, group in ordered]
+
+
+def _cell_key(record: Record) -> tuple[Any, ...]:
+    """What is equal in two records of one cell."""
+    return *_IDENTITY(record), _options(record.options)
 
 
 def _options(options: Mapping[str, Any]) -> str:
@@ -213,8 +214,8 @@ def _panel(group: Sequence[Summary], threshold: float) -> Panel:
 
 
 def _cell(group: Sequence[Summary]) -> Cell:
-    """Each seed once: by its score on the most questions, or else by its last word."""
-    seeds = _best(group, lambda each: each.record.seed, _weight)
+    """The cell of some summaries: of each seed the one with a score on the most questions, else the last one."""
+    seeds = {each.record.seed: each for each in sorted(group, key=_weight)}
     return Cell.of([seeds[seed] for seed in sorted(seeds)])
 
 
@@ -223,7 +224,7 @@ def _weight(each: Summary) -> tuple[bool, int, int]:
 
 
 def _ranked(rows: Iterable[Row], threshold: float) -> list[Row]:
-    """Rows by effective length, then by the score at their longest length; ranks where intervals part them."""
+    """Rows by effective length, then by the score at their longest length, with ranks."""
     rows = [replace(row, effective=_effective(row, threshold)) for row in sorted(rows, key=lambda row: row.model)]
     rows.sort(key=lambda row: (-1 if row.effective is None else row.effective, *row.last), reverse=True)
     ranked: list[Row] = []
@@ -239,7 +240,7 @@ def _ranked(rows: Iterable[Row], threshold: float) -> list[Row]:
 
 
 def above(a: Row, b: Row) -> bool:
-    """Whether a's interval lies wholly above b's at the longest length at which both have a score."""
+    """Whether a's interval lies entirely above b's, at the longest length with a score of both."""
     common = max(a.scored.keys() & b.scored.keys(), default=None)
     return common is not None and a.scored[common].interval[0] > b.scored[common].interval[1]
 
@@ -249,6 +250,6 @@ def _effective(row: Row, threshold: float) -> int | None:
 
 
 def shade(accuracy: float, chance: float | None) -> float:
-    """Where a score stands between chance (0, and below) and perfect (1)."""
+    """Where a score stands between chance (0; also for scores below it) and perfect (1)."""
     floor = chance or 0.0
     return max(0.0, (accuracy - floor) / (1 - floor)) if floor < 1 else 1.0

@@ -58,7 +58,7 @@ _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity, 
 # Types of JSON: none is converted into another, true is not 1, and 1.0 is no whole number
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict()]
+Whole = Annotated[int, Strict(), Field(ge=-(1 << 63), lt=1 << 63)]  # more breaks a column of them
 Count = Annotated[int, Strict(), Field(ge=0, lt=MOST)]
 Amount = Annotated[float, Strict(), Field(ge=0, lt=MOST)]
 Number = Annotated[float, Strict(), Field(gt=-LARGEST, lt=LARGEST)]
@@ -108,7 +108,7 @@ class Answer(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Rescoring(TypedDict):
-    """One time that `score` judged a record's answers."""
+    """One run of the command `score` over a record's answers."""
 
     source: Annotated[Text, _is("hash", "of the record that held the answers: `record.record_hash` makes it")]
     scorer: Annotated[Text, _is("text", "name of the scorer: of ours, or the user's file")]
@@ -121,7 +121,7 @@ class Rescoring(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Part(TypedDict):
-    """Which of the cell's samples a record is of, where a shard or a worker asked no others."""
+    """The samples of the cell that a record holds, where a shard or a worker asked a part of them."""
 
     first: Annotated[Count, _is("count", "index of the first sample")]
     stop: Annotated[Count, _is("count", "index behind the last one")]
@@ -135,7 +135,7 @@ class Part(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Joined(TypedDict):
-    """One part of a record that was put together of parts: what it took, and where."""
+    """One part of a merged record: what it cost, and where it ran."""
 
     first: Annotated[Count, _is("count", "index of the first sample")]
     stop: Annotated[Count, _is("count", "index behind the last one")]
@@ -234,14 +234,15 @@ class Record:
 
     def to_json(self) -> str:
         """The record as one line of ASCII JSON, without the newline; not-finite numbers become null."""
-        return json.dumps(_finite(as_dict(self)), default=str, allow_nan=False)
+        return json.dumps(finite(as_dict(self)), default=str, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "record", warn: Warn | None = None) -> Record:
-        """The record of one line; unknown fields are kept in `extra`, and `warn` is told of them and of no schema.
+        """The record of one line; `extra` keeps its unknown fields.
 
         line   one JSON object
         where  "file:line", the start of every message
+        warn   receives a message for unknown fields, and for a line without a schema
 
         Raises UserError for a line that is no record, or one of a newer schema.
         """
@@ -278,7 +279,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a line's fields: 'length is "10M" (Input should be a valid integer)'."""
+    """The first fault of a line's fields: 'length is "10M" (Input should be a valid integer)'."""
     found = error.errors(include_url=False)
     if missing := [str(each["loc"][0]) for each in found if each["type"] == "missing" and len(each["loc"]) == 1]:
         return f"{', '.join(missing)} missing"
@@ -305,12 +306,12 @@ def cell_key(record: Record) -> str:
         del cell["protocol"]
     if record.part:
         cell["part"] = [record.part["first"], record.part["stop"]]
-    text = json.dumps(_finite(cell), sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps(finite(cell), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def record_hash(record: Record) -> str:
-    """First 32 hex digits of a sha256 of what the record says: of its fields in order of name, without empty ones.
+    """Hash of the record (32 hex digits), over its fields in order of name, without empty ones.
 
     So a line keeps its hash when a later version reads it, which knows more fields.
     """
@@ -349,12 +350,12 @@ def answer_row(
 
 
 def clip(text: str, limit: int = ANSWER_CHARS) -> str:
-    """The first `limit` characters, and a mark saying how many are gone."""
+    """The first `limit` characters, with a mark that says how many are cut."""
     return text if len(text) <= limit else f"{text[:limit]} [... {len(text) - limit} characters cut]"
 
 
 def parse_object(line: str | bytes, where: str) -> dict[str, Any]:
-    """The JSON object on one line, a byte order mark before it or not; raises UserError where there is none."""
+    """The JSON object on one line, with or without a byte order mark; raises UserError where there is none."""
     try:
         text = line.decode() if isinstance(line, bytes) else line
         row = _DECODER.decode(text.removeprefix("\ufeff"))
@@ -373,7 +374,7 @@ def parse_object(line: str | bytes, where: str) -> dict[str, Any]:
 
 
 def _check_schema(row: Mapping[str, Any], where: str) -> None:
-    """Raise UserError unless the line is of this schema, the only one so far, or names none."""
+    """Raise UserError unless the line is of this schema, the only one so far, or has no schema."""
     schema = row.get("schema", SCHEMA)
     if schema == SCHEMA:
         return
@@ -389,7 +390,7 @@ def _check_schema(row: Mapping[str, Any], where: str) -> None:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether lists and objects are nested deeper than DEPTH; by levels, for recursion is what it keeps from harm."""
+    """Whether lists and objects are nested deeper than DEPTH; without recursion, which such a value would exhaust."""
     level = [value]
     for _ in range(DEPTH):
         inner = (each.values() if type(each) is dict else each for each in level)
@@ -397,12 +398,12 @@ def _is_deep(value: Any) -> bool:
     return bool(level)
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN, and a record that cannot be written would lose a whole cell."""
+def finite(value: Any) -> Any:
+    """The value with null for NaN and infinities, which JSON cannot hold and which would lose a whole cell."""
     if isinstance(value, Mapping):
-        return {str(name): _finite(item) for name, item in value.items()}
+        return {str(name): finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if hasattr(value, "tolist"):  # numpy, without importing it
-        return _finite(value.tolist())
+        return finite(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,12 +1,12 @@
-"""What others published, as reference rows with their source: none of it was measured here.
+"""Numbers that others published, with their sources; none of them was measured here.
 
     for row in of("babilong", "qa1"):       # may stand beside our records of babilong:qa1
         row.model, row.length, row.value    # 'ARMT 137M, fine-tuned', 10_000_000, 89.0
         SOURCES[row.source].citation        # 'BABILong leaderboard (RMT-team, Hugging Face space)'
     print(CAVEAT)                           # wherever a row is shown
 
-The numbers are in reference.csv, sources, tables and notes in reference.toml; the column `notes` names entries of
-NOTES. A number that nobody printed has no row.
+The numbers are in reference.csv, whose column `notes` names entries of NOTES; sources, tables and notes are in
+reference.toml.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Published(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where numbers come from; the note says how they reached us where that was not by reading the source."""
+    """Where numbers come from; the note says how we got them where we did not read the source itself."""
 
     citation: str
     url: str
@@ -55,7 +55,7 @@ class Source(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A group of rows; by_length where one number per length makes sense."""
+    """A group of rows; by_length: whether its numbers form a column for each length."""
 
     title: str
     note: str
@@ -88,10 +88,10 @@ ROWS = _read()
 
 
 def of(task: str, subset: str) -> list[Published]:
-    """The rows that may stand beside our task and subset, by model, source and length; none for most.
+    """The rows that may stand beside our task and subset, by model, source and length; most subsets have none.
 
-    task, subset  "babilong" with "qa1" to "qa5"; "ruler" with its needles, "niah_single_3" with the rows called W,
-                  whose note says why they may not belong there; "ruler" with MEAN_OF_13
+    There are rows for "babilong", "qa1" to "qa5"; for "ruler", its needles and MEAN_OF_13. "niah_single_3" has the rows
+    called W too, whose note says why they may not belong there.
     """
     names = {subset, "W"} if subset == "niah_single_3" else {subset}
     rows = [row for row in ROWS if row.table in _BESIDE.get(task, ()) and row.subset in names]
@@ -99,9 +99,9 @@ def of(task: str, subset: str) -> list[Published]:
 
 
 class Line(NamedTuple):
-    """A line of a table: two sources may tell of one model, and a derived number may correct a quoted one.
+    """A line of a table: the numbers of one model by one source, either quoted or derived.
 
-    values  column -> text; missing where nobody printed one
+    values  column -> text; missing where the source has none
     """
 
     model: str
@@ -137,14 +137,14 @@ class Beside(NamedTuple):
         return sorted({row.length for row in self.rows}, key=lambda length: -1 if length is None else length)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """(heads, rows) for readers: model, source, kind, then one column for each length."""
+        """(heads, rows) of model, source, kind, then one column for each length."""
         heads = ["" if length is None else format_length(length) for length in self.lengths]
         rows = [[*line[:3], *(line.values.get(length, "") for length in self.lengths)] for line in lines(self.rows)]
         return ["model", "source", "kind", *heads], rows
 
 
 def beside(names: dict[str, tuple[str, str]]) -> list[Beside]:
-    """What others published for some tasks and subsets, once for each that has any.
+    """What others published for some tasks and subsets, without those that have nothing.
 
     names  'babilong:qa1' -> ('babilong', 'qa1')
     """
@@ -152,7 +152,7 @@ def beside(names: dict[str, tuple[str, str]]) -> list[Beside]:
 
 
 def sources(found: list[Beside]) -> dict[tuple[str, str], str]:
-    """(source, kind) -> its citation, in the order in which the rows name them."""
+    """(source, kind) -> its citation, in the order of the rows."""
     texts = {}
     for key, kind in dict.fromkeys((row.source, row.kind) for each in found for row in each.rows):
         source = SOURCES[key]
@@ -161,7 +161,7 @@ def sources(found: list[Beside]) -> dict[tuple[str, str], str]:
 
 
 def notes(found: list[Beside]) -> list[str]:
-    """The notes on published rows, each once, with the lines that it is about."""
+    """The notes on published rows, each once, behind the lines that it is about."""
     about: dict[str, dict[str, None]] = {}
     for each in found:
         for row in each.rows:

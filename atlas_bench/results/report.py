@@ -1,36 +1,33 @@
-"""A report of records in any form: text for the terminal, Markdown, CSV, LaTeX, JSON, or one HTML page.
+"""Records -> a report as text for the terminal, Markdown, CSV, LaTeX, JSON, or one HTML page (docs/report.md).
 
-    report = main("results", form="md", tasks=["babilong:qa1"], threshold=0.9)
-    Path("report.md").write_text(report, encoding="utf-8")
-
-docs/report.md shows each form.
+report = main("results", form="md", tasks=["babilong:qa1"], threshold=0.9)
+Path("report.md").write_text(report, encoding="utf-8")
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from atlas_bench.errors import UserError, did_you_mean, unknown
-from atlas_bench.results import reference, store
+from atlas_bench.results import html, reference, store
+from atlas_bench.results.formats import data
+from atlas_bench.results.formats.latex import latex
+from atlas_bench.results.formats.markdown import markdown
+from atlas_bench.results.formats.text import text
+from atlas_bench.results.html import answers as answers_page
 from atlas_bench.results.leaderboard import THRESHOLD, Leaderboard, make
 from atlas_bench.results.naming import printable, task_name
 from atlas_bench.results.record import Record, Warn, clip
 from atlas_bench.results.ruler_summary import TASKS as RULER_TASKS
 from atlas_bench.results.summary import is_chosen, only, summaries
 
-FORMS = {  # form -> (module, function), imported where it is asked for
-    "text": ("formats.text", "text"),
-    "md": ("formats.markdown", "markdown"),
-    "csv": ("formats.data", "table"),
-    "tex": ("formats.latex", "latex"),
-    "json": ("formats.data", "nested"),
-    "html": ("html", "leaderboard"),
-}
+FORMS: dict[str, Callable[..., str]] = {
+    "text": text, "md": markdown, "csv": data.table, "tex": latex, "json": data.nested, "html": html.leaderboard,
+}  # fmt: skip
 NAMES = {"markdown": "md", "latex": "tex"}  # other names of forms
 SUFFIXES = {".txt": "text", ".htm": "html", **{f".{form}": form for form in FORMS if form != "text"}}
 
@@ -52,13 +49,13 @@ def main(
 
     source     files and folders of records, or records themselves
     form       one of FORMS, or of NAMES
-    threshold  in 0..1: what the lower bound of an effective length reaches
-    published  whether others' numbers stand beside the measured ones
-    tasks      'babilong' or 'babilong:qa1'; of all where none is named
-    models     as the records name them; all where none is named
-    warn       is told of every line that is no record
+    threshold  in 0..1, which the lower bound at an effective length reaches
+    published  whether to show others' numbers beside the measured ones
+    tasks      'babilong' or 'babilong:qa1'; empty: all
+    models     as the records name them; empty: all
+    warn       receives a message for every line that is no record
     title      of the report; by default each form's own
-    command    what was typed, for the foot
+    command    that made the report, for its foot
     answers    cell_key -> address of its answers, which the HTML page links: see with_answers()
 
     Raises UserError for an unknown form, a threshold out of range, and where no record is left.
@@ -73,12 +70,10 @@ def main(
     if not chosen:
         raise _nothing([each.record for each in found], tasks, models)
     board = make(chosen, threshold=threshold)
-    module, function = FORMS[form]
-    write: Callable[..., str] = getattr(import_module(f"atlas_bench.results.{module}"), function)
     named: dict[str, Any] = {"command": command} | ({"title": title} if title else {})
     if form == "html":
-        return write(board, published=published, answers=answers, **named)
-    return write(board, _beside(board) if published else [], **named)
+        return html.leaderboard(board, published=published, answers=answers, **named)
+    return FORMS[form](board, _beside(board) if published else [], **named)
 
 
 def with_answers(
@@ -92,37 +87,36 @@ def with_answers(
     command: str = "",
     **options: Any,
 ) -> tuple[str, dict[Path, str]]:
-    """(the report, file -> HTML of a page of all answers), in parts where one page would be too large.
+    """(the report, file -> HTML of all answers); nothing is written.
 
-    file         of the first part, None for no such page; the others are numbered: answers.html, answers-2.html
-    leaderboard  file of the report where it is a page, to which the answers lead back, and it to them; else None
+    file         of the answers, None: no such page. Where one page would be too large the next parts are numbered:
+                 answers.html, answers-2.html
+    leaderboard  file of the report, where it is an HTML page: it and the answers then link to each other
 
-    The other arguments are main()'s. Nothing is written.
+    The other arguments are main()'s.
     """
     chosen: dict[str, Any] = {"tasks": tasks, "models": models, "command": command}
     if file is None:
         return main(source, warn=warn, **chosen, **options), {}
     if leaderboard is not None and file.resolve() == leaderboard.resolve():
         raise UserError(f"'{file}' would hold the report and the answers. Give the answers a file of their own.")
-    from atlas_bench.results.html import answers
-
-    records = list(_given(source, warn or _ignore))  # they are read twice: a report keeps no answers
+    records = list(_given(source, warn or _ignore))  # used twice: a report keeps no answers
     folder = "." if leaderboard is None else _address(file.parent, leaderboard.parent)
-    written = answers.pages(
+    written = answers_page.pages(
         (record for record in records if is_chosen(record, tasks, models)),
         name=file.name,
         folder="" if folder == "." else f"{folder}/",
         leaderboard=_address(leaderboard, file.parent) if leaderboard else "",
         command=command,
     )
-    pages = {file.with_name(name): html for name, html in written.files.items()}
+    pages = {file.with_name(name): page for name, page in written.files.items()}
     return main(records, answers=written.links if leaderboard else None, **chosen, **options), pages
 
 
 def _given(source: store.Source, warn: Warn) -> Iterator[Record]:
-    """The records, and a warning where some are of parts of cells."""
+    """The records of a source, with a warning where some are parts of cells."""
     parts = 0
-    for record in store.given(source, warn):
+    for record in store.scan(source, warn):
         parts += record.part is not None
         yield record
     if parts:
@@ -133,36 +127,36 @@ def _given(source: store.Source, warn: Warn) -> Iterator[Record]:
 
 
 def _address(target: Path, folder: Path) -> str:
-    """How a page in the folder links to a file or folder."""
+    """The address of a file or folder for links in a page in `folder`."""
     return quote(Path(os.path.relpath(target, folder)).as_posix())
 
 
 def chosen(asked: Mapping[str, str | None], out: str | Path | None) -> str:
-    """The form that options ask for, else that of the file's suffix, else text.
+    """The form that options name, else that of the file's suffix, else text.
 
-    asked  the option as it was written -> its form, None where it asks for none
+    asked  the option as typed -> the form that it names, None where it names none
 
-    Raises UserError where they contradict each other, and for a file of no form where no option names one.
+    Raises UserError where they contradict each other, and where none names a form and the suffix is unknown.
     """
     suffix = None if out is None else SUFFIXES.get(Path(out).suffix.lower())
     forms = {option: NAMES.get(form, form) for option, form in {**asked, f"-o {out}": suffix}.items() if form}
     if len(set(forms.values())) > 1:
-        said = " and ".join(f"'{option}' ({form})" for option, form in forms.items())
-        raise UserError(f"{said} contradict each other. Leave one out.")
+        named = " and ".join(f"'{option}' ({form})" for option, form in forms.items())
+        raise UserError(f"{named} contradict each other. Leave one out.")
     return next(iter(forms.values()), None) or ("text" if out is None else form_of(out))
 
 
 def form_of(path: str | Path) -> str:
-    """The form that a file's suffix names: 'leaderboard.html' -> 'html'. Raises UserError for any other suffix."""
+    """The form that a file's suffix names: 'leaderboard.html' -> 'html'. Raises UserError for an unknown suffix."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        said = f"has the suffix '{suffix}'" if suffix else "has no suffix"
-        raise UserError(f"no form of report for '{path}': it {said}. Known: {', '.join(sorted(SUFFIXES))}.")
+        problem = f"has the suffix '{suffix}'" if suffix else "has no suffix"
+        raise UserError(f"no form of report for '{path}': it {problem}. Known: {', '.join(sorted(SUFFIXES))}.")
     return SUFFIXES[suffix]
 
 
 def _beside(board: Leaderboard) -> list[reference.Beside]:
-    """What others published for the tasks of the board; RULER's mean where the summary of all 13 tasks is there."""
+    """What others published for the tasks of the board; RULER's mean too where all 13 tasks are there."""
     asked = {panel.name: (panel.task, panel.subset) for panel in board.panels}
     if {("ruler", subset) for subset in RULER_TASKS} <= {*asked.values()}:
         asked[f"ruler:{reference.MEAN_OF_13}"] = "ruler", reference.MEAN_OF_13
@@ -170,7 +164,7 @@ def _beside(board: Leaderboard) -> list[reference.Beside]:
 
 
 def _nothing(records: Sequence[Record], tasks: Sequence[str], models: Sequence[str]) -> UserError:
-    """What there is instead of the records that were asked for."""
+    """The error where no record is of the tasks and models that were asked for."""
     if not records:
         return UserError("no records to report. `atlas-bench run` writes them to runs/*.jsonl.")
     for kind, asked, there in (

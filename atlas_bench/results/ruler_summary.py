@@ -4,12 +4,10 @@
     effective_length(means)                                                        # 65536
     weighted_averages(means)                                                       # (90.8, 93.6)
 
-The published rule (Hsieh et al. 2024, Table 3): a score is the unweighted mean of the 13 tasks, in per cent; "the
-effective context length is the maximum length passing" the threshold, 85.6, Llama2-7B-chat's score at 4K. So it
-is the longest length that passes, whatever happened at shorter ones; in the table no model fails and passes again
-later. A score of 85.6 passes: RULER's README underlines one. For base models the paper takes Llama2-7B's own score,
-79.4. The weights of the weighted averages rise or fall linearly with the rank of the length, 1/21, 2/21, .. 6/21
-for the six lengths from 4K to 128K.
+The published rule (Hsieh et al. 2024, Table 3): a score is the unweighted mean of the 13 tasks, in per cent. "The
+effective context length is the maximum length passing" the threshold, 85.6, which is Llama2-7B-chat's score at 4K; for
+base models the paper takes Llama2-7B's, 79.4. Shorter lengths need not pass, and a score of 85.6 passes: RULER's README
+underlines one. The weights rise or fall linearly with the rank of the length: 1/21, 2/21, .. 6/21 for six lengths.
 """
 
 from __future__ import annotations
@@ -30,8 +28,7 @@ def averages(scores: Mapping[tuple[str, int], float]) -> dict[int, float]:
 
     scores  (subset, length) -> mean score of the subset, in 0..1
 
-    A length at which a task is missing is left out: means over unequal tasks do not compare.  UserError for a
-    subset that is not one of the 13.
+    A length at which a task is missing is left out. Raises UserError for a subset that is not one of the 13.
     """
     for subset, _ in scores:
         if subset not in TASKS:
@@ -47,7 +44,7 @@ def effective_length(averages: Mapping[int, float], threshold: float = THRESHOLD
 
 
 def weighted_averages(averages: Mapping[int, float]) -> tuple[float, float]:
-    """Averages over lengths with weights 1, 2, 3, .. by rising length, and by falling length.
+    """The averages over lengths with weights 1, 2, 3, ..: rising with the length, and falling.
 
     Raises UserError where there is no length.
     """

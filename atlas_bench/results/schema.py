@@ -1,9 +1,9 @@
-"""The record for machines and for readers: docs/record.schema.json and the tables of docs/record.md, from `Record`.
+"""`Record` -> its JSON Schema, docs/record.schema.json, and the tables of docs/record.md.
 
     python -m atlas_bench.results.schema        # writes both files of this checkout again
 
 A comment before a table of the page names its fields: `<!-- Record: schema to protocol -->`, `<!-- Score -->`.
-The reader knows two rules more than the schema: no score has more right answers than answers, and 1.0 is no integer.
+Record.from_json() checks two rules more: no score has more right answers than answers, and 1.0 is no integer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def schema() -> dict[str, Any]:
 
 
 def with_tables(text: str) -> str:
-    """docs/record.md with its tables made again."""
+    """The text of docs/record.md with new tables."""
     made = json_schema()
     models = {"Record": made["properties"], **{name: node["properties"] for name, node in made["$defs"].items()}}
 
@@ -53,7 +53,7 @@ def with_tables(text: str) -> str:
 
 
 def files() -> dict[Path, Callable[[], str]]:
-    """File of docs/ -> what makes its text."""
+    """File of docs/ -> function that makes its text."""
     page = DOCS / "record.md"
     return {
         page: lambda: with_tables(page.read_text(encoding="utf-8")),
@@ -62,7 +62,7 @@ def files() -> dict[Path, Callable[[], str]]:
 
 
 def _untitled(node: Any) -> Any:
-    """A schema without the titles that pydantic makes of names."""
+    """A schema without the titles, which pydantic makes from names."""
     if isinstance(node, list):
         return [_untitled(item) for item in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""A score as every table shows it: right answers, n, accuracy, the 95 % interval, contexts and their design effect.
+"""Scores: right answers, n, accuracy, the 95 % interval, contexts and their design effect.
 
 score(record, "babilong/official")["low"]                   # 0.839
 Score(12, 22, Spread(2, 72.0, 132.0, 242.0)).interval       # of counts alone
@@ -6,18 +6,19 @@ Score(12, 22, Spread(2, 72.0, 132.0, 242.0)).interval       # of counts alone
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from atlas_bench.results.naming import metrics_text
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import Spread, design_effect, interval, spread, together
+from atlas_bench.stats.intervals import Spread, design_effect, interval, spread, together
 
-UNKNOWN = Spread()  # of records without answers: their questions are taken as independent
+UNKNOWN = Spread()  # of records without answers, whose questions count as independent
 
 
 class Score(NamedTuple):
-    """What one scorer counted: the sum of n scores in 0..1, and how they lie over contexts."""
+    """The sum of n scores in 0..1 by one scorer, and how they spread over contexts."""
 
     correct: float
     n: int
@@ -35,12 +36,12 @@ class Score(NamedTuple):
 
     @property
     def design_effect(self) -> float | None:
-        """How many times the variance of independent answers the score's is; None where questions share no context."""
+        """The score's variance over that of independent answers; None where questions share no context."""
         shared = is_shared(self.spread.contexts, self.n)
         return design_effect(self.correct, self.n, self.spread) if shared else None
 
     def facts(self) -> dict[str, Any]:
-        """correct, n, accuracy, low, high, contexts (None: not known) and design_effect (None: none can be told)."""
+        """correct, n, accuracy, low, high, contexts (None: not known) and design_effect (None: not defined)."""
         low, high = self.interval
         return {
             "correct": self.correct, "n": self.n, "accuracy": self.accuracy, "low": low, "high": high,
@@ -49,7 +50,7 @@ class Score(NamedTuple):
 
 
 def total(scores: Iterable[Score]) -> Score:
-    """The score of several sets of answers that have no context in common."""
+    """The score of several sets of answers together; they have no context in common."""
     found = list(scores)
     return Score(
         sum(score.correct for score in found), sum(score.n for score in found),
@@ -58,7 +59,7 @@ def total(scores: Iterable[Score]) -> Score:
 
 
 def scores(record: Record) -> dict[str, Score]:
-    """Scorer -> its score; the spread is not known where the answers are not all there."""
+    """Scorer -> its score, with an unknown spread where the record lacks some answers."""
     found = {}
     for name, counts in record.scores.items():
         judged = [(unit(row), float(row["correct"][name])) for row in record.answers if name in row["correct"]]
@@ -69,17 +70,24 @@ def scores(record: Record) -> dict[str, Score]:
 
 
 def score(record: Record, scorer: str) -> dict[str, Any]:
-    """The record's score by one of its scorers, see Score.facts(), with the scorer's version."""
+    """The record's score by one of its scorers: Score.facts(), and the scorer's version."""
     return {"version": record.scorer_version.get(scorer)} | scores(record)[scorer].facts()
 
 
 def is_sequential(record: Record) -> bool:
-    """Whether the answers decided how many were asked, so that only a confidence sequence holds."""
+    """Whether the answers decided when to stop, so that only a confidence sequence is valid."""
     return "stopping" in record.protocol
 
 
+def mean_metrics(records: Sequence[Record]) -> dict[str, float]:
+    """The mean over the records of each metric (nats per token, ..) that all of them have."""
+    columns = {name: [record.metrics.get(name) for record in records] for name in records[0].metrics}
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return {name: fmean(values) for name, values in known.items() if len(values) == len(records)}
+
+
 def unit(answer: Mapping[str, Any]) -> int:
-    """The context of an answer: its own where it shares none."""
+    """The context of an answer: its own index where it shares no context."""
     return int(answer.get("context", answer["index"]))
 
 
@@ -89,7 +97,7 @@ def is_shared(contexts: int | None, n: int | None) -> bool:
 
 
 def outcome(record: Record) -> str:
-    """'ok, 99.0 % (96.4-99.7), n=100': how a cell ended, with its headline's score, or its metrics, or why not."""
+    """'ok, 99.0 % (96.4-99.7), n=100': the status of a record, with its score, its metrics or its reason."""
     if record.status != "ok":
         return f"{record.status}, {record.reason}" if record.reason else record.status
     first = record.headline or ""

@@ -4,7 +4,7 @@
     for record in scan(["results"], warn=print):        # one at a time, from every .jsonl file below
         record.model, record.scores
 
-A line that is no record is told by file and line and left out; none stops the reading.
+A line that is no record is left out with a warning that names file and line.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import os
 import sys
 import tempfile
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from atlas_bench.errors import UserError
 from atlas_bench.results.record import Record, Warn, cell_key, parse_object
 
-if sys.platform != "win32":  # there one writer at a time is the user's care
+if sys.platform != "win32":  # on Windows the user must run one writer at a time
     import fcntl
 
-FINAL = ("ok", "unsupported")  # statuses of cells that need no second run,
-AGAIN = ("failed", "oom", "timeout")  # and of those that the same command runs again
+FINAL = ("ok", "unsupported")  # statuses of cells that need no second run
+AGAIN = ("failed", "oom", "timeout")  # statuses of cells that the same command runs again
 
 Paths = str | Path | Iterable[str | Path]
 Source = str | Path | Record | Iterable[str | Path | Record]  # of records
@@ -48,123 +48,99 @@ def append(path: str | Path, record: Record) -> None:
         raise UserError(f"cannot write the record to '{path}': {error.strerror or error}.") from error
 
 
-def scan(paths: Paths, warn: Warn) -> Iterator[Record]:
+def scan(source: Source, warn: Warn) -> Iterator[Record]:
     """The records of files and of every .jsonl file below folders, in order of path, one at a time.
 
-    paths  a file or folder, or several
-    warn   is told, as "file:line: ...", of what is no record and left out, of unknown fields and of a torn last line;
-           what is the same on many lines of a file once, with the first of them; of a file below a folder that
-           cannot be read, too
+    source  a file or folder, or a record itself, or several
+    warn    receives "file:line: ..." for what is no record, for unknown fields and for a torn last line, once for
+            many lines with the same fault; and a message for a file below a folder that cannot be read
 
-    Raises UserError for a path that is not there, or a file named in it that cannot be read.
+    Raises UserError for a path that does not exist, and for a named file that cannot be read.
     """
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        if not os.path.isdir(path):
-            yield from _records(path, warn)
-            continue
-        for file in _below(path, warn):
-            try:
-                yield from _records(file, warn)
-            except UserError as error:
-                warn(f"{error} File left out.")
-
-
-def given(source: Source, warn: Warn) -> Iterator[Record]:
-    """Records themselves, and those that scan() finds in files and folders, in the order given."""
     for one in [source] if isinstance(source, (str, Path, Record)) else source:
         if isinstance(one, Record):
             yield one
+        elif os.path.isdir(one):
+            for file in _below(one, warn):
+                try:
+                    yield from _records(file, warn)
+                except UserError as error:
+                    warn(f"{error} File left out.")
         else:
-            yield from scan(one, warn)
+            yield from _records(one, warn)
 
 
 def read(path: str | Path) -> tuple[list[Record], list[str]]:
-    """(records, warnings) of one file; a line that is no record is skipped with a warning naming it.
-
-    Raises UserError where the file cannot be read.
-    """
+    """(records, warnings) of one file; raises UserError where it cannot be read."""
     warnings: list[str] = []
     return list(_records(path, warnings.append)), warnings
 
 
 def read_all(paths: Paths) -> tuple[list[Record], list[str]]:
-    """(records, warnings) of all that `scan` finds, held at once."""
+    """(records, warnings) of all that `scan` finds, in memory at once."""
     warnings: list[str] = []
     return list(scan(paths, warnings.append)), warnings
 
 
-def done(paths: Paths, *, warn: Warn | None = None) -> dict[str, Record]:
-    """cell_key -> record of cells that need no second run: `ok` and `unsupported`.
+def done(paths: Paths, *, warn: Warn | None = None, unfinished: bool = False) -> dict[str, Record]:
+    """cell_key -> record of the cells that need no second run; none for a folder that does not exist yet.
 
-    A folder that is not there yet has none; each reading warning is told to `warn`.
+    warn        receives each warning of the reading
+    unfinished  whether cells that need a second run are there, too
     """
     if isinstance(paths, (str, Path)) and not Path(paths).exists():
         return {}
-    kept = latest(scan(paths, warn or (lambda message: None)))
-    return {cell_key(record): record for record in kept if record.status in FINAL}
+    kept = _keep({}, scan(paths, warn or (lambda message: None)))
+    return kept if unfinished else {key: record for key, record in kept.items() if record.status in FINAL}
 
 
 class Followed:
-    """The records of a folder, and what other processes append to them meanwhile.
+    """The records of a folder, with those that other processes append meanwhile.
 
-    folder  of the records; need not be there yet
-    warn    is given each warning of the first reading
+    folder  of the records; it need not exist yet
+    warn    receives each warning of the first reading
     """
 
     def __init__(self, folder: str | Path, *, warn: Warn | None = None) -> None:
         self.folder = Path(folder)
-        self._ends = {file.name: _end(file) for file in self.folder.glob("*.jsonl")}  # before reading, to miss none
-        self._kept = done(self.folder, warn=warn)
+        self._ends = {file.name: _end(file) for file in self.folder.glob("*.jsonl")}  # before reading, to miss nothing
+        self._kept = done(self.folder, warn=warn, unfinished=True)
+        self._unfinished = {key for key, record in self._kept.items() if record.status not in FINAL}
 
-    def record(self, key: str, name: str) -> Record | None:
-        """The record of that cell in folder/name which is final, or was appended since this process began; or None."""
+    def record(self, key: str, name: str, *, unfinished: bool = False) -> Record | None:
+        """The record of that cell in folder/name which is final, or was appended since this process began; or None.
+
+        unfinished  whether an older one that is not final will do
+        """
         with suppress(OSError), open(self.folder / name, "rb") as file:
             file.seek(self._ends.get(name, 0))
             for line in file:
-                if not line.endswith(b"\n"):  # another process is writing it, or was killed as it did
+                if not line.endswith(b"\n"):  # another process is writing it, or was killed while writing
                     break
                 self._ends[name] = self._ends.get(name, 0) + len(line)
                 with suppress(UserError):
-                    self._add(Record.from_json(line))
-        return self._kept.get(key)
-
-    def _add(self, record: Record) -> None:
-        key = cell_key(record)
-        if record.status == "ok" or key not in self._kept or self._kept[key].status != "ok":
-            self._kept[key] = record
+                    record = Record.from_json(line)
+                    self._unfinished.discard(cell_key(record))
+                    _keep(self._kept, [record])
+        return self._kept.get(key) if unfinished or key not in self._unfinished else None
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """One record per cell, in order of first appearance: an `ok` one before others, then the last."""
-    kept: dict[str, Record] = {}
+    """One record for each cell, in order of first appearance: an `ok` one before others, then the last."""
+    return list(_keep({}, records).values())
+
+
+def _keep(kept: dict[str, Record], records: Iterable[Record]) -> dict[str, Record]:
+    """`kept` (cell_key -> record) with these records: the last of each cell, but an `ok` one before others."""
     for record in records:
         key = cell_key(record)
-        if key not in kept or record.status == "ok" or kept[key].status != "ok":
+        if record.status == "ok" or key not in kept or kept[key].status != "ok":
             kept[key] = record
-    return list(kept.values())
-
-
-def check_names(folder: Path, models: Mapping[str, Any]) -> None:
-    """Raise UserError where the user's own name of a model stands for another one in the folder's records.
-
-    models  name -> model; those with a `spec` were named by the user. Equal weights are the same model.
-    """
-    named = {name: model for name, model in models.items() if model.spec}
-    if not named or not folder.exists():
-        return
-    for record in scan(folder, lambda message: None):
-        if record.model not in named or record.model_spec == (model := named[record.model]).spec:
-            continue
-        if record.weights_hash is None or record.weights_hash != model.facts().get("weights_hash"):
-            stands = record.model_spec or record.model
-            raise UserError(
-                f"the name '{record.model}' stands for '{stands}' in '{folder}', and now for '{model.spec}'. Give it "
-                "another name, or another --out."
-            )
+    return kept
 
 
 def check_writable(folder: str | Path) -> None:
-    """Raise UserError where records could not be kept in `folder`; leaves no trace, makes no folder."""
+    """Raise UserError where records could not be kept in `folder`; it makes no file and no folder."""
     folder = Path(folder)
     ancestor = folder.absolute()
     try:
@@ -183,7 +159,7 @@ def check_writable(folder: str | Path) -> None:
 
 
 def _below(folder: str | Path, warn: Warn) -> list[Path]:
-    """Every .jsonl file below the folder, in order of path; a folder that cannot be read is told to `warn`."""
+    """Every .jsonl file below the folder, in order of path, with a warning for a folder that cannot be read."""
 
     def tell(error: OSError) -> None:
         warn(f"cannot read results '{error.filename}': {error.strerror or error}. Folder left out.")
@@ -193,11 +169,11 @@ def _below(folder: str | Path, warn: Warn) -> list[Path]:
 
 
 def _records(path: str | Path, warn: Warn) -> Iterator[Record]:
-    """The records of one file, line by line; what is told of many lines is kept until the file is closed."""
-    said: dict[str, list[int]] = {}  # text -> [first line, how many]
+    """The records of one file, line by line; warnings come when the file is closed, equal ones once."""
+    warnings: dict[str, list[int]] = {}  # text -> [first line, how many]
 
     def note(message: str) -> None:
-        said.setdefault(message.removeprefix(f"{where}: "), [number, 0])[1] += 1
+        warnings.setdefault(message.removeprefix(f"{where}: "), [number, 0])[1] += 1
 
     try:
         with open(path, "rb") as file:
@@ -219,13 +195,13 @@ def _records(path: str | Path, warn: Warn) -> Iterator[Record]:
     except OSError as error:
         raise UserError(f"cannot read results '{path}': {error.strerror or error}.") from error
     finally:
-        for text, (first, count) in said.items():
+        for text, (first, count) in warnings.items():
             more = "" if count == 1 else f" The same on {count - 1:,} more line{'s' * (count > 2)}."
             warn(f"{path}:{first}: {text}{more}")
 
 
 def _repair(file: BinaryIO, path: Path) -> bytes:
-    """Move a torn last line away; what must be written before the next line."""
+    """Move a torn last line away, and return the bytes to write before the next line."""
     offset, line = _last_line(file)
     if _is_blank(line) or _is_whole(line):
         return b"" if line.endswith(b"\n") or not line else b"\n"
@@ -237,7 +213,7 @@ def _repair(file: BinaryIO, path: Path) -> bytes:
 
 
 def _last_line(file: BinaryIO) -> tuple[int, bytes]:
-    """(offset, bytes) of the last line, newline included, without reading the whole file."""
+    """(offset, bytes) of the last line with its newline, without reading the whole file."""
     start = size = file.seek(0, os.SEEK_END)
     window, tail = 1 << 16, b""
     while start > 0 and b"\n" not in tail[:-1]:
@@ -258,7 +234,7 @@ def _end(path: Path) -> int:
 
 
 def _is_whole(line: bytes) -> bool:
-    """A JSON object: no proper prefix of one is one, so a torn line is never taken for a whole one."""
+    """Whether a line is a JSON object; a torn line never is, because no proper prefix of an object is one."""
     try:
         parse_object(line, "")
     except UserError:
@@ -277,7 +253,7 @@ def _sync(file: BinaryIO) -> None:
 
 @contextmanager
 def _locked(file: BinaryIO) -> Iterator[None]:
-    """Hold the file's lock; closing the file gives it back, after a crash too."""
+    """Hold the file's lock; closing the file releases it, and so does a crash."""
     if sys.platform != "win32":
         with suppress(OSError):  # a network file system without locks: append anyway
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
-"""What a report keeps of a record: all of it but the answers, of which counts and a few examples remain.
+"""A record without its answers, of which counts and a few examples remain: what a report needs.
 
 for each in summaries(store.scan(["results"], warn)):
     each.record.model, each.contexts        # 'atlas-nano', 200
-    each.depths[5]                          # Tally(correct=88.0, n=90): answers on facts in the middle
+    each.depths[5]                          # Score(correct=88.0, n=90): answers on facts in the middle
     each.wrong[0]["answer"]                 # 'garden'
     each.score("babilong/official")["low"]  # 0.839, the lower end of the 95 % interval
 """
@@ -10,9 +10,10 @@ for each in summaries(store.scan(["results"], warn)):
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from atlas_bench.results.record import Record, clip
 from atlas_bench.results.score import Score, scores, unit
@@ -21,38 +22,31 @@ EXAMPLES = 2  # right and wrong answers kept of a record
 EXAMPLE_CHARS = 300
 
 
-class Tally(NamedTuple):
-    """Answers counted: the sum of their scores, each in 0..1, and how many they are."""
-
-    correct: float
-    n: int
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
     """One record without its answers.
 
-    record     its answers are empty
-    contexts   independent contexts that its questions were asked on
+    record     without answers
+    contexts   number of independent contexts of its questions
     scores     scorer -> its score
-    depths     tenths of needle_depth, 0..10 -> tally
-    distances  (distance, asked_at) in half decades of tokens -> tally
-    along      whether something was asked before half of the length was read
+    depths     tenths of needle_depth, 0..10 -> score, which takes questions as independent
+    distances  (distance, asked_at) in half decades of tokens -> score, likewise
+    along      whether a question was asked before half of the length was read
     right      examples of right answers: question, targets, answer, clipped
-    wrong      and of wrong ones
+    wrong      examples of wrong answers
     """
 
     record: Record
     contexts: int
     scores: dict[str, Score]
-    depths: dict[int, Tally]
-    distances: dict[tuple[int, int], Tally]
+    depths: dict[int, Score]
+    distances: dict[tuple[int, int], Score]
     along: bool
     right: tuple[dict[str, Any], ...] = ()
     wrong: tuple[dict[str, Any], ...] = ()
 
     def score(self, scorer: str) -> dict[str, Any]:
-        """As score.score() of the whole record; the counts alone where nothing was answered."""
+        """The score as score.score() of the whole record returns it; counts alone where nothing was answered."""
         found = self.scores[scorer]
         numbers = found.facts() if found.n else {"correct": found.correct, "n": 0}
         return {"version": self.record.scorer_version.get(scorer)} | numbers
@@ -64,14 +58,14 @@ class Summary:
 
 
 def summaries(records: Iterable[Record]) -> Iterator[Summary]:
-    """The summary of each record, in their order."""
+    """The summary of each record, in order."""
     return map(summary, records)
 
 
 def summary(record: Record) -> Summary:
     contexts, along = set(), False
-    depths: dict[int, Tally] = {}
-    distances: dict[tuple[int, int], Tally] = {}
+    depths: dict[int, list[float]] = defaultdict(list)
+    distances: dict[tuple[int, int], list[float]] = defaultdict(list)
     examples: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for answer in record.answers:
         contexts.add(unit(answer))
@@ -81,19 +75,19 @@ def summary(record: Record) -> Summary:
         if score is None:  # it has not been judged
             continue
         if "needle_depth" in answer:
-            _count(depths, round(10 * answer["needle_depth"]), score)
+            depths[round(10 * answer["needle_depth"])].append(float(score))
         if "distance" in answer:
-            _count(distances, (half_decade(answer["distance"]), half_decade(read)), score)
+            distances[half_decade(answer["distance"]), half_decade(read)].append(float(score))
         if len(shown := examples[score >= 1]) < EXAMPLES:
             shown.append(_example(answer))
     return Summary(
-        replace(record, answers=[]), len(contexts), scores(record), depths, distances, along,
+        replace(record, answers=[]), len(contexts), scores(record), _counted(depths), _counted(distances), along,
         tuple(examples[True]), tuple(examples[False]),
     )  # fmt: skip
 
 
 def only(found: Iterable[Summary], *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Summary]:
-    """Those of some tasks ('babilong', 'babilong:qa1') and models; all where none is named."""
+    """The summaries of some tasks ('babilong', 'babilong:qa1') and models; of all where none is named."""
     return [each for each in found if is_chosen(each.record, tasks, models)]
 
 
@@ -108,9 +102,8 @@ def half_decade(tokens: int) -> int:
     return round(2 * math.log10(max(tokens, 1)))
 
 
-def _count(found: dict[Any, Tally], key: Any, score: float) -> None:
-    before = found.get(key, Tally(0, 0))
-    found[key] = Tally(before.correct + float(score), before.n + 1)
+def _counted(found: Mapping[Any, Sequence[float]]) -> dict[Any, Score]:
+    return {key: Score(sum(scores), len(scores)) for key, scores in found.items()}
 
 
 def _example(answer: Mapping[str, Any]) -> dict[str, Any]:

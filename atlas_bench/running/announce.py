@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from atlas_bench.results.naming import natural
-from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.runner import evaluations_of
 from atlas_bench.running.settings import Settings
+from atlas_bench.stats.intervals import wilson, worth_of
 from atlas_bench.types import Model, Rules, Sample
 from atlas_bench.units import format_count, format_length, format_seconds
 

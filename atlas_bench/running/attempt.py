@@ -157,11 +157,13 @@ class Attempt:
 
     def _put_aside(self, error: Exception) -> None:
         checkpoint = self._keeper.checkpoint
+        kept = ""
         try:
-            kept = f"It is now '{checkpoint.put_aside()}'."
+            if checkpoint.path.exists():  # it may be a copy that could not be fetched
+                kept = f" It is now '{checkpoint.put_aside()}'."
         except OSError as again:
-            kept = f"It cannot be renamed: {again.strerror}."
-        self._progress.warn(f"checkpoint '{checkpoint.path}' cannot be used: {error}. {kept} The cell begins again.")
+            kept = f" It cannot be renamed: {again.strerror}."
+        self._progress.warn(f"checkpoint '{checkpoint.path}' cannot be used: {error}.{kept} The cell begins again.")
 
     def _side_by_side(self) -> int:
         """Streams to read at once: as many as were asked for and fit, more where a model is good for more."""

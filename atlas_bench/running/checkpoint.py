@@ -23,6 +23,7 @@ from atlas_bench import __version__
 from atlas_bench.files import checkpoint_file
 from atlas_bench.files.atomic import discard_draft
 from atlas_bench.files.checkpoint_file import Damaged
+from atlas_bench.running import copies
 from atlas_bench.types import Model
 
 _Share = bool | Annotated[float, Field(ge=0, le=1)]
@@ -113,10 +114,14 @@ _POINT, _ANSWERED, _ROWS = TypeAdapter(Point), TypeAdapter(Answered), TypeAdapte
 
 
 class Checkpoint:
-    """The files that one cell goes on from."""
+    """The files that one cell goes on from.
 
-    def __init__(self, folder: Path, key: str) -> None:
+    url  where copies of them are kept, and taken from where this machine has none; None: nowhere
+    """
+
+    def __init__(self, folder: Path, key: str, url: str | None = None) -> None:
         self.key = key
+        self._copies = copies.at(url) if url else None
         self.path = folder / ".checkpoints" / f"{key}.safetensors"
         self.answers = self.path.with_suffix(".answers")
         self.parts = self.path.with_suffix(".parts")
@@ -126,6 +131,8 @@ class Checkpoint:
         packed = {} if point.state is None else model.pack(point.state)
         values = {name: value for name, value in vars(point).items() if name != "state"}
         checkpoint_file.save(self.path, packed, {"cell": self.key, "point": values})
+        if self._copies:
+            self._copies.put(self.path)
 
     def keep(self, answered: Answered) -> None:
         """Add an answer to the file of answers; it is on disk when this returns. Raises OSError."""
@@ -137,6 +144,8 @@ class Checkpoint:
             file.write(b"\n" * (file.tell() > 0) + line)
             file.flush()
             os.fsync(file.fileno())
+        if self._copies:
+            self._copies.put(self.answers)
 
     def load(self, model: Model, asked: range) -> Point | None:
         """The saved point with its state; None if there is none.
@@ -146,6 +155,8 @@ class Checkpoint:
         Raises Damaged if the file cannot be used; nothing is changed on disk.
         """
         try:
+            if self._copies:
+                self._copies.get(self.path)
             arrays, text = checkpoint_file.load(self.path)
         except FileNotFoundError:
             return None
@@ -169,6 +180,8 @@ class Checkpoint:
     def with_answers(self, point: Point, asked: range, warn: Callable[[str], Any]) -> Point:
         """The point with the later answers; damaged lines are skipped."""
         try:
+            if self._copies:
+                self._copies.get(self.answers)
             lines = self.answers.read_bytes().splitlines()
         except OSError:
             return point
@@ -196,12 +209,16 @@ class Checkpoint:
 
     def put_aside(self) -> Path:
         """Rename a checkpoint that cannot be used; its new path."""
+        if self._copies:
+            self._copies.remove(self.path)
         return checkpoint_file.put_aside(self.path)
 
     def remove(self) -> None:
         """Delete the files, and their folder with the last one; files that were set aside stay."""
         for leftover in (self.path, self.answers, self.parts):
             leftover.unlink(missing_ok=True)
+            if self._copies:
+                self._copies.remove(leftover)
         discard_draft(self.path)
         with suppress(OSError):
             self.path.parent.rmdir()

@@ -288,10 +288,10 @@ class _Driver:
             self._warn(f"{reply['host']}: {warning.removeprefix('warning: ')}")
         if "error" in reply:
             raise UserError(f"{planned.evaluation.title}, on {reply['host']}: {reply['error']}")
-        if not reply["shared"]:
+        if not reply["shared"] and not self._settings.checkpoints:
             self._warn(
                 f"{reply['host']} does not see '{self._folder}': a part that a lost worker was at begins again. "
-                "Put --out on shared storage."
+                "Put --out on shared storage, or name some by --checkpoints."
             )
         return Record.from_json(reply["record"])
 

@@ -27,13 +27,13 @@ import psutil
 from atlas_bench.results import store
 from atlas_bench.results.naming import task_name
 from atlas_bench.results.record import Record, cell_key
-from atlas_bench.results.stats import wilson, worth_of
 from atlas_bench.running import answers, calibration, recording, streams
 from atlas_bench.running.checkpoint import Checkpoint, Point
 from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress, title_of
 from atlas_bench.running.runner import evaluations_of
 from atlas_bench.running.settings import Settings
+from atlas_bench.stats.intervals import wilson, worth_of
 from atlas_bench.types import Model, Sample
 from atlas_bench.units import format_bytes
 

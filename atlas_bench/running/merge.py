@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench.errors import UserError, clip
+from atlas_bench.files import locks
 from atlas_bench.results import store
 from atlas_bench.results.naming import task_name
 from atlas_bench.results.record import Record, Warn, cell_key, timeless
@@ -46,7 +47,7 @@ def merge(folders: Iterable[str | Path], out: Path, *, warn: Warn, command: str 
     if not found:
         raise UserError(f"no records in {', '.join(map(str, folders))}. Give the folders that `run --shard` wrote.")
     store.check_writable(out)
-    there = {cell_key(record): record for record in store.latest(store.scan(out, warn))} if out.exists() else {}
+    there = store.Followed(out, warn=warn)
     told: dict[str, list[str]] = {"written": [], "already": [], "missing": []}
     for parts in _cells(found):
         title = _title(parts[0])
@@ -54,14 +55,23 @@ def merge(folders: Iterable[str | Path], out: Path, *, warn: Warn, command: str 
             told["missing"].append(f"{title}: {fault}")
             continue
         record = joined(parts, command) if parts[0].part else parts[0]
-        kept = there.get(cell_key(record))
-        if kept and (kept.status in store.FINAL or timeless(kept) == timeless(record)):
+        if _append(record, there, title, warn):
+            told["written"].append(f"{title}: {outcome(record)}")
+        else:
             told["already"].append(title)
-            continue
-        store.append(out / f"{record.task}.jsonl", record)
-        told["written"].append(f"{title}: {outcome(record)}")
     told["missing"] += _absent(found)
     return told
+
+
+def _append(record: Record, there: store.Followed, title: str, warn: Warn) -> bool:
+    """Append the record unless the folder has it; another process may run the cell, or merge it, at the same time."""
+    key, name = cell_key(record), f"{record.task}.jsonl"
+    with locks.held(there.folder / ".checkpoints" / f"{key}.lock", title, wait=True, say=warn):
+        kept = there.record(key, name, unfinished=True)
+        if kept and (kept.status in store.FINAL or timeless(kept) == timeless(record)):
+            return False
+        store.append(there.folder / name, record)
+    return True
 
 
 def lines(told: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 from atlas_bench import registry, units
 from atlas_bench.errors import UserError, unknown
 from atlas_bench.files import user_file
+from atlas_bench.results import store
 from atlas_bench.running.evaluation import Cell, Evaluation, rules_of
 from atlas_bench.running.stopping import Stop
 from atlas_bench.types import Model, PromptName, TaskOptions
@@ -146,11 +148,14 @@ def make(
 
 
 def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
-    """Raise UserError if a cell's samples cannot be made: too short, no data, no background, too few."""
+    """Raise UserError if a cell's samples cannot be made: too short, no data, no background, too few.
+
+    Of cells that differ in the seed alone the first is tried: what a seed may do to a cell becomes its record's reason.
+    """
     seen = set()
     for cell in cells:
         tokenizer, task = models[cell.model].tokenizer, registry.task(cell.task)
-        asked = replace(cell, model=tokenizer.key)
+        asked = replace(cell, model=tokenizer.key, seed=0, part=None)
         if asked not in seen:
             try:
                 task.check(cell.subset, cell.length, tokenizer, cell.options)
@@ -162,3 +167,22 @@ def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
                 cause = user_file.describe_error(error, inspect.getfile(type(task)))
                 raise UserError(f"task '{cell.title}' makes no sample of {cell.length} tokens: {cause}.") from None
             seen.add(asked)
+
+
+def check_names(folder: Path, models: Mapping[str, Model]) -> None:
+    """Raise UserError where the user's own name of a model stands for another one in the folder's records.
+
+    models  name -> model; those with a `spec` were named by the user, and equal weights are the same model
+    """
+    named = {name: model for name, model in models.items() if model.spec}
+    if not named or not folder.exists():
+        return
+    for record in store.scan(folder, lambda message: None):
+        if record.model not in named or record.model_spec == (model := named[record.model]).spec:
+            continue
+        if record.weights_hash is None or record.weights_hash != model.facts().get("weights_hash"):
+            stands = record.model_spec or record.model
+            raise UserError(
+                f"the name '{record.model}' stands for '{stands}' in '{folder}', and now for '{model.spec}'. Give it "
+                "another name, or another --out."
+            )

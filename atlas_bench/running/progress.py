@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from atlas_bench.results.naming import printable
-from atlas_bench.results.stats import wilson
+from atlas_bench.stats.intervals import wilson
 from atlas_bench.units import format_bytes, format_length
 
 EVERY = 10.0  # seconds between plain lines

@@ -11,6 +11,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -153,6 +154,7 @@ def untrained(title: str, learnt: Sequence[str] | None) -> str | None:
     return f"the model was never trained for this, by its card for {', '.join(learnt)} alone"
 
 
+@cache  # importlib.metadata parses a file for each of them, and every cell has a record
 def _versions() -> Mapping[str, str | None]:
     """Versions of the packages that affect the numbers, without importing them."""
     versions: dict[str, str | None] = {}

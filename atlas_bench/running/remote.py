@@ -4,7 +4,7 @@
     Record.from_json(reply["record"]).part              # the cell's own
 
 Nothing here knows of Ray. A part goes on from the last checkpoint in the folder of records where the worker sees it, on
-shared storage, and begins anew elsewhere.
+shared storage, or from its copy at `--checkpoints`, and begins anew elsewhere.
 """
 
 from __future__ import annotations
@@ -95,10 +95,13 @@ def _ask(order: Order, folder: Path, progress: Progress) -> str:
     if os.path.isdir(order.working):
         os.chdir(order.working)
     evaluation = Evaluation(order.cell, _task(order), _model(order.making))
-    blank = recording.blank(evaluation)
-    lock = Checkpoint(folder, cell_key(blank)).path.with_suffix(".lock")
-    with locks.held(lock, evaluation.title, wait=True, say=progress.warn), order.settings.making():
-        record = runner.attempted(evaluation, folder, order.settings, progress, keep=lambda record: None, blank=blank)
+    with order.settings.making():
+        blank = recording.blank(evaluation)
+        lock = Checkpoint(folder, cell_key(blank)).path.with_suffix(".lock")
+        with locks.held(lock, evaluation.title, wait=True, say=progress.warn):
+            record = runner.attempted(
+                evaluation, folder, order.settings, progress, keep=lambda record: None, blank=blank
+            )
     return record.to_json()
 
 

@@ -6,9 +6,10 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,17 @@ def now() -> str:
 
 def command_line() -> str:
     """The command that was typed, as a line that a shell takes."""
-    program = Path(sys.argv[0])
+    return _joined(tuple(sys.argv))
+
+
+@lru_cache(1)  # every cell's record has it, and a command that names a thousand seeds is long
+def _joined(argv: Sequence[str]) -> str:
+    program = Path(argv[0])
     ours = program.name == "__main__.py" and program.parent.name == "atlas_bench"
-    return shlex.join([*(("python", "-m", "atlas_bench") if ours else (program.name,)), *sys.argv[1:]])
+    return shlex.join([*(("python", "-m", "atlas_bench") if ours else (program.name,)), *argv[1:]])
 
 
+@cache
 def cpu_name() -> str:
     """The processor's name; platform.processor() is empty on most Linux systems."""
     try:

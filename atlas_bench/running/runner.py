@@ -88,7 +88,7 @@ def attempted(
     UserError if the record cannot be written or the machine fails.
     """
     blank = blank or recording.blank(evaluation)
-    attempt = Attempt(evaluation, Checkpoint(folder, cell_key(blank)), settings, progress)
+    attempt = Attempt(evaluation, Checkpoint(folder, cell_key(blank), settings.checkpoints), settings, progress)
     try:
         status, reason = attempt.run()
     except KeyboardInterrupt:
@@ -123,7 +123,7 @@ def _settle(
             progress.note(f"{title}: already in '{kept.folder}', not run again")
         return record
 
-    checkpoint = Checkpoint(kept.folder, key)
+    checkpoint = Checkpoint(kept.folder, key, settings.checkpoints)
     lock = checkpoint.path.with_suffix(".lock")
     if record := already():
         if record.status == "ok" and checkpoint.path.parent.exists():  # a kill may have come after the record

@@ -20,6 +20,7 @@ class Settings:
     batch               contexts fed side by side, at most; None: BATCH, on a CPU no more than TOGETHER tokens
     block               tokens of each that are fed at once; None: as many over all of them as suit the model
     checkpoint_tokens   tokens of a stream between two checkpoints
+    checkpoints         URL of a folder where checkpoints are copied, None: nowhere
     timeout             seconds a cell may take over all attempts, None for any
     readers             blocks of a stream that are made and searched at once, and processes that make text
     debug               print the traceback of a model's failure
@@ -29,6 +30,7 @@ class Settings:
     batch: int | None = None
     block: int | None = None
     checkpoint_tokens: int = 1_000_000
+    checkpoints: str | None = None
     timeout: float | None = None
     readers: int = 1
     debug: bool = False

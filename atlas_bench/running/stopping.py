@@ -3,7 +3,7 @@
     cell = replace(cell, stop=Width(5.0))
     cell.stop.reached(rows, "babilong/official")        # asked after each batch of samples
 
-A rule looks at the answers, so what it stops has intervals and p-values that hold at every look: results/sequential.py.
+A rule looks at the answers, so what it stops has intervals and p-values that hold at every look: stats/sequential.py.
 It is part of a cell's identity, and a record's `protocol` states it.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 
 from atlas_bench import units
 from atlas_bench.errors import UserError
-from atlas_bench.results import sequential
 from atlas_bench.results.score import unit
+from atlas_bench.stats import sequential
 
 LEVEL = 0.05  # of a verdict, over all comparisons of a command
 

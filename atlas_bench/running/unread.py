@@ -16,7 +16,7 @@ def by_run(task: str) -> Iterator[Unread]:
         yield (
             "does nothing for lm-eval's tasks: they bring their own",
             ("lengths", "block", "batch", "readers", "timeout", "debug", "seeds", "data", "background", "prompt",
-             "encoding", "checkpoint_every", "until", "shard", "engine"),
+             "encoding", "checkpoint_every", "checkpoints", "until", "shard", "engine"),
         )  # fmt: skip
     if not theirs:
         yield f"is for lm-eval's tasks, and '{ours}' is none", ("num_fewshot",)

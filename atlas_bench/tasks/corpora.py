@@ -11,9 +11,11 @@ records the file's size, so a file cut short by other means is noticed and made 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import socket
 import tempfile
 from array import array
 from collections import OrderedDict, deque
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import psutil
 
 from atlas_bench.errors import MachineError, UserError, needs, reason
 from atlas_bench.files import hub, text_files
@@ -368,7 +371,7 @@ def cached_file(path: Path) -> Iterator[BinaryIO]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+        handle, temporary = _draft(path)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -382,6 +385,16 @@ def cached_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> tuple[int, str]:
+    """(descriptor, path) of a new file of this process beside `path`; those of killed processes are deleted."""
+    mine = f"{path.stem}.{socket.gethostname()}."
+    for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
+        number = left.name.removeprefix(mine).partition(".")[0]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            left.unlink(missing_ok=True)
+    return tempfile.mkstemp(dir=path.parent, prefix=f"{mine}{os.getpid()}.", suffix=".part")
 
 
 def load(path: Path) -> Document | None:

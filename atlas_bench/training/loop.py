@@ -71,7 +71,7 @@ def train(
     warm_start    weights to begin from; those of like name and shape are taken, the rest stays new
     warn          is given a message where a checkpoint cannot be used, or cannot be written: neither ends the training
     background    [B, T] tokens that state nothing; the share of them that is written is taken every few minutes
-    until         time.time() at which to checkpoint and stop
+    until         time.monotonic() of the first process at which to checkpoint and stop
     device        of torch, where the model trains. A checkpoint of one device goes on on another; weights begin alike
                   on all, but noise is drawn on the device, so that only one device's trainings equal each other
     processes     that share the training; all of them call this with the same arguments
@@ -89,7 +89,7 @@ def train(
     progress, failure = run.progress, ""
     saved, counted = processes.gathered(time.monotonic())[0], -math.inf
     while progress.stage != "done":
-        if until is not None and processes.gathered(time.time())[0] > until:
+        if until is not None and processes.gathered(time.monotonic())[0] > until:
             break
         _read_round(run, make_lessons)
         now = processes.gathered(time.monotonic())[0]  # the first one's clock decides for all

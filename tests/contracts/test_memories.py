@@ -24,12 +24,16 @@ OPTIONS = [  # that change what a step or a state is
     "titans:output_norm=true,chunk_size=8",
     "moneta:p=2,q=2",
 ]
-SLOW = ("atlas++", "surprise-omeganet")  # as printed; `atlas` goes the same ways
+QUICK_AS_PRINTED = ("omeganet", "titans")  # a matrix and an MLP; the others go the same ways
 PRINTED = [  # every token is written: none is closed, and none is skipped
-    pytest.param(f"{name}:printed=true", marks=[pytest.mark.slow] if name in SLOW else [])
+    pytest.param(f"{name}:printed=true", marks=[] if name in QUICK_AS_PRINTED else pytest.mark.slow)
     for name in MEMORIES
     if "printed" in registry.memory_options(name)
 ]
+assert sum(not each.marks for each in PRINTED) == len(QUICK_AS_PRINTED)
+HEAVY = ("any split", "causal", "closed form", "finite")  # contracts that read hundreds of times, or long
+# what they are quick for: one of each way of reading (no state, closed form, by events, anchored chunks, Omega, MLP)
+QUICK_FOR_HEAVY = ("linear-attention", "gated-deltanet", "mamba2", "omeganet", "titans", "dla")
 
 
 OPTIONS = [pytest.param(each, marks=pytest.mark.slow) for each in OPTIONS]
@@ -50,9 +54,18 @@ def builder(name):
     return verify.builder(registry.memory(name), options)
 
 
-@pytest.mark.parametrize("contract", verify.CONTRACTS)
-def test_the_contract_holds(any_name, contract):
-    said = verify.CONTRACTS[contract](builder(any_name))
+def contracts():
+    """(name, contract) of all, the heavy ones slow but for a few memories."""
+    for given in (*MEMORIES, *OPTIONS, *PRINTED):
+        name, marks = (given.values[0], given.marks) if not isinstance(given, str) else (given, [])
+        for contract in verify.CONTRACTS:
+            heavy = contract in HEAVY and name not in QUICK_FOR_HEAVY
+            yield pytest.param(name, contract, marks=pytest.mark.slow if heavy or marks else [])
+
+
+@pytest.mark.parametrize(("name", "contract"), [*contracts()])
+def test_the_contract_holds(name, contract):
+    said = verify.CONTRACTS[contract](builder(name))
     assert not verify.is_broken(said), said
 
 

@@ -21,10 +21,10 @@ import pytest
 from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.results.stats import wilson
 from atlas_bench.running import runner
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
+from atlas_bench.stats.intervals import wilson
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.haystack import Pieces, Span
 from atlas_bench.types import Rules, Sample, TaskOptions
@@ -153,7 +153,7 @@ def facts(context: Any) -> list[tuple[int, tuple[int, ...]]]:
 
 
 @every_cell
-@pytest.mark.parametrize("length", LENGTHS)
+@sweep("length", LENGTHS, quick=[1000, 16_001])
 def test_exactly_length_tokens(small: None, name: str, subset: str, length: int) -> None:
     """Each prompt, or the last on its stream where others are asked on the way; where documents are given, at most."""
     length = fitting(name, subset, length)

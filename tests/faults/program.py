@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from atlas_bench.results import store
@@ -24,10 +24,11 @@ PATIENCE = 180  # seconds for one command
 class Program:
     """One run of `atlas-bench`; what it prints is read by threads, so that no pipe can fill and no disk is needed."""
 
-    def __init__(self, *words: str, cwd: Path) -> None:
+    def __init__(self, *words: str, cwd: Path, env: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "atlas_bench", *words], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, errors="replace", env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE, text=True, errors="replace",
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(env or {}),
         )  # fmt: skip
         self._lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._readers = [

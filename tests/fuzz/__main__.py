@@ -9,6 +9,7 @@ where there is one. Needs atheris (https://github.com/google/atheris); each pars
 from __future__ import annotations
 
 import argparse
+import random
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,7 @@ def fuzz(name: str, cases: int, seed: int, corpus: Path) -> int:
 
     with atheris.instrument_imports(include=["atlas_bench"]):
         from tests.fuzz import parsers
+        from tests.fuzz.shapes import reshaped
     warnings.simplefilter("ignore")  # of Python literals that hardly are some
     parser = parsers.PARSERS[name]
     for number, data in enumerate(parser.seeds):
@@ -58,7 +60,13 @@ def fuzz(name: str, cases: int, seed: int, corpus: Path) -> int:
     found = parsers.FOUND / name
     found.mkdir(parents=True, exist_ok=True)
     words = [f"-runs={cases}", f"-seed={seed}", f"-max_len={LONGEST}", f"-artifact_prefix={found}/", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *words, "-timeout=10", str(corpus)], parser.check)
+
+    def mutate(data: bytes, longest: int, seed: int) -> bytes:
+        dice = random.Random(seed)
+        made = reshaped(data, dice) if dice.random() < 0.5 else data
+        return atheris.Mutate(data, longest) if made == data or len(made) > longest else made
+
+    atheris.Setup([sys.argv[0], *words, "-timeout=10", str(corpus)], parser.check, custom_mutator=mutate)
     atheris.Fuzz()
     return 0
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,13 @@ from atlas_bench.cli.commands import Command
 from atlas_bench.errors import UserError
 from atlas_bench.files import checkpoint_file, text_files
 from atlas_bench.models import answers, card, specs, user_model
+from atlas_bench.models.endpoint import client, parameters
+from atlas_bench.models.endpoint import reply as replies
 from atlas_bench.models.endpoint import spec as endpoint
 from atlas_bench.models.huggingface import load as hugging_face
-from atlas_bench.results import store
+from atlas_bench.results import report, store
 from atlas_bench.results.record import Record
-from atlas_bench.running import plan
+from atlas_bench.running import checkpoint, cluster, plan
 from atlas_bench.tasks.babi import stories
 from atlas_bench.types import Sample
 
@@ -81,6 +85,39 @@ def score(data: bytes) -> None:
         scorer(data.decode(errors="replace"), sample)
 
 
+def reported(path: Path) -> None:
+    """Whatever is read as a record can be reported."""
+    for form in ("text", "csv"):
+        report.main(path, form=form)
+
+
+def reply(data: bytes) -> None:
+    """What an endpoint answers, as a choice with its usage, and as a list of models."""
+    found = client._json_object(data)
+    for read in (replies.usage, replies.served, partial(replies.context_of, "tiny"), _choice, _choice_of_text):
+        with suppress(UserError, client.Failure):
+            read(found)
+
+
+_choice, _choice_of_text = (partial(replies.first_choice, chat=chat) for chat in (True, False))
+
+
+def refusal(data: bytes) -> None:
+    """An endpoint's error: its headers and its text."""
+    text = data.decode(errors="replace")
+    headers = dict.fromkeys(("Retry-After", "Date", "Location"), text)
+    for status in (302, 400, 404, 429):
+        failure = client._refusal("http://localhost:8000", status, headers, text)
+        assert str(failure) and 0 <= failure.after < float("inf")
+        parameters.refused_names(client.ApiError("it fails", url="", tries=1, status=status, reply=text))
+
+
+def kept_answer(data: bytes) -> None:
+    """A line of the file of paid answers, under its checksum and without it."""
+    for line in (data, f"{checkpoint._digest(text := data.decode(errors='replace'))} {text}".encode()):
+        checkpoint._answered(line)
+
+
 def _scorers() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("babilong", "mqar", "niah", "ordinal", "aggregate", "graph", "icl", "nolink", "track", "ruler"):
@@ -95,6 +132,12 @@ def _lines(name: str, number: int) -> tuple[bytes, ...]:
         return tuple(line for line, _ in zip(opened, range(number), strict=False))
 
 
+def _short(name: str) -> bytes:
+    """The first record of the file, with few answers."""
+    record = Record.from_json(*_lines(name, 1))
+    return replace(record, answers=record.answers[:2]).to_json().encode()
+
+
 META = {
     "question": "Where is Mary?",
     "labels": ["kitchen", "garden"],
@@ -105,10 +148,21 @@ SCORERS = _scorers()
 CARD = (ROOT / "atlas_bench" / "models" / "pretrained" / "swa-nano" / "card.json").read_bytes()
 COMMANDS = {name: each for name, each in typer.main.get_command(app).commands.items() if isinstance(each, Command)}
 STORY = b"1 Mary moved to the bathroom.\n2 Where is Mary? \tbathroom\t1\n"
+KEPT = b"""\
+{"row": {"index": 0, "plan": "a", "question": "q", "targets": ["t"], "answer": "t", "correct": {"mqar/exact": true},
+"needle_positions": [1]}, "asked": 1, "context": 0, "state_bytes": null, "usage": {"requests": 1}, "seconds": 0.5,
+"peak": 1, "started": "2026-01-01T00:00:00Z", "code": "0"}"""
+REPLIES = (
+    b'{"model": "tiny", "choices": [{"message": {"content": "kitchen", "reasoning": "a"}, "finish_reason": "stop"}],'
+    b' "usage": {"prompt_tokens": 9, "completion_tokens": 1}}',
+    b'{"choices": [{"message": {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}]}}]}',
+    b'{"data": [{"id": "tiny", "max_model_len": 4096}, {"id": "openai/*", "meta": {"n_ctx": 512}}]}',
+)
 PARSERS = {
     "answer": Parser(
         lambda data: answers.read(data.decode(errors="replace"), stop=("\n",)), (b"<think>a</think> kitchen",)
     ),
+    "kept answer": Parser(kept_answer, (KEPT,)),
     "babi": Parser(lambda data: stories.parse(text_files.decode(data, "f").splitlines()), (STORY,)),
     "card": Parser(file(card.read), (CARD,)),
     "checkpoint": Parser(
@@ -127,8 +181,15 @@ PARSERS = {
         words(lambda text: specs.check(specs.shown(text)[1])), (b"small=hf:a/b", b"atlas-nano", b"py:a.p:b")
     ),
     "model_file": Parser(words(user_model.parse), (b"py:mine.p:folder",)),
+    "refusal": Parser(
+        refusal, (b'{"error": {"message": "seed is not supported", "param": "seed"}}', b"Unsupported: seed")
+    ),
+    "reply": Parser(reply, REPLIES, (client.Failure,)),
+    "report": Parser(file(reported), (_short("retention.jsonl"), _short("babilong.jsonl"))),
     "record": Parser(Record.from_json, _lines("babilong.jsonl", 1)),
     "records": Parser(file(store.read), (b"".join(_lines("retention.jsonl", 2)),)),
+    "engine": Parser(words(cluster.address_of), (b"ray:10.0.0.1:6379", b"local")),
+    "shard": Parser(words(units.parse_shard), (b"2/16",)),
     "samples": Parser(words(units.parse_samples), (b"1K=500,1M=50,20",)),
     "scorers": Parser(score, (b"kitchen", b"The kitchen, not the garden.")),
     "tasks": Parser(words(plan.parse_tasks), (b"babilong:qa1,mqar:8",)),

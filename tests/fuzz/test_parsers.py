@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 from tests.fuzz.parsers import FOUND, PARSERS
+from tests.fuzz.shapes import reshaped
 
 PIECES = (
     b"{", b"[", b"=", b",", b":", b"\n", b"\0", b"1e999", b"-1", b"NaN", b"\xff", b"..", b"@", b"\xc2\x85", b"9" * 40,
@@ -38,6 +39,7 @@ def test_what_others_wrote_is_read_or_refused(name):
         warnings.simplefilter("ignore", SyntaxWarning)  # of Python literals that hardly are some
         for _ in range(200):
             parser.check(mutated(rng.choice(parser.seeds), rng))
+            parser.check(reshaped(rng.choice(parser.seeds), rng))
             parser.check(rng.randbytes(rng.randrange(40)))
 
 

@@ -1,5 +1,7 @@
 """The kernels of the deep memory, in Triton's interpreter, equal its closed form in torch; and they compile."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -50,17 +52,21 @@ def check(rule, arguments, dtype=torch.float32, *, tolerance=(2e-5, 5e-5), **opt
         assert all(gap(b, a) <= most for a, b in zip(wanted, got, strict=True))
 
 
-@pytest.mark.parametrize("bias", ["l2", "dot"])
-@pytest.mark.parametrize("bounded", [True, False])
-@pytest.mark.parametrize("momentum", [True, False])
-@sweep("window", [1, 2], quick=[2])
+@sweep(
+    "bias, bounded, momentum, window",
+    product(["l2", "dot"], [True, False], [True, False], [1, 2]),
+    quick=[("l2", True, True, 2), ("dot", False, False, 2)],
+)
 def test_rules(bias, bounded, momentum, window, monkeypatch):
     rule = Rule(MAPS["mlp"], bias=bias, chunk_size=16, bounded=bounded)
     check(rule, case(rule, 35, window, monkeypatch, momentum=momentum))
 
 
-@pytest.mark.parametrize("length", [1, 63, 64, 65])
-@pytest.mark.parametrize(("chunk_size", "window"), [(16, 2), (64, 1)])
+@sweep(
+    "length, chunk_size, window",
+    [(length, *size) for length in (1, 63, 64, 65) for size in ((16, 2), (64, 1))],
+    quick=[(1, 16, 2), (65, 64, 1)],
+)
 def test_lengths(length, chunk_size, window, monkeypatch):
     rule = Rule(MAPS["mlp"], chunk_size=chunk_size)
     check(rule, case(rule, length, window, monkeypatch))
@@ -72,19 +78,19 @@ def test_a_thousand_tokens(monkeypatch):
     check(rule, case(rule, 1000, 1, monkeypatch), tolerance=(1e-4, 1e-3))
 
 
+@pytest.mark.slow
 def test_rows_and_heads(monkeypatch):
     rule = Rule(MAPS["mlp"], chunk_size=16)
     check(rule, case(rule, 33, 2, monkeypatch, rows=(2, 3)))
 
 
-@pytest.mark.parametrize("hidden", [32, 40, 64])
+@sweep("hidden", [32, 40, 64], quick=[40])
 def test_several_tiles(hidden, monkeypatch):
     rule = Rule(MAPS["mlp"], chunk_size=16)
     check(rule, case(rule, 32, 2, monkeypatch, features=32, width=32, hidden=hidden))
 
 
-@pytest.mark.parametrize("window", [1, 2])
-@pytest.mark.parametrize("momentum", [True, False])
+@sweep("window, momentum", product([1, 2], [True, False]), quick=[(2, True)])
 def test_half_precision(window, momentum, monkeypatch):
     rule = Rule(MAPS["mlp"], chunk_size=16)
     arguments = case(rule, 35, window, monkeypatch, momentum=momentum)

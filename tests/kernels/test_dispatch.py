@@ -18,7 +18,7 @@ from tests.marks import sweep
 @sweep(
     "form, op",
     product(["chunk", "triton"], dispatch.OPS),
-    quick=[*product(["chunk"], dispatch.OPS), ("triton", "gates"), ("triton", "recurrence")],
+    quick=[*product(["chunk"], dispatch.OPS), ("triton", "gates")],
 )
 def test_every_form_of_every_op_agrees_with_its_definition(op, form):
     assert selftest.error(op, form, "cpu") < 1e-4

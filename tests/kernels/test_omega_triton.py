@@ -1,6 +1,7 @@
 """The Triton pre-pass of the exact Omega rule, in Triton's interpreter, against the torch form."""
 
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 
 from atlas_bench.kernels.omega import chunk, naive
 from atlas_bench.kernels.omega import triton as kernels
+from tests.marks import sweep
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2}
 NAMES = ("own", "onto", "into", "mix", "scores", "read")
@@ -54,25 +56,37 @@ def check(x, precision="tf32", **options):
         assert error < TOLERANCE[dtype], (name, error)
 
 
-@pytest.mark.parametrize("decay_first", [False, True])
-@pytest.mark.parametrize(("size", "window"), [(1, 1), (1, 4), (16, 1), (63, 1), (64, 1), (20, 2), (32, 2), (16, 4)])
+@sweep(
+    "size, window, decay_first",
+    [
+        (*size, first)
+        for size in ((1, 1), (1, 4), (16, 1), (63, 1), (64, 1), (20, 2), (32, 2), (16, 4))
+        for first in (False, True)
+    ],
+    quick=[(1, 1, False), (16, 1, True), (20, 2, False)],
+)
 def test_equals_the_torch_form(size, window, decay_first):
     check(inputs(size, window, torch.float32), decay_first=decay_first)
 
 
-@pytest.mark.parametrize("precision", ["ieee", "tf32"])  # the inverse row by row, or by blocks
-@pytest.mark.parametrize(("width", "value"), [(32, 20), (48, 64)])
+# by "ieee" the inverse is made row by row, by "tf32" in blocks
+@sweep(
+    "width, value, precision",
+    [(*s, p) for s in ((32, 20), (48, 64)) for p in ("ieee", "tf32")],
+    quick=[(32, 20, "tf32")],
+)
 def test_several_tiles(width, value, precision):
     check(inputs(16, 2, torch.float32, n=2, width=width, value=value), precision=precision)
 
 
-@pytest.mark.parametrize("decay_first", [False, True])
-@pytest.mark.parametrize(("size", "window"), [(64, 1), (16, 4)])
+@sweep(
+    "size, window, decay_first", [(64, 1, False), (64, 1, True), (16, 4, False), (16, 4, True)], quick=[(16, 4, True)]
+)
 def test_half_precision(size, window, decay_first):
     check(inputs(size, window, torch.float16), decay_first=decay_first)
 
 
-@pytest.mark.parametrize("window", [1, 4])
+@sweep("window", [1, 4], quick=[1])
 def test_repeated_keys(window):
     """One key all along and full steps: powers of L would grow to 1e18."""
     x = inputs(64 // window, window, torch.float32)
@@ -82,8 +96,7 @@ def test_repeated_keys(window):
     check(x)
 
 
-@pytest.mark.parametrize("window", [1, 2, 4])
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 1000])
+@sweep("length, window", product([1, 63, 64, 65, 1000], [1, 2, 4]), quick=[(1, 4), (65, 2)])
 def test_any_length(length, window):
     """A whole sequence of chunks, the recurrence by a plain loop, against the token loop."""
     torch.manual_seed(0)

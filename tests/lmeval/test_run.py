@@ -137,6 +137,7 @@ def test_answers_are_the_models_own(nano, tmp_path):
     assert record.answers[0]["targets"] == rows[0]["answer"]["aliases"] and record.chance is None
 
 
+@pytest.mark.slow
 def test_a_stopped_task_goes_on_where_it_was(nano, tmp_path, monkeypatch):
     name, out = local(tmp_path, "arc/arc_easy"), tmp_path / "runs"
     (plain,) = go([name], tmp_path / "plain", nano)
@@ -158,6 +159,7 @@ def test_a_stopped_task_goes_on_where_it_was(nano, tmp_path, monkeypatch):
     assert not (out / ".checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_the_records_status(nano, tmp_path, monkeypatch):
     absent = local(tmp_path, "wikitext/wikitext", dataset_path="atlas-bench/no-such-data", dataset_kwargs=None)
     fine = local(tmp_path, "arc/arc_easy")

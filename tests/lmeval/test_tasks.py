@@ -24,6 +24,7 @@ from atlas_bench.running.progress import Progress
 from atlas_bench.tasks import corpora
 from atlas_bench.tasks.texts import Tokens
 from atlas_bench.types import Rules, Sample, Scorer
+from tests.marks import sweep
 
 NAME = "gated-deltanet-nano"
 CELLS = {  # lm-eval's name -> task, subset, length, samples
@@ -122,7 +123,7 @@ class Echo(LM):
     loglikelihood = loglikelihood_rolling = None
 
 
-@pytest.mark.parametrize("name", CELLS)
+@sweep("name", CELLS, quick=["atlas_babilong_qa1", "atlas_mqar_8"])
 def test_lm_evals_runner_gets_the_answers_and_scores_of_ours(name, tmp_path):
     task, subset, length, samples = CELLS[name]
     model = adapter.opened(NAME)

@@ -10,6 +10,7 @@ from atlas_bench.running import runner
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import TaskOptions
+from tests.marks import sweep
 from tests.models.huggingface import saying
 from tests.openai_stub import Reply, Stub, error, reply, say
 from tests.solving import solve_qa1
@@ -69,8 +70,10 @@ def test_a_server_that_knows_every_answer_scores_all_of_them(tmp_path, shape, op
     assert record.status == "ok" and set(map(str, record.scores.values())) == {"{'correct': 4, 'n': 4}"}
 
 
-@pytest.mark.parametrize(
-    "pieces", [["garden"], ["\n", "Answer:", " garden", "."], ["\n\n", "garden", "\n\n\n", "<example>"]]
+@sweep(
+    "pieces",
+    [["garden"], ["\n", "Answer:", " garden", "."], ["\n\n", "garden", "\n\n\n", "<example>"]],
+    quick=[["\n", "Answer:", " garden", "."]],
 )
 def test_a_model_here_that_knows_every_answer_scores_all_of_them(tmp_path, pieces):
     """All stories end in the garden, so a model that always says so is right."""
@@ -84,6 +87,7 @@ def test_a_model_here_that_knows_every_answer_scores_all_of_them(tmp_path, piece
     assert record.status == "ok" and set(map(str, record.scores.values())) == {"{'correct': 4, 'n': 4}"}
 
 
+@pytest.mark.slow
 def test_a_model_here_that_only_thinks_fails_its_samples_and_not_the_cell(tmp_path):
     folder = saying.save(tmp_path / "model", ["<think>", *(f" {i}" for i in range(28))])
     record = score(loading.load(f"hf:{folder}", device="cpu"), tmp_path)

@@ -88,7 +88,11 @@ def test_initialisation_is_the_decoders_own():
     assert all(torch.equal(x, y) for x, y in zip(model.parameters(), decoder.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["none", "gated-deltanet", "mag placement", "mac placement", "full attention"])
+@sweep(
+    "name",
+    ["none", "gated-deltanet", "mag placement", "mac placement", "full attention"],
+    quick=["gated-deltanet", "full attention"],
+)
 def test_a_stream_in_two_calls_is_one_call(name):
     model, tokens = make(name), ids(length=5000)
     with torch.no_grad():

@@ -319,6 +319,13 @@ def test_retry_after_may_be_a_date():
         assert ask(stub) == "kitchen"
 
 
+@pytest.mark.parametrize("hours", [-12, 0, 12])
+def test_a_retry_after_date_is_by_the_server_s_clock(hours):
+    now = time() + 3600 * hours
+    until, date = formatdate(now + 90, usegmt=True), formatdate(now, usegmt=True)
+    assert http_client._retry_after(until, date) == 90
+
+
 @pytest.mark.parametrize(
     "value",
     ["nan", "inf", "-inf", "1e999", "-5", "9" * 400, "Fri, 31 Dec 99999 23:59:59 GMT", "32 May", "", "\xb2", "1,5"],

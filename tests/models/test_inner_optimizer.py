@@ -1,11 +1,14 @@
 """What the rows share beyond the contracts: refusals, the beginning of a stream, momentum, what a state keeps alive."""
 
+from itertools import product
+
 import pytest
 import torch
 
 from atlas_bench import registry
 from atlas_bench.comparison import verify
 from atlas_bench.errors import UserError
+from tests.marks import sweep
 
 
 def build(name, **options):
@@ -68,8 +71,7 @@ def test_momentum_does_not_run_away(name, options):
     assert max(float(state[name].abs().max()) for name in memory.init_state(1)) < 20
 
 
-@pytest.mark.parametrize("momentum", [0.95, 0.99])
-@pytest.mark.parametrize("name", ["titans", "atlas"])
+@sweep("name, momentum", product(["titans", "atlas"], [0.95, 0.99]), quick=[("titans", 0.99)])
 @torch.no_grad()
 def test_momentum_up_to_one_does_not_run_away(name, momentum):
     """As printed the same stream takes `titans` past 1e17 at 0.95 and `atlas` past 800."""
@@ -122,7 +124,11 @@ def test_a_window_may_count_written_tokens_alone():
     assert (state["M"] - M).abs().max() < 1e-12 and torch.equal(state["halo_write"], gates["write"][:, 1:])
 
 
-@pytest.mark.parametrize("name", ["atlas", "ttt-linear", "gated-deltanet", "omeganet:window_counts=written"])
+@sweep(
+    "name",
+    ["atlas", "ttt-linear", "gated-deltanet", "omeganet:window_counts=written"],
+    quick=["gated-deltanet", "ttt-linear"],
+)
 @torch.no_grad()
 def test_a_state_does_not_keep_its_block_alive(name):
     name, options = registry.parse_memory(name)

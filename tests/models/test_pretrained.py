@@ -11,7 +11,6 @@ from atlas_bench.running import plan, runner
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import TaskOptions
-from tests.marks import sweep
 
 RESULTS = Path(__file__).parents[2] / "results"
 EMBEDDED = [name for name in specs.names() if name not in registry.MODELS]
@@ -46,11 +45,8 @@ def test_what_was_trained_on_retention_remembers_at_4k(name, least, tmp_path):
     assert record.scores["retention/word"]["correct"] >= least
 
 
-@sweep(
-    "name, least",
-    [("omeganet-nano", 18), ("gated-deltanet-nano", 18), ("atlas-nano", 16)],
-    quick=[("gated-deltanet-nano", 18)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("omeganet-nano", 18), ("gated-deltanet-nano", 18), ("atlas-nano", 16)])
 def test_memories_answer_at_8k_through_the_runner(name, least, tmp_path):
     """20 fixed samples; far above chance (3 of 20) and below the measured score by a margin for other CPUs."""
     cells = plan.make(

@@ -12,6 +12,7 @@ from atlas_bench.models import sizes
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.models.lm import LanguageModel
 from atlas_bench.models.tokenizer import embedded
+from tests.marks import sweep
 
 NAMED = {"170M": 170e6, "340M": 340e6, "760M": 760e6, "1.3B": 1.3e9}
 
@@ -37,9 +38,9 @@ def test_the_table_of_the_docs_is_what_is_counted():
         assert f"| {size} | {shape} | {counted / 1e6:.1f}M |" in text
 
 
-@pytest.mark.parametrize("memory", registry.MEMORIES)
-def test_a_model_that_is_built_has_what_was_measured(memory):
-    architecture = sizes.config("nano", memory, d_model=32, n_heads=2)
+@pytest.mark.parametrize(("memory", "screen"), [*((name, 0) for name in registry.MEMORIES), ("atlas", 8)])
+def test_a_model_that_is_built_has_what_was_measured(memory, screen):
+    architecture = sizes.config("nano", memory, d_model=32, n_heads=2, screen=screen)
     measured, decoder = sizes.measure(architecture), Decoder(architecture)
     model = LanguageModel("tiny", decoder, embedded(), {})
     assert measured["state_bytes"] == model.state_bytes(model.start(1))
@@ -49,7 +50,7 @@ def test_a_model_that_is_built_has_what_was_measured(memory):
     assert measured["memory"] == measured["parameters"] - without and measured["embedding"] == 4096 * 32
 
 
-@pytest.mark.parametrize("size", sizes.SIZES)
+@sweep("size", sizes.SIZES, quick=["170M"])
 def test_describe_prints_every_memory_in_80_columns(size):
     result = CliRunner().invoke(app, ["describe", size])
     assert result.exit_code == 0, result.output

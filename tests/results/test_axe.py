@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from atlas_bench.comparison.changes import changes
+from atlas_bench.comparison.page import changes_html
 from atlas_bench.results import report, store
-from atlas_bench.results.changes import changes
-from atlas_bench.results.html.pairs import changes_html
 from tests.results.chromium import Browser, find
 from tests.results.pages import ROOT, hostile_records
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atlas_bench.comparison.changes import changes
+from atlas_bench.comparison.text import changes_lines as lines
 from atlas_bench.errors import UserError
-from atlas_bench.results.changes import changes
-from atlas_bench.results.formats.pairs import changes_lines as lines
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.store import append
 from tests.results.conftest import FACTS

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results.compare import compare
-from atlas_bench.results.formats.pairs import compare_lines as lines
+from atlas_bench.comparison.paired import compare
+from atlas_bench.comparison.text import compare_lines as lines
 from atlas_bench.results.record import answer_row
 from tests.results.conftest import FACTS
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas_bench.comparison.changes import changes
+from atlas_bench.comparison.page import changes_html, comparison_html, place, reach
+from atlas_bench.comparison.paired import compare
 from atlas_bench.results import store
-from atlas_bench.results.changes import changes
-from atlas_bench.results.compare import compare
-from atlas_bench.results.html.pairs import changes_html, comparison_html, place, reach
 from atlas_bench.results.record import Record
 from tests.results import chromium
 from tests.results.test_changes import cell, found, lost

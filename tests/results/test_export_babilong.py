@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.errors import UserError
+from atlas_bench.export import babilong as babilong_evals
 from atlas_bench.results import store
-from atlas_bench.results.export import babilong as babilong_evals
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.tasks import prompts
 from atlas_bench.tasks.babilong import BABILONG

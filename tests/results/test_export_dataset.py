@@ -13,11 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.errors import UserError
+from atlas_bench.export import dataset
+from atlas_bench.export.folder import files_below
 from atlas_bench.results import store
-from atlas_bench.results.export import dataset
-from atlas_bench.results.export.folder import files_below
 from atlas_bench.results.record import Record, cell_key
-from atlas_bench.results.stats import wilson
+from atlas_bench.stats.intervals import wilson
+from tests.marks import sweep
 
 COMMITTED = Path(__file__).parents[2] / "results"
 JSON = st.recursive(
@@ -82,7 +83,7 @@ def test_datasets_reads_records_without_any_answer(tmp_path, monkeypatch, failed
     assert datasets.get_dataset_config_names(str(tmp_path / "out")) == ["cells"]
 
 
-@pytest.mark.parametrize("shard", [1 << 20, dataset.SHARD_BYTES])
+@sweep("shard", [1 << 20, dataset.SHARD_BYTES], quick=[1 << 20])
 def test_the_committed_records_come_back(tmp_path, monkeypatch, shard):
     """In `records/` as they were, and in the tables every field."""
     monkeypatch.setattr(dataset, "SHARD_BYTES", shard)
@@ -105,6 +106,13 @@ def test_the_committed_records_come_back(tmp_path, monkeypatch, shard):
         for row in record.answers
     ]
     assert not any(row["more"] for row in answers)
+
+
+def test_a_scorer_s_name_may_hold_half_a_surrogate_pair(tmp_path, make):
+    record = make(scores={"\ud800a": {"correct": 1, "n": 2}}, scorer_version={"\ud800a": "\ud800"}, answers=[])
+    dataset.write([record], tmp_path / "out")
+    (score,) = read(tmp_path / "out", "cells")[0]["scores"]
+    assert (score["scorer"], score["version"], score["accuracy"]) == ("?a", "?", 0.5)
 
 
 def test_a_score_stands_with_its_interval(tmp_path, make):

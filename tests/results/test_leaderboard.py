@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from atlas_bench.results.leaderboard import Leaderboard, make
 from atlas_bench.results.panels import Panel, above, shade
 from atlas_bench.results.record import Record
-from atlas_bench.results.stats import wilson
 from atlas_bench.results.summary import only, summaries
+from atlas_bench.stats.intervals import wilson
 from tests.results.conftest import FACTS
 
 LENGTHS = (0, 1000, 4000, 16_000, 64_000)

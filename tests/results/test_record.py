@@ -6,7 +6,7 @@ import ast
 import json
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict)
     if hint is Any:
         return True
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in (Union, UnionType):  # Annotated[..] | None is the former
         return any(fits(value, part) for part in parts)
     if get_origin(hint) is Literal:
         return any(value == part for part in parts)

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from atlas_bench.results.formats.run import render
 from atlas_bench.results.record import answer_row
+from atlas_bench.running.run_table import render
 
 
 def shown(records, *, width=80, terminal=False) -> str:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import betaln
 from scipy.stats import binom
 
-from atlas_bench.results.sequential import counted, difference_interval, evidence, interval, log_capital
-from atlas_bench.results.stats import interval as interval_of
-from atlas_bench.results.stats import spread, wilson
+from atlas_bench.stats.intervals import interval as interval_of
+from atlas_bench.stats.intervals import spread, wilson
+from atlas_bench.stats.sequential import counted, difference_interval, evidence, interval, log_capital
 
 LOOKS = 50  # of a user who peeks after every ten samples, 500 in all
 answers = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=60)
@@ -106,6 +106,7 @@ def _wilson(right):
     return [[wilson(int(x), 10 * (i + 1)) for i, x in enumerate(row)] for row in right]
 
 
+@pytest.mark.slow
 def test_contexts_that_differ_are_covered_too():
     """Eight questions on a context, of a difficulty of its own: the mean of each context is one score."""
     rng = np.random.default_rng(4)

@@ -11,21 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from atlas_bench.results.stats import (
-    Spread,
-    design_effect,
-    discordant,
-    holm,
-    interval,
-    mcnemar_exact,
-    over_seeds,
-    paired_bootstrap,
-    sign_flip,
-    spread,
-    together,
-    wilson,
-    worth_of,
-)
+from atlas_bench.stats.intervals import Spread, design_effect, interval, spread, together, wilson, worth_of
+from atlas_bench.stats.pairs import discordant, holm, mcnemar_exact, over_seeds, paired_bootstrap, sign_flip
 
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from atlas_bench.results import summary
 from atlas_bench.results.record import Record, answer_row
+from atlas_bench.results.score import Score as Tally
 from atlas_bench.results.score import score
-from atlas_bench.results.summary import Tally, summaries
+from atlas_bench.results.summary import summaries
 from tests.results.conftest import FACTS
 
 LENGTH = 100_000

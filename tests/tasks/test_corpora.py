@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -231,6 +232,22 @@ def test_pg19_without_library_or_hub_gives_advice(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match=r"no route to host.*folder of \.txt files"):
         corpora.pg19(Letters(), cache=tmp_path).document(0)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_a_killed_process_left_in_the_cache_is_deleted(tmp_path: Path) -> None:
+    kill_itself = (
+        "import os, signal, sys, pathlib; from atlas_bench.tasks import corpora\n"
+        "with corpora.cached_file(pathlib.Path(sys.argv[1])) as file:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", kill_itself, str(tmp_path / "document.tok")], check=False)
+    (left,) = tmp_path.iterdir()
+    with corpora.cached_file(tmp_path / "document.tok") as other:
+        with corpora.cached_file(tmp_path / "document.tok") as file:
+            file.write(b"mine")
+        assert not left.exists()
+        other.write(b"the other's")  # a live one's stays
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("document.tok", b"the other's")]
 
 
 def test_the_key_is_a_sha256(tmp_path: Path) -> None:

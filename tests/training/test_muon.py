@@ -23,7 +23,7 @@ def after_steps(make, steps=4):
     return weights
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 1e-6), (torch.float32, 2e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 5e-4), (torch.float32, 2e-3)])
 def test_it_takes_torchs_steps(dtype, tolerance):
     ours = after_steps(lambda weights: Muon(weights, lr=0.05, dtype=dtype))
     theirs = after_steps(lambda weights: torch.optim.Muon(weights, lr=0.05, weight_decay=0.0))

@@ -49,6 +49,7 @@ def weights(model):
     return {name: x.clone() for name, x in model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_every_stage_runs_and_the_loss_falls(lessons, tmp_path):
     seen = []
     recipe = replace(TINY, curriculum_tokens=16_384)
@@ -124,6 +125,7 @@ def test_a_mixture_draws_from_every_kind_and_changes_none(lessons):
     assert len(drawn) == 40 and 8 < drawn.count("mqar") < 32
 
 
+@pytest.mark.slow
 def test_mqar_goes_by_the_same_recipe(tmp_path):
     """A few steps of a tiny model: the loss falls from a guess among all tokens towards one among the values."""
     seen = []
@@ -353,6 +355,7 @@ def test_the_command_writes_a_model_that_loads_with_its_card(tmp_path, monkeypat
     assert model.facts()["training_tokens"] == card["training_tokens"]
 
 
+@pytest.mark.slow
 def test_the_command_trains_several_tasks_and_examines_each(tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAS_BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "books").mkdir()

@@ -24,22 +24,25 @@ def window_attention(qkv: Tensor, mask: Tensor) -> Tensor:
     return _WindowAttention.apply(qkv, mask)
 
 
+def attend(rows: Tensor, mask: Tensor) -> Tensor:
+    """The same without a gradient, of the blocks' rows one after another: [M w, 3, H, K] -> [M-1, w, H, K]."""
+    q, k, v = _views(rows, mask.shape[-2])
+    with matmul_precision("fp32"):  # torch makes its small products one by one; in bf16 each would be packed anew
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[None]).transpose(1, 2).contiguous()
+
+
 class _WindowAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, qkv: Tensor, mask: Tensor) -> Tensor:
         ctx.save_for_backward(qkv, mask)
-        q, k, v = _views(qkv)
-        with matmul_precision("fp32"):  # torch makes its small products one by one; in bf16 each would be packed anew
-            # a mask that is learnt would send torch another way, to another layout
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.detach()[None])
-        return y.transpose(1, 2).contiguous()
+        return attend(qkv.flatten(0, 1), mask.detach())  # a mask that is learnt would send torch another way
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor):
         qkv, mask = ctx.saved_tensors
-        scale = qkv.shape[-1] ** -0.5
-        q, k, v = (x.flatten(0, 1) for x in _views(qkv))  # [(M-1) H, .., K], each a copy
+        scale, size = qkv.shape[-1] ** -0.5, qkv.shape[1]
+        q, k, v = (x.flatten(0, 1) for x in _views(qkv.flatten(0, 1), size))  # [(M-1) H, .., K], each a copy
         q, dy = q * scale, dy.transpose(1, 2).flatten(0, 1)
         blocks = (len(qkv) - 1, len(mask))
         scores = torch.bmm(q, k.mT).unflatten(0, blocks).add_(mask)
@@ -58,10 +61,8 @@ class _WindowAttention(torch.autograd.Function):
         return d_qkv, d.unflatten(0, blocks).sum(0)
 
 
-def _views(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries [M-1, H, w, K], keys and values of their windows [M-1, H, 2 w, K]."""
-    size = qkv.shape[1]
-    rows = qkv.flatten(0, 1)  # [M w, 3, H, K]
-    q = qkv[1:, :, 0].transpose(1, 2)
-    k, v = (rows[:, i].unfold(0, 2 * size, size).permute(0, 1, 3, 2) for i in (1, 2))
+def _views(rows: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of rows [M w, 3, H, K] queries [M-1, H, w, K], keys and values of their windows [M-1, H, 2 w, K]."""
+    q = rows[size:, 0].unflatten(0, (-1, size)).transpose(1, 2)
+    k, v = (rows[:, i].unfold(0, 2 * size, size).mT for i in (1, 2))
     return q, k, v

@@ -244,21 +244,30 @@ def _refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> Fa
         again=(status in (408, 425, 429) or status >= 500) and not (too_long or _HOPELESS.search(text)),
         status=status,
         reply=text,
-        after=_retry_after(headers.get("Retry-After", "")),
+        after=_retry_after(headers.get("Retry-After", ""), headers.get("Date", "")),
     )
 
 
-def _retry_after(value: str) -> float:
-    """Seconds of a Retry-After header, which holds seconds or a date; 0 for neither."""
+def _retry_after(value: str, date: str = "") -> float:
+    """Seconds of a Retry-After header, which holds seconds or a date; 0 for neither.
+
+    date  the Date header: by the server's own clock, for this machine's may be wrong
+    """
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            date = parsedate_tz(value)
-            seconds = mktime_tz(date) - time.time() if date else 0.0
-        except (ValueError, OverflowError):  # the year 99999
-            seconds = 0.0
+        until, now = _timestamp(value), _timestamp(date)
+        seconds = 0.0 if until is None else until - (time.time() if now is None else now)
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def _timestamp(date: str) -> float | None:
+    """Seconds since 1970 of a date of HTTP; None for anything else."""
+    try:
+        parsed = parsedate_tz(date)
+        return None if parsed is None else mktime_tz(parsed)
+    except (ValueError, OverflowError):  # the year 99999
+        return None
 
 
 def note(line: str) -> None:

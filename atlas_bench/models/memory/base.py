@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atlas_bench.errors import UserError
-from atlas_bench.kernels.cpu import project
+from atlas_bench.kernels.cpu import columns, project
 
 State = dict[str, Tensor]
 
@@ -207,14 +207,19 @@ class Memory(nn.Module):
         screen  [B, T] in [0, 1], a factor of all write gates
         """
         state = dict(self.start(x.shape[0]) if state is None else state)
-        halo = state.pop("halo", None)
-        seen = x if halo is None else torch.cat([halo.to(x.dtype), x], 1)
-        gates = self._gates(x, screen)
-        self.written = gates["write"].mean(-1)
-        q = self._queries(seen[:, self.omega_window - 1 :]) if output else None
-        y, state = self._sparse(state, seen, q, gates)
+        halo, length = state.pop("halo", None), x.shape[1]
+        write = self._write_gate(x, screen)
+        self.written = write.mean(-1)
+
+        def part(start: int, stop: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+            k, v = self._pairs(_seen(halo, x, start, stop))
+            return k, v, {"write": write[:, start:stop], **self._other_gates(x[:, start:stop])}
+
+        past = None if halo is None else halo[:, self.omega_window - 1 :]  # of what queries are made of
+        q = self._queries(_seen(past, x, 0, length)) if output else None
+        y, state = self._sparse(state, q, write, part)
         if halo is not None:
-            state["halo"] = seen[:, -halo.shape[1] :].clone()  # a view would keep the whole block alive
+            state["halo"] = _seen(halo, x, length, length).clone()  # a view would keep the whole block alive
         return (self._output(y, x) if output else x), state
 
     @property
@@ -235,36 +240,50 @@ class Memory(nn.Module):
 
     def _gates(self, x: Tensor, screen: Tensor | None = None) -> dict[str, Tensor]:
         """Gates and constants [B, T, H] or [B, T, H, n] of tokens x [B, T, D]."""
-        layers, logits = self.gate.values(), {}
+        return {"write": self._write_gate(x, screen), **self._other_gates(x)}
+
+    def _write_gate(self, x: Tensor, screen: Tensor | None = None) -> Tensor:
+        """Write gates [B, T, H] of tokens x [B, T, D]."""
+        # ALWAYS, or what was put in its place, has no layer
+        logit = self.gate["write"](x) if "write" in self.gate else x.new_zeros(*x.shape[:2], self.n_heads)
+        if self.gate_noise and "write" in self.gate:
+            logit = logit + self.gate_noise * self.draw(logit)
+        write = self.gates["write"].form(logit)
+        if screen is not None:
+            write = write * screen[..., None]
+        if not torch.is_grad_enabled():
+            self.open_rate = (write > 0).any(-1).float().mean()
+        return write
+
+    def _other_gates(self, x: Tensor) -> dict[str, Tensor]:
+        """Gates but the write gate, and constants, [B, T, H] or [B, T, H, n] of tokens x [B, T, D]."""
+        layers = {name: layer for name, layer in self.gate.items() if name != "write"}
+        logits = {}
         if layers:
-            parts = project(x, *layers).split([linear.out_features for linear in layers], -1)
-            logits = dict(zip(self.gate, parts, strict=True))
-        if self.gate_noise and "write" in logits:
-            logits["write"] = logits["write"] + self.gate_noise * self.draw(logits["write"])
+            parts = project(x, *layers.values()).split([layer.out_features for layer in layers.values()], -1)
+            logits = dict(zip(layers, parts, strict=True))
         gates = {}
         for name, gate in self.gates.items():
-            logit = logits.get(name)
-            if logit is None:  # ALWAYS, or what was put in its place
-                logit = x.new_zeros(*x.shape[:2], self.n_heads)
+            if name == "write":
+                continue
+            logit = logits[name] if name in logits else x.new_zeros(*x.shape[:2], self.n_heads)
             gates[name] = gate.form(logit if gate.per == "head" else logit.unflatten(-1, (self.n_heads, -1)))
         for name, gate in self.constants.items():
             value = gate.form(self.constant[name])
             gates[name] = value.expand(*x.shape[:2], *value.shape)
         if self.sees_input:
             gates["input"] = x[:, :, None].expand(-1, -1, self.n_heads, -1)
-        if screen is not None:
-            gates["write"] = gates["write"] * screen[..., None]
-        if not torch.is_grad_enabled():
-            self.open_rate = (gates["write"] > 0).any(-1).float().mean()
         return gates
 
     def _address(self, x: Tensor) -> Tensor:
-        x = x.unflatten(-1, (self.n_heads, self.head_dim))
-        return self.features(F.normalize(x, dim=-1, eps=1e-6) if self.unit_keys else x)
+        # heads before tokens: sums over channels of columns() are then fast
+        x = x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
+        return self.features(unit(x) if self.unit_keys else x).transpose(1, 2)
 
     def _project(self, name: str, x: Tensor) -> Tensor:
         """The "query", "key" or "value" of tokens x, [B, convolved + T, D] -> [B, T, C]."""
-        y = getattr(self, name)(x)
+        layer = getattr(self, name)
+        y = columns(x, layer) if name == "query" else layer(x)
         return y if self.around is None else self.around.projected(name, y)
 
     def _queries(self, x: Tensor) -> Tensor:
@@ -278,13 +297,17 @@ class Memory(nn.Module):
         value = self._project("value", x).unflatten(-1, (self.n_heads, self.head_dim))
         return self._address(self._project("key", x)), value
 
-    def _sparse(self, state, seen, q, gates):
-        """Stretches without an event are read at once; blocks with events token by token (or chunkwise).
+    def _sparse(self, state, q, write, part):
+        """Outputs and the state after tokens with queries q (None: no outputs) and write gates `write`.
+
+        part  first token, end -> keys, values and gates of a stretch of them
+
+        Stretches without an event are read at once; blocks with events token by token (or chunkwise).
 
         A hard sigmoid is flat where it is 0, so leaving closed tokens out changes no gradient either.
         """
-        length = gates["write"].shape[1]
-        is_open = gates["write"].detach() > 0
+        length = write.shape[1]
+        is_open = write.detach() > 0
         events = F.pad(is_open, (0, 0, 0, -length % EVENT_BLOCK)).unflatten(1, (-1, EVENT_BLOCK)).sum(2)
         counts = events.amax((0, 2)).tolist()
         outputs, quiet = [], 0
@@ -294,20 +317,19 @@ class Memory(nn.Module):
             start, stop = start * EVENT_BLOCK, min(stop * EVENT_BLOCK, length)
             if q is not None and quiet < start:
                 outputs.append(self._read(state, q[:, quiet:start]))
-            k, v = self._pairs(seen[:, start : stop + self.sees])
-            part = {name: gate[:, start:stop] for name, gate in gates.items()}
+            k, v, gates = part(start, stop)
             here = None if q is None else q[:, start:stop]
             if count is None:
-                y, state = self.write_chunk(state, here, k, v, part)
+                y, state = self.write_chunk(state, here, k, v, gates)
             else:
-                y, state = self._events(state, here, k, v, part, count)
+                y, state = self._events(state, here, k, v, gates, count)
             outputs.append(y)
             quiet = stop
         if q is None:
             return None, state
         if quiet < length:
             outputs.append(self._read(state, q[:, quiet:]))
-        return torch.cat(outputs, 1), state
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)), state
 
     def _read(self, state: State, q: Tensor) -> Tensor:
         return self.read(state, q.transpose(1, 2)).transpose(1, 2)
@@ -354,6 +376,12 @@ class Memory(nn.Module):
         return {name: torch.stack([version[name] for version in versions]) for name in state}, state
 
 
+def _seen(before: Tensor | None, x: Tensor, start: int, stop: int) -> Tensor:
+    """Tokens start .. stop-1 of x [B, T, D], and in front of them as many as `before`, which ends where x begins."""
+    first = start - (0 if before is None else before.shape[1])
+    return x[:, first:stop] if first >= 0 else torch.cat([before[:, first:].to(x.dtype), x[:, :stop]], 1)
+
+
 def _full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Autocast ends where x is, if it is on there."""
     kind = x.device.type
@@ -369,6 +397,11 @@ def _busy(counts: list[int], dense: list[bool], together: int) -> Iterator[tuple
             yield from ((i, min(i + together, blocks[-1] + 1), None) for i in blocks[::together])
         else:
             yield from ((i, i + 1, counts[i]) for i in blocks)
+
+
+def unit(x: Tensor) -> Tensor:
+    """x [.., K] scaled to length 1, where it is not shorter than 1e-6."""
+    return x * torch.rsqrt((x * x).sum(-1, keepdim=True).clamp_min(1e-12))
 
 
 def like(gate: Tensor, x: Tensor) -> Tensor:

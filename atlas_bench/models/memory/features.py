@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atlas_bench.errors import UserError, unknown
+from atlas_bench.kernels.cpu import side_by_side
 
 
 def features(kind: str, degree: int, head_dim: int, *, sketch_width: int = 0) -> nn.Module:
@@ -59,11 +60,10 @@ class Powers(nn.Module):
         powers = [x]
         while len(powers) < self.degree:
             powers.append(powers[-1] * x)
-        # normalised before they stand side by side: fewer passes over the longer tensor
-        lengths = [torch.linalg.vector_norm(power, dim=-1, keepdim=True) for power in powers]
-        length = torch.linalg.vector_norm(self.coefficients * torch.cat(lengths, -1), dim=-1, keepdim=True)
-        scales = (self.coefficients / length.clamp_min(1e-6)).split(1, -1)
-        return torch.cat([power * scale for power, scale in zip(powers, scales, strict=True)], -1)
+        sums = [powers[1].sum(-1, keepdim=True), *((power * power).sum(-1, keepdim=True) for power in powers[1:])]
+        squares = self.coefficients.square().unbind()
+        length = sum(c * square for c, square in zip(squares, sums, strict=True)).clamp_min(1e-12).rsqrt()
+        return side_by_side(powers, [c * length for c in self.coefficients.unbind()])
 
 
 class Monomials(nn.Module):

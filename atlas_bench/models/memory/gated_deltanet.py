@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atlas_bench.kernels.cpu import through
 from atlas_bench.kernels.omega.chunk import omega
 from atlas_bench.models.memory.base import ALWAYS, TOGETHER, Gate, Memory, State, retention
 
@@ -50,7 +51,7 @@ class GatedDeltaNet(Memory):
         return {"M": kept - b * k.mT @ (k @ kept - v)}
 
     def read(self, state: State, q: Tensor) -> Tensor:
-        return q @ state["M"]
+        return through(q, state["M"])
 
     def write_chunk(self, state, q, k, v, gates):
         a, b = self.shares(gates)

@@ -46,6 +46,7 @@ from atlas_bench.kernels.anchored import chunk, mlp
 from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.online import online
 from atlas_bench.kernels.anchored.rule import Gates, Rule, surprise_of
+from atlas_bench.kernels.cpu import through
 from atlas_bench.kernels.newton_schulz.step import Step
 from atlas_bench.kernels.omega.chunk import omega
 from atlas_bench.models.memory.base import ALWAYS, DENSE, TOGETHER, Gate, Memory, State
@@ -198,7 +199,7 @@ class InnerOptimizer(Memory):
         return new
 
     def read(self, state: State, q: Tensor) -> Tensor:
-        return self.rule.map.read(q, lambda name, z: z @ state[name])
+        return self.rule.map.read(q, lambda name, z: through(z, state[name]))
 
     def read_flops(self) -> int:
         with torch.device("meta"):
@@ -257,15 +258,21 @@ class InnerOptimizer(Memory):
 
     # Streaming ------------------------------------------------------------------------------------
 
-    def _sparse(self, state, seen, q, gates):
+    def _sparse(self, state, q, write, part):
         if not self.counts_written:
-            return super()._sparse(state, seen, q, gates)
-        halo, length = self.omega_window - 1, gates["write"].shape[1]
-        write = torch.cat([state["halo_write"].to(seen.dtype), gates["write"]], 1)
-        counted = {f"lag{j}": gates[f"lag{j}"] * write[:, halo - j :][:, :length] for j in range(1, halo + 1)}
+            return super()._sparse(state, q, write, part)
+        halo = self.omega_window - 1
+        written = torch.cat([state["halo_write"].to(write.dtype), write], 1)
+
+        def counted(start, stop):
+            k, v, gates = part(start, stop)
+            lags = {f"lag{j}": gates[f"lag{j}"] * written[:, halo - j + start :][:, : stop - start]
+                    for j in range(1, halo + 1)}  # fmt: skip
+            return k, v, {**gates, **lags}
+
         memory = {name: x for name, x in state.items() if name != "halo_write"}
-        y, memory = super()._sparse(memory, seen, q, {**gates, **counted})
-        return y, {**memory, "halo_write": write[:, -halo:].clone()}
+        y, memory = super()._sparse(memory, q, write, counted)
+        return y, {**memory, "halo_write": written[:, -halo:].clone()}
 
     def start(self, batch: int) -> State:
         if self.chunk_size == 1:

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atlas_bench.kernels.cpu import through
 from atlas_bench.kernels.delta.chunk import delta
 from atlas_bench.models.memory.base import ALWAYS, TOGETHER, Gate, Memory, State, like
 
@@ -86,7 +87,7 @@ class MatrixMemory(Memory):
         return {**state, "M": M}
 
     def read(self, state: State, q: Tensor) -> Tensor:
-        return q @ state["M"]
+        return through(q, state["M"])
 
     def write_chunk(self, state, q, k, v, gates):
         update = self.update(k, v, gates)

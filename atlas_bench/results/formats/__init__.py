@@ -1,1 +1,1 @@
-"""A board in the forms of a report, a module each: text, markdown, latex, data (CSV and JSON)."""
+"""The forms of a report: text, Markdown, LaTeX, and data (CSV and JSON)."""

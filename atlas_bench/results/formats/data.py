@@ -1,8 +1,6 @@
-"""A leaderboard for programs: its frame as CSV, a row for each score; as JSON, nested like the panels.
+"""A leaderboard for programs: as CSV, a row for each score, or as JSON, nested like the panels (docs/report.md).
 
-    pandas.read_csv(io.StringIO(table(board, beside))).query("kind == 'measured' and headline")
-
-docs/report.md has every field.
+pandas.read_csv(io.StringIO(table(board, beside))).query("kind == 'measured' and headline")
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from atlas_bench.results import breakdowns, labels, reference
 from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, headed, value
 from atlas_bench.results.naming import printable
 from atlas_bench.results.panels import Cell, Panel, Row
-from atlas_bench.results.record import FIELDS
+from atlas_bench.results.record import FIELDS, finite
 from atlas_bench.results.summary import Summary
 
 if TYPE_CHECKING:
@@ -29,9 +27,10 @@ _FORMULA = ("=", "+", "-", "\u2212", "@")  # what a spreadsheet would run
 
 
 def table(board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = "", command: str = "") -> str:
-    """The frame as CSV: a row for each model, length, seed and scorer, then a row for each number of others.
+    """The table as CSV: a row for each model, length, seed and scorer, then a row for each number of others.
 
-    beside  what others published, from reference.beside(); title and command have no place in a table
+    beside          what others published, from reference.beside()
+    title, command  are left out, as a table has no place for them
     """
     import pandas as pd
 
@@ -40,7 +39,7 @@ def table(board: Leaderboard, beside: Sequence[reference.Beside], *, title: str 
 
 
 def _written(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as the texts of CSV: at most 6 decimals, and nothing where a value is missing."""
+    """The frame as texts: numbers with at most 6 decimals, missing values as they are."""
     shown: dict[str, Callable[[Any], str]] = {
         TEXT: _text, FLAG: lambda value: str(bool(value)).lower(),
         NUMBER: lambda value: f"{value:.6f}".rstrip("0").rstrip("."),
@@ -50,7 +49,7 @@ def _written(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _published(beside: Sequence[reference.Beside]) -> pd.DataFrame:
-    """Others' numbers as rows of the frame: what their source does not say stays missing."""
+    """Others' numbers as rows of the frame, with missing values for what their source does not say."""
     import pandas as pd
 
     rows = [(*each.name.partition(":")[::2], row) for each in beside for row in each.rows]
@@ -64,7 +63,7 @@ def _published(beside: Sequence[reference.Beside]) -> pd.DataFrame:
 
 
 def _text(value: str) -> str:
-    """A text on one line, without control characters, and none that a spreadsheet would take for a formula."""
+    """The text on one line, with control characters as escapes, and a quote before what looks like a formula."""
     shown = printable(value, False)
     # spreadsheets pass over blanks, and read the full-width sign (U+FF1D and its like) as the sign
     return f"'{shown}" if normalize("NFKC", shown).lstrip().startswith(_FORMULA) else shown
@@ -73,9 +72,9 @@ def _text(value: str) -> str:
 def nested(
     board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
 ) -> str:
-    """The leaderboard as JSON: every field of a record but its answers, of which examples remain."""
+    """The leaderboard as JSON: every field of the records, but only examples of their answers."""
     quoted = [{"task": each.name, **row._asdict()} for each in beside for row in each.rows]
-    told = {
+    report = {
         "version": VERSION, "title": title, "command": command, "threshold": board.threshold,
         "records": len(board.summaries),
         "panels": [_panel(panel) for panel in board.panels],
@@ -84,7 +83,10 @@ def nested(
         "sources": {row["source"]: reference.SOURCES[row["source"]]._asdict() for row in quoted},
         "caveat": reference.CAVEAT if quoted else "",
     }  # fmt: skip
-    return _dump(told) + "\n"
+    try:
+        return json.dumps(report, allow_nan=False) + "\n"
+    except ValueError:  # a file held 1e999, which is infinite as a float
+        return json.dumps(finite(report)) + "\n"
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
@@ -93,12 +95,12 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    said = {name: value(row, name) for name in headed() if name != "row"}
-    return {"model": row.model, **said, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
+    columns = {name: value(row, name) for name in headed() if name != "row"}
+    return {"model": row.model, **columns, "cells": [_cell(length, cell) for length, cell in row.cells.items()]}
 
 
 def _cell(length: int, cell: Cell) -> dict[str, Any]:
-    """The seeds of a cell taken together, then each; null where there is no score."""
+    """A cell: its score over all seeds, null where there is none, then the record of each seed."""
     score = cell.score.facts()
     if not cell.counted:
         score = dict.fromkeys(score)
@@ -114,9 +116,9 @@ def _cell(length: int, cell: Cell) -> dict[str, Any]:
 
 
 def _record(each: Summary) -> dict[str, Any]:
-    said = {name: getattr(each.record, name) for name in _RECORD}
+    fields = {name: getattr(each.record, name) for name in _RECORD}
     scores = {name: _rounded(each.score(name)) for name in each.record.scores}
-    return said | {"scores": scores, "contexts": each.contexts, "right": each.right, "wrong": each.wrong}
+    return fields | {"scores": scores, "contexts": each.contexts, "right": each.right, "wrong": each.wrong}
 
 
 def _rounded(score: dict[str, Any]) -> dict[str, Any]:
@@ -130,11 +132,3 @@ def _grid(grid: breakdowns.Grid) -> dict[str, Any]:
     ]
     named = ("kind", "title", "corner", "rows", "columns", "chance")
     return {name: getattr(grid, name) for name in named} | {"cells": cells}
-
-
-def _dump(value: Any) -> str:
-    """JSON; a number beyond a float's range, which JSON may hold and cannot say, becomes null."""
-    try:
-        return json.dumps(value, allow_nan=False)
-    except ValueError:
-        return json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None))

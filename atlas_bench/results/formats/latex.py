@@ -1,8 +1,8 @@
-r"""A leaderboard as LaTeX tables with booktabs rules.
+r"""A leaderboard as LaTeX tables with booktabs rules; they need the package booktabs alone.
 
     latex(board, [])       # \begin{table}[htbp] .. 1 & atlas-nano & 1M & \shortstack[r]{99.2\\{\scriptsize [98, 100]}..
 
-It asks for the package booktabs and nothing else. Names come from records: every sign that LaTeX acts on is escaped.
+Names come from records, so every character that LaTeX acts on is escaped.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from atlas_bench.results.record import clip
 def latex(
     board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
 ) -> str:
-    """The leaderboard as LaTeX: a table with booktabs rules for each panel."""
+    """The leaderboard as LaTeX: a table for each panel, then others' numbers, then reasons as comments.
+
+    beside  what others published, from reference.beside(); empty to leave it out
+    """
     made = f"\n% made by: {_tex(command)}" if command else ""
     out = [f"% {_tex(title)}; needs \\usepackage{{booktabs}}, and UTF-8{made}"]
-    legend = labels.legend(board, "blank")[1:]
+    legend = [f"{term}: {meaning}" for term, meaning in labels.legend(board, "blank").items() if term != "Cells"]
     for panel in board.panels:
-        cells = leaderboard.table(panel, _cell)
-        named = len(cells.columns) - len(panel.lengths)
-        escaped = cells.iloc[:, :named].map(lambda cell: _tex(clip(cell, labels.NAME_CHARS)))
-        rows = cells.assign(**escaped).to_numpy()
+        heads, rows = leaderboard.table(panel, _cell)
+        stub = len(heads) - len(panel.lengths)
+        escaped = [[*(_tex(clip(text, labels.NAME_CHARS)) for text in row[:stub]), *row[stub:]] for row in rows]
         caption = f"{panel.name}: {labels.CELL}. " if panel.scorer else f"{panel.name}. "
         caption = " ".join((f"{caption}{'; '.join(labels.facts(panel))}.", *legend))
-        out.append(_table(caption, [*map(_tex, cells.columns)], rows, left=[list(cells.columns).index("model")]))
+        out.append(_table(caption, [*map(_tex, heads)], escaped, left=[heads.index("model")]))
     for each in beside:
         heads, rows = each.table()
         texts = [f"{each.name}: published by others, not measured here. {reference.CAVEAT}"]
@@ -52,7 +54,7 @@ def _cell(cell: Cell | None, panel: Panel) -> str:
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[int]) -> str:
-    """A table of escaped cells; the columns in `left` are aligned left."""
+    """A table of escaped cells; columns in `left` are aligned left."""
     aligned = "".join("l" if i in left else "r" for i in range(len(heads)))
     lines = [
         r"\begin{table}[htbp]", r"\centering\small", rf"\caption{{{_tex(caption)}}}",
@@ -70,5 +72,5 @@ _TEX = str.maketrans({
 
 
 def _tex(foreign: str) -> str:
-    """Text that LaTeX takes for nothing but text, on one line."""
+    """Foreign text escaped for LaTeX, on one line."""
     return printable(foreign, False).translate(_TEX)

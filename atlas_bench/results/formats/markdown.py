@@ -2,7 +2,7 @@
 
     markdown(board, [], title="Our memory")        # | 1 | atlas-nano | 1M | 99.2 (98-100), n=400 |
 
-Names and reasons come from records: every sign that Markdown or HTML would act on is escaped.
+Names and reasons come from records, so every character that Markdown or HTML acts on is escaped.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from atlas_bench.results.record import clip
 def markdown(
     board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
 ) -> str:
-    """The leaderboard as GitHub's Markdown: a table for each panel, statuses in words, reasons at the foot."""
-    out = [f"# {_md(title)}", f"{labels.number(board)}.", "  \n".join(_md(each) for each in _legend(board))]
+    """The leaderboard as GitHub's Markdown: panels, breakdowns, reasons, others' numbers.
+
+    beside  what others published, from reference.beside(); empty to leave it out
+    """
+    out = [f"# {_md(title)}", f"{labels.number(board)}.", "  \n".join(_md(line) for line in _legend(board))]
     for panel in board.panels:
-        made = leaderboard.table(panel, labels.sentence)
+        heads, rows = leaderboard.table(panel, labels.sentence)
         out += [f"## {_md(panel.name)}", _md("; ".join(labels.facts(panel)))]
-        out.append(table(list(made.columns), made.to_numpy().tolist(), left=[list(made.columns).index("model")]))
+        out.append(table(heads, rows, left=[heads.index("model")]))
     for grid in breakdowns.grids(board):
         out += [f"### {_md(grid.title)}", table(*grid.table(), left=[0])]
     if reasons := [f"- {_md(reason)}" for reason in labels.reasons(board)]:
@@ -34,10 +37,12 @@ def markdown(
 
 
 def _legend(board: Leaderboard) -> list[str]:
-    """In these tables words stand for the marks."""
-    lines = [line for line in labels.legend(board, "blank") if line[0] not in labels.MARKS]
-    shared = [f"on .. contexts: {labels.SHARED}"] if any(map(labels.shares, board.cells)) else []
-    return [lines[0], *shared, *lines[1:]]
+    """The legend without marks: these tables have words instead."""
+    legend = labels.legend(board, "blank")
+    terms = {"Cells": legend.pop("Cells")}
+    terms |= {"on .. contexts": labels.SHARED} if any(map(labels.shares, board.cells)) else {}
+    terms |= {term: meaning for term, meaning in legend.items() if term not in labels.MARKS}
+    return [f"{term}: {meaning}" for term, meaning in terms.items()]
 
 
 def _published(beside: Sequence[reference.Beside]) -> Iterator[str]:
@@ -53,7 +58,7 @@ def _published(beside: Sequence[reference.Beside]) -> Iterator[str]:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[int]) -> str:
-    """A table of texts, which are escaped and clipped; the columns in `left` are aligned left."""
+    """A table of texts, which are escaped and clipped here; columns in `left` are aligned left."""
     rule = [":--" if i in left else "--:" for i in range(len(heads))]
     lines = [[_md(clip(cell, 2 * labels.NAME_CHARS)) for cell in row] for row in (heads, *rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (lines[0], rule, *lines[1:]))
@@ -65,7 +70,7 @@ _MD = str.maketrans({
 
 
 def _md(foreign: str) -> str:
-    """Text that Markdown and HTML take for nothing but text, on one line."""
+    """Foreign text escaped for Markdown and HTML, on one line."""
     shown = printable(foreign, False).translate(_MD)
     for live in ("@", "://", "www."):  # GitHub would call a person, or make a link
         shown = shown.replace(live, f"{live[0]}&#8203;{live[1:]}")

@@ -5,8 +5,8 @@ print(text(board, reference.beside({"babilong:qa1": ("babilong", "qa1")})))
 babilong:qa1
   task version 1; scorer babilong/official version 1; chance 16.7 %
 
-rank model      effective                1K  4K
-   1 atlas-nano        1K  99.2 98-100 n400   .
+rank model      eff.                1K  4K
+   1 atlas-nano   1K  99.2 98-100 n400   .
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ WIDTH = 80
 NAME_WIDTH = 24  # of names beside more columns than fit on one line
 HEAD_WIDTH = 12  # of a heading; a longer one stands on several lines
 FLAT = 2  # lengths at most whose cells stand on one line; of more, on three
-_SHORT = {"unsupported": "unsup"}  # the other statuses are short
+_SHORT = {"unsupported": "unsup", "effective": "eff."}  # statuses and headings that are too long here
 
 
 def table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,),
     stub: int | None = None, gap: int = 1, width: int = WIDTH, rule: bool = False,
 ) -> Iterator[str]:  # fmt: skip
-    """The lines of a table, the only one that atlas-bench prints; nothing is cut, whatever the names.
+    """The lines of a table for a terminal; it cuts no name.
 
-    rows   printable texts; one of several lines stands on several
+    rows   printable texts, of one or several lines
     left   columns of names: they are aligned left, and a name too long for its column stands once above its rows
-    stub   how many first columns are repeated where not all fit side by side, None: all stand in one part; a row that
-           is blank or "." in all columns of a part is left out there
+    stub   how many first columns each part repeats where not all columns fit side by side, None: there is one part.
+           A part leaves out the rows that are blank or "." in all its columns
     gap    spaces before each column behind the stub
-    rule   whether a line is drawn below the headings
+    width  of the terminal
+    rule   whether to draw a line below the headings
     """
     stub = len(heads) if stub is None else stub
     cells = [[text.split("\n") for text in row] for row in rows]
@@ -74,7 +75,7 @@ def table(
 
 
 def _parts(sizes: Sequence[int], left: Sequence[int], stub: int, gap: int, width: int) -> Iterator[dict[int, int]]:
-    """Column -> characters that it takes, of those that stand side by side: the stub, and one more at least."""
+    """The parts of a table as {column: width}: the stub, and as many more columns as fit, one at least."""
     first = dict(enumerate(sizes[:stub]))
     room = width - sum(min(size, NAME_WIDTH) if i in left else size for i, size in first.items()) - (stub - 1)
     part: dict[int, int] = {}
@@ -87,7 +88,7 @@ def _parts(sizes: Sequence[int], left: Sequence[int], stub: int, gap: int, width
 
 
 def _fitted(sizes: dict[int, int], left: Sequence[int], room: int) -> dict[int, int]:
-    """The sizes of columns, in which names share the room that numbers leave."""
+    """The widths of columns that fit the room: columns of names shrink, the widest first."""
     fitted, names = dict(sizes), [i for i in sizes if i in left]
     while sum(fitted.values()) > room and max((fitted[i] for i in names), default=0) > 5:
         fitted[max(names, key=lambda i: (fitted[i], -i))] -= 1
@@ -95,7 +96,7 @@ def _fitted(sizes: dict[int, int], left: Sequence[int], room: int) -> dict[int, 
 
 
 def wrapped(text: str, later: str = "", first: str = "") -> list[str]:
-    """A sentence in lines of 79 columns, in ASCII, with control characters as escapes."""
+    """The text as lines of 79 columns, in ASCII, with control characters as escapes."""
     shown = printable(" ".join(text.split()), True)
     return textwrap.wrap(shown, WIDTH - 1, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
 
@@ -103,7 +104,7 @@ def wrapped(text: str, later: str = "", first: str = "") -> list[str]:
 def text(
     board: Leaderboard, beside: Sequence[reference.Beside], *, title: str = labels.TITLE, command: str = ""
 ) -> str:
-    """The leaderboard as text: panels, breakdowns, how to read them, reasons, others' numbers.
+    """The leaderboard as text: panels, breakdowns, legend, reasons, others' numbers.
 
     beside  what others published, from reference.beside(); empty to leave it out
     """
@@ -129,12 +130,12 @@ def grid_lines(grid: breakdowns.Grid) -> Iterator[str]:
 
 
 def _panel(panel: Panel) -> Iterator[str]:
-    made = leaderboard.table(panel, _cell).rename(columns={"effective": "eff."})
-    rows = made.map(lambda text: printable(clip(text, labels.NAME_CHARS), True)).to_numpy()
+    heads, rows = leaderboard.table(panel, _cell)
+    stub = len(heads) - len(panel.lengths)
+    shown = [[printable(clip(text, labels.NAME_CHARS), True) for text in row] for row in rows]
     if len(panel.lengths) > FLAT:
-        rows[:, -len(panel.lengths) :] = made.iloc[:, -len(panel.lengths) :].map(lambda text: text.replace(" ", "\n"))
-    heads = list(made.columns)
-    return table(heads, rows, left=[heads.index("model")], stub=len(heads) - len(panel.lengths), gap=2)
+        shown = [[*row[:stub], *(text.replace(" ", "\n") for text in row[stub:])] for row in shown]
+    return table([_SHORT.get(head, head) for head in heads], shown, left=[heads.index("model")], stub=stub, gap=2)
 
 
 def _cell(cell: Cell | None, panel: Panel) -> str:
@@ -150,15 +151,16 @@ def _cell(cell: Cell | None, panel: Panel) -> str:
 
 
 def _legend(board: Leaderboard) -> list[str]:
-    """What the signs mean that occur."""
-    cells, *others = (line.replace("effective: ", "eff.: ") for line in labels.legend(board, ". or no line"))
+    """The legend, with the short statuses that occur."""
+    legend = labels.legend(board, ". or no line")
     statuses = {cell.status for cell in board.cells}
-    short = {"unsupported": "unsup: the model cannot read that length.", "oom": "oom: out of memory."}
-    return [cells, *(meaning for status, meaning in short.items() if status in statuses), *others]
+    short = {"unsupported": "the model cannot read that length.", "oom": "out of memory."}
+    terms = {"Cells": legend.pop("Cells")} | {name: short[name] for name in short if name in statuses} | legend
+    return [f"{_SHORT.get(term, term)}: {meaning}" for term, meaning in terms.items()]
 
 
 def _published(beside: Sequence[reference.Beside]) -> Iterator[str]:
-    """Others' numbers under a dashed line, their sources below."""
+    """Others' numbers below a dashed line, then their sources."""
     yield "- " * (WIDTH // 2 - 1) + "-"
     yield from wrapped(reference.CAVEAT)
     sources = reference.sources(list(beside))

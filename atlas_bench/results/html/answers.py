@@ -1,11 +1,11 @@
-"""Every answer of every record as a page of its own, in parts where it would be too large for a browser.
+"""All answers of all records as an HTML page, in parts where one page would be too large for a browser.
 
     written = pages(records, name="answers.html", leaderboard="board.html")
     written.files["answers.html"], written.files["answers-2.html"]      # HTML of the parts
     written.links[cell_key(record)]                                     # 'answers-2.html#a-36ee4c73080682ca'
 
-No answer is left out: a part ends with the record that fills it, and lists the others. A record's table stays closed
-until it is asked for, so that a browser lays out what is read alone.
+No answer is left out: a part ends with the record that fills it, and lists the other parts. A record is closed until
+the reader opens it, so that a browser lays out only what is read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEXT_CHARS = 2000  # of a question, an answer, the targets; a record keeps no mo
 
 
 class Written(NamedTuple):
-    """The parts, and where each record is.
+    """The parts of the page, and the address of each record.
 
     files  name -> HTML, in their order
     links  cell_key -> address of the record's section
@@ -44,13 +44,15 @@ class Written(NamedTuple):
 
 
 class Section(NamedTuple):
-    """One record as the page shows it: without its answers, which are in the HTML."""
+    """One record, the number of its answers, and its HTML; the record itself is without answers."""
 
     record: Record
-    key: str
-    task: str
     answers: int
     html: Markup
+
+    @property
+    def task(self) -> str:
+        return task_name(self.record)
 
 
 def pages(
@@ -65,11 +67,11 @@ def pages(
 ) -> Written:
     """All answers of some records, by task, length and model.
 
-    name         of the first part's file; the others are numbered
-    folder       address of the parts' folder as seen from the leaderboard, 'all/', '' where they stand beside it
+    name         file of the first part; the others are numbered
+    folder       address of the parts' folder, as seen from the leaderboard: 'all/', '' for the same folder
     leaderboard  address of the page that shows the scores, '' for none
-    command      what made it, for the foot of the page
-    part_bytes   after which a part ends
+    command      that made the page, for its foot
+    part_bytes   size after which a part ends
     """
     parts = list(_parts(sorted(map(_section, records), key=_order), part_bytes)) or [[]]
     path = PurePath(name)
@@ -82,10 +84,11 @@ def pages(
     for number, (file, part) in enumerate(zip(names, parts, strict=True)):
         ids = []
         for section in part:
-            seen[section.key] += 1
-            again = f"-{seen[section.key]}" if seen[section.key] > 1 else ""  # several records of one cell
-            ids.append(f"a-{section.key[:16]}{again}")
-            links[section.key] = f"{folder}{quote(file)}#{ids[-1]}"
+            key = cell_key(section.record)
+            seen[key] += 1
+            again = f"-{seen[key]}" if seen[key] > 1 else ""  # several records of one cell
+            ids.append(f"a-{key[:16]}{again}")
+            links[key] = f"{folder}{quote(file)}#{ids[-1]}"
         files[file] = render(
             "answers.html.j2", script="answers.js", title=title, parts=listed, number=number,
             sections=list(zip(ids, part, strict=True)), tasks=list(dict.fromkeys(each.task for each in part)),
@@ -131,11 +134,11 @@ def _section(record: Record) -> Section:
         rows=Markup("\n".join(_row(answer, record.headline, far) for answer in record.answers)),
         summary=f"{clip(task, 120)} at {length}, {clip(record.model, 120)}, seed {record.seed}: {ended}",
     )  # fmt: skip
-    return Section(found.record, cell_key(record), task, len(record.answers), Markup(html))
+    return Section(found.record, len(record.answers), Markup(html))
 
 
 def _show(record: Record, task: str) -> str:
-    """The command that makes a question's surroundings again."""
+    """The command that shows the text around a question."""
     chosen = ["--task", task, "--len", format_length(record.length), "--model", record.model]
     chosen += ["--seed", str(record.seed), "--samples", str(record.samples)]
     chosen += ["--weights", record.weights_hash[:8]] if record.weights_hash else []
@@ -143,15 +146,15 @@ def _show(record: Record, task: str) -> str:
 
 
 def _row(answer: Mapping[str, Any], headline: str | None, far: bool) -> str:
-    """A row of the table; end tags are left out, as HTML lets them be: a page has a hundred thousand cells."""
+    """A row of the table, without end tags: HTML needs none, and a page has a hundred thousand cells."""
     kind, verdict = _verdict(answer, headline)
     others = [
         f"{name}: {_word(score)}"
         for name, score in answer["correct"].items()
         if name != headline and score != answer["correct"].get(headline)
     ]
-    said = answer["answer"] if "failed" not in answer else f"not answered: {answer['failed']}"
-    texts = [answer["question"], " | ".join(map(str, answer["targets"])), said]
+    text = answer["answer"] if "failed" not in answer else f"not answered: {answer['failed']}"
+    texts = [answer["question"], " | ".join(map(str, answer["targets"])), text]
     index, verdict, *cells = map(
         _escaped, [str(answer["index"]), verdict, *[str(answer.get("distance", ""))] * far, *texts]
     )
@@ -164,7 +167,7 @@ def _escaped(text: str) -> str:
 
 
 def _verdict(answer: Mapping[str, Any], headline: str | None) -> tuple[str, str]:
-    """(class, words) of a row: what is no whole point is wrong to the filter, as it is to a report's examples."""
+    """(class, words) of a row; a partly right answer has the class 'wrong', as in a report's examples."""
     if "failed" in answer:
         return "failed", "failed"
     score = answer["correct"].get(headline)

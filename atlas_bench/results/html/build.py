@@ -1,10 +1,7 @@
 """A leaderboard as one HTML file: heat maps, details of the cells, figures, maps and curves, others' numbers.
 
-    html = leaderboard(board, published=True, command="atlas-bench report results -o page.html")
-
-The heat maps are always whole. Where a page of all answers is written too, each cell is a link to its place there; else
-cells open to their details, where there are DETAILS at most. What is left out is said. So 100,000 records make a page
-too, in seconds.
+The heat maps are always whole. Each cell is a link to its answers where there is a page of all answers; else it opens
+to its details, if there are at most DETAILS of them. The page says what it leaves out. So 100,000 records fit a page.
 """
 
 from __future__ import annotations
@@ -12,10 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice, zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 from atlas_bench.results import breakdowns, labels
 from atlas_bench.results import reference as others
@@ -24,62 +19,12 @@ from atlas_bench.results.html.facts import common, facts, scores
 from atlas_bench.results.html.figures import of_panel
 from atlas_bench.results.html.template import render
 from atlas_bench.results.leaderboard import COLUMNS, Leaderboard, headed, shown
-from atlas_bench.results.panels import Cell, Panel, Row, shade
+from atlas_bench.results.panels import Cell, Panel, shade
 from atlas_bench.results.record import cell_key
 from atlas_bench.units import format_length
 
 DETAILS, FIGURES, GRIDS = 200, 20, 60  # at most on one page
 STEPS = 10  # of the ramp in style.css, above the neutral one
-
-
-class Place(NamedTuple):
-    """A cell of the page; its id is made of numbers, since a name is anyone's text."""
-
-    id: str
-    row: Row
-    length: int
-    cell: Cell
-
-
-@dataclass(frozen=True)
-class Section:
-    """A panel as the page shows it, with what others published."""
-
-    id: str
-    panel: Panel
-    theirs: Sequence[others.Published]
-
-    @property
-    def title(self) -> str:
-        return self.panel.name + self.panel.unusual
-
-    @property
-    def columns(self) -> list[tuple[int, bool]]:
-        """(length, whether only published rows have it)."""
-        theirs = {row.length for row in self.theirs if row.length is not None}
-        return [(length, length not in self.panel.lengths) for length in sorted(theirs.union(self.panel.lengths))]
-
-    @property
-    def contexts(self) -> list[int]:
-        """How many contexts there are in the cells whose questions share them."""
-        return sorted({cell.contexts for cell in self.panel.cells if labels.shares(cell)})
-
-    @cached_property
-    def places(self) -> list[Place]:
-        return [
-            Place(f"{self.id}-{i}-{length}", row, length, cell)
-            for i, row in enumerate(self.panel.rows)
-            for length, cell in row.cells.items()
-        ]
-
-    @property
-    def is_noted(self) -> bool:
-        return any(map(labels.is_noted, self.panel.cells))
-
-    @cached_property
-    def common(self) -> list[str]:
-        """Fields that all records of the panel share, told once."""
-        return common(each.record for cell in self.panel.cells for each in cell.all)
 
 
 def leaderboard(
@@ -90,15 +35,15 @@ def leaderboard(
     command: str = "",
     answers: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as one self-contained HTML text; its script sorts and filters, and may do nothing else.
+    """The page as one self-contained HTML text.
 
-    published  whether others' numbers stand beside the measured ones, where a switch hides them
-    command    what made it, for the foot of the page
-    answers    cell_key -> address on the page of all answers, where there is one: html/answers.py
+    published  whether to show others' numbers beside the measured ones; a switch on the page hides them
+    command    that made the page, for its foot
+    answers    cell_key -> address on the page of all answers (html/answers.py), None where there is no such page
     """
-    sections = [Section(f"p{i}", panel, _theirs(board, i) if published else ()) for i, panel in enumerate(board.panels)]
+    sections = [_section(board, number, published) for number in range(len(board.panels))]
     grids, (figures, figures_left_out) = breakdowns.grids(board), _figures(board.panels)
-    places = {place.id: place.cell for section in sections for place in section.places}
+    places = {id: cell for section in sections for id, _, _, cell in section["places"]}
     extra = _uncounted(board)
     opened = not answers and len(places) + len(extra) <= DETAILS
     keys = {id: cell_key(cell.all[0].record) for id, cell in places.items()} if answers else {}
@@ -119,25 +64,45 @@ def leaderboard(
         grids_left_out=len(grids[GRIDS:]),
         answers=next(iter(answers.values())).partition("#")[0] if answers else "",
         others=others if published else None,
-        tables=list(_tables(sections)) if published else [],
+        tables=list(_tables(board.panels)) if published else [],
         columns=headed()[3:],  # behind rank, model and effective length, which the template names
         command=command,
         steps=range(STEPS + 1),
         COLUMNS=COLUMNS,
         labels=labels,
         lines=others.lines,
-        **{each.__name__: each for each in (chart, facts, heat, scores, shown, step)},
+        **{each.__name__: each for each in (chart, common, facts, heat, scores, shown, step)},
     )
 
 
-def _theirs(board: Leaderboard, i: int) -> list[others.Published]:
-    """Others' rows stand in the first panel of their task and subset alone."""
-    panel = board.panels[i]
-    return [] if panel.name in [other.name for other in board.panels[:i]] else others.of(panel.task, panel.subset)
+def _section(board: Leaderboard, number: int, published: bool) -> dict[str, Any]:
+    """A panel with what the page needs beside it; others' numbers stand in the first panel of a task and subset.
+
+    columns   (length, whether only published rows have it)
+    contexts  numbers of contexts in the cells whose questions share contexts
+    places    (id, row, length, cell); ids are made of numbers, because names are foreign text
+    """
+    panel = board.panels[number]
+    first = panel.name not in [other.name for other in board.panels[:number]]
+    theirs = others.of(panel.task, panel.subset) if published and first else []
+    lengths = {row.length for row in theirs if row.length is not None}.union(panel.lengths)
+    return {
+        "id": f"p{number}",
+        "panel": panel,
+        "theirs": theirs,
+        "columns": [(length, length not in panel.lengths) for length in sorted(lengths)],
+        "contexts": sorted({cell.contexts for cell in panel.cells if labels.shares(cell)}),
+        "is_noted": any(map(labels.is_noted, panel.cells)),
+        "places": [
+            (f"p{number}-{i}-{length}", row, length, cell)
+            for i, row in enumerate(panel.rows)
+            for length, cell in row.cells.items()
+        ],
+    }
 
 
 def _figures(panels: Sequence[Panel]) -> tuple[dict[int, list[Figure]], bool]:
-    """(number of a panel -> its figures, whether some are left out): the first of every panel, then the second, .."""
+    """(number of a panel -> its figures, whether some are left out): FIGURES at most, as many of each panel as fit."""
     drawn: dict[int, list[Figure]] = {i: [] for i in range(len(panels))}
     turns = ((i, each) for turn in zip_longest(*map(of_panel, panels)) for i, each in enumerate(turn) if each)
     for i, figure in islice(turns, FIGURES):
@@ -146,13 +111,13 @@ def _figures(panels: Sequence[Panel]) -> tuple[dict[int, list[Figure]], bool]:
 
 
 def _uncounted(board: Leaderboard) -> list[Cell]:
-    """Records that no panel counts, older ones too, each as a cell of its own."""
+    """The records that no panel counts, older ones too, each as a cell of its own."""
     counted = {id(each) for cell in board.cells for each in cell.all}
     return [Cell.of([each]) for each in (*board.summaries, *board.older) if id(each) not in counted]
 
 
 def _about(board: Leaderboard) -> dict[str, Any]:
-    """How much there is, from when, and made by which versions."""
+    """Numbers of cells and models, the first and last day, and the versions that measured."""
     records = [each.record for each in board.summaries]
     days = sorted(day[:10] for record in records for day in (record.started, record.ended) if day)
     return {
@@ -164,17 +129,17 @@ def _about(board: Leaderboard) -> dict[str, Any]:
 
 
 def step(accuracy: float, chance: float | None) -> int:
-    """The step of the ramp: 0 at chance or below, STEPS from nine tenths of the way to perfect on."""
+    """The step of the colour ramp: 0 at chance or below, STEPS above nine tenths of the way to perfect."""
     return min(STEPS, math.ceil(STEPS * shade(accuracy, chance) - 1e-9))
 
 
 def heat(cell: Cell, chance: float | None) -> tuple[str, list[str]]:
-    """(class, lines) of a cell of the heat map: a score, numbers that are none, or the word of a status."""
+    """(CSS class, lines of text) of a cell of the heat map: its score, its metrics, or its status."""
     if cell.status != "ok":
         return f"none {cell.status}", [cell.status]
     if not cell.n:
-        said = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in cell.metrics.items()]
-        return "plain", said[:3] or ["n=0"]
+        lines = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in cell.metrics.items()]
+        return "plain", lines[:3] or ["n=0"]
     percent, low, high = labels.numbers(cell)
     lines = [percent, f"{low}-{high}", f"n={cell.n}{labels.marks(cell).replace('!', '')}"]
     for status, count in Counter(each.record.status for each in cell.without).items():
@@ -182,9 +147,9 @@ def heat(cell: Cell, chance: float | None) -> tuple[str, list[str]]:
     return f"h{step(cell.correct / cell.n, chance)}", lines
 
 
-def _tables(sections: Sequence[Section]) -> Iterator[tuple[str, str, list[str], list[others.Line]]]:
-    """(title, note, columns, lines) of the published numbers that stand beside no panel."""
-    beside = {row for section in sections for row in others.of(section.panel.task, section.panel.subset)}
+def _tables(panels: Sequence[Panel]) -> Iterator[tuple[str, str, list[str], list[others.Line]]]:
+    """(title, note, columns, lines) of each table of published numbers that stand beside no panel."""
+    beside = {row for panel in panels for row in others.of(panel.task, panel.subset)}
     for key, table in others.TABLES.items():
         rows = [row for row in others.ROWS if row.table == key and row not in beside]
         subsets = list(dict.fromkeys(row.subset for row in rows)) if table.by_length else [""]

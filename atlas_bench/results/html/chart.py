@@ -1,11 +1,11 @@
-"""Accuracy against something as an SVG that takes its colours and fonts from the page; templates/chart.svg.j2 draws it.
+"""Accuracy against length, state or speed as an SVG, with the colours and fonts of the page (templates/chart.svg.j2).
 
     series = [Series("atlas-nano", [Point(1000, 0.99, 0.97, 1.0), Point(4000, 0.99, 0.97, 1.0)])]
     figure = Figure("Accuracy against length", series, Axis("length, tokens", format_length), chance=1 / 6)
     chart(figure, name="f0", title="babilong:qa1")
 
-Every point has its 95 % interval as a bar. Names stand in the right margin, spread so that none covers another, each
-tied to its series by a line; so there is no legend to look up, and LABELS models can be read.
+Every point has its 95 % interval as a bar. The names stand in the right margin instead of a legend: spread so that
+none covers another, and each tied to its series by a line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from atlas_bench.results.html.template import clean, render
+from atlas_bench.results.html.template import render
+from atlas_bench.results.naming import printable
 
 LABELS = 32  # series at most in one figure
 NAME_CHARS = 36
@@ -38,7 +39,7 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A line or, with one point, a mark."""
+    """A name and its points: drawn as a line, or as a mark if there is one point."""
 
     name: str
     points: Sequence[Point]
@@ -66,7 +67,7 @@ class Figure(NamedTuple):
 
 
 def chart(figure: Figure, *, name: str, title: str) -> Markup:
-    """The figure as an SVG element; `name` starts every id in it, `title` is read out where it cannot be seen."""
+    """The figure as an SVG element; `name` starts every id in it, `title` is for screen readers."""
     series, axis = figure.series, figure.axis
     height = max(260, _LINE * len(series) + 60)
     right = _WIDTH - 40 - _LETTER * max(12, *(len(_short(each.name)) for each in series))
@@ -95,7 +96,7 @@ def chart(figure: Figure, *, name: str, title: str) -> Markup:
 
 
 def _drawn(series: Series, i: int, of: int, x: Callable[[float], float], y: Callable[[float], float]) -> dict[str, Any]:
-    """A line or mark with its intervals; lines stand a little beside each other, so that no bar covers another."""
+    """A series in pixels; lines are shifted a little, so that no bar covers another."""
     aside = (i - (of - 1) / 2) * min(3, 12 / of) if len(series.points) > 1 else 0
     points = [(round(x(point.x) + aside, 1), y(point.share)) for point in series.points]
     bars = [(at, y(point.low), y(point.high)) for (at, _), point in zip(points, series.points, strict=True)]
@@ -107,7 +108,7 @@ def _drawn(series: Series, i: int, of: int, x: Callable[[float], float], y: Call
 
 
 def _ticks(axis: Axis, low: float, high: float, xs: Sequence[float]) -> list[float]:
-    """The values, or round ones where the axis has them, so far apart that their texts do not touch."""
+    """The x values with a tick: round ones where the axis has them, and so far apart that texts do not touch."""
     wanted = list(xs)
     if axis.round:
         digits, base = axis.round
@@ -122,7 +123,7 @@ def _ticks(axis: Axis, low: float, high: float, xs: Sequence[float]) -> list[flo
 
 
 def _spread(wanted: Sequence[float], *, low: float, high: float) -> list[float]:
-    """Places in the wanted (rising) order, at least a line apart, and as near to their wishes as that lets them.
+    """Places for names, in the wanted (rising) order, at least a line apart, and as near to `wanted` as possible.
 
     Groups that would touch are joined about their common mean: isotonic regression by pooling neighbours.
     """
@@ -137,8 +138,8 @@ def _spread(wanted: Sequence[float], *, low: float, high: float) -> list[float]:
 
 
 def _short(name: str) -> str:
-    """The ends of a long name, which tell more than its middle."""
-    name = clean(name).replace("\n", "\\n").replace("\t", "\\t")
+    """The name, or the two ends of a long one, which tell more than its middle."""
+    name = printable(name, False)
     if len(name) <= NAME_CHARS:
         return name
     return f"{name[: NAME_CHARS // 3]}…{name[-(NAME_CHARS - NAME_CHARS // 3 - 1) :]}"

@@ -1,4 +1,4 @@
-"""What a record's part of a page says: all but its answers, under a few headings.
+"""All fields of a record but its answers as text, under a few headings.
 
 facts(record)["Cost"]      # 'seconds 4.47 · tokens per second 8943.0 · ..'
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from atlas_bench.results.panels import Cell
 from atlas_bench.results.record import FIELDS, Record
 from atlas_bench.results.score import percent
 from atlas_bench.results.summary import Summary
@@ -31,18 +32,20 @@ SHARED = [name for group in ("Asked", "Contexts", "Made", "Model", "Ran") for na
 
 
 def facts(record: Record, *, only: Collection[str] = FIELDS, without: Collection[str] = ()) -> dict[str, str]:
-    """Heading -> 'name value · name value' of the fields chosen; what was not measured is left out."""
-    said: dict[str, str] = {}
+    """Heading -> 'name value · name value' of the fields chosen, without those that were not measured."""
+    texts: dict[str, str] = {}
     for heading, names in GROUPS.items():
-        told = {name: getattr(record, name) for name in names if name in only and name not in without}
-        shown = [f"{name.replace('_', ' ')} {_text(name, value)}" for name, value in told.items() if _is_told(value)]
-        said |= {heading: " · ".join(shown)} if shown else {}
-    return said
+        values = {name: getattr(record, name) for name in names if name in only and name not in without}
+        shown = [
+            f"{name.replace('_', ' ')} {_text(name, value)}" for name, value in values.items() if _is_measured(value)
+        ]
+        texts |= {heading: " · ".join(shown)} if shown else {}
+    return texts
 
 
-def common(records: Iterable[Record]) -> list[str]:
-    """The fields that are equal in several records, and are told once for all of them."""
-    first, *others = [*records]
+def common(cells: Iterable[Cell]) -> list[str]:
+    """The fields that are equal in all records of the cells, if there are several: a page shows them once."""
+    first, *others = [each.record for cell in cells for each in cell.all]
     return [name for name in SHARED if others and all(getattr(r, name) == getattr(first, name) for r in others)]
 
 
@@ -59,7 +62,7 @@ def scores(each: Summary) -> str:
     return " · ".join(texts + ([] if effect is None else [f"design effect {effect:.1f}"]))
 
 
-def _is_told(value: Any) -> bool:
+def _is_measured(value: Any) -> bool:
     return value is not None and value is not False and value not in ({}, [], "")
 
 

@@ -25,7 +25,7 @@ COSTS = {  # field of a record -> its axis, and what a figure shows against it
 
 
 def of_panel(panel: Panel) -> Iterator[Figure]:
-    """The figures that a panel has numbers for, of its first LABELS models."""
+    """The figures that a panel has numbers for, with its first LABELS models."""
     rows = [row for row in panel.rows if row.scored]
     those = f", the first {LABELS} of {len(rows)} models" if len(rows) > LABELS else ""
     rows = rows[:LABELS]
@@ -43,8 +43,8 @@ def of_panel(panel: Panel) -> Iterator[Figure]:
             if (known := [value for value in values if value])
         ]
         if len(by_cost) > 1:
-            said = f"Accuracy at {format_length(length or 0)} tokens against {what}{those}."
-            yield Figure(said, by_cost, axis, panel.chance)
+            caption = f"Accuracy at {format_length(length or 0)} tokens against {what}{those}."
+            yield Figure(caption, by_cost, axis, panel.chance)
 
 
 def _point(x: float, cell: Cell) -> Point:

@@ -23,7 +23,7 @@ length    Exact, in whole lines.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,10 +91,13 @@ class Edges:
         digits = self._digits(self.ends(first, last).ravel())
         return self.vocabulary.keys.tokens[digits].reshape(last - first, -1)
 
-    def name(self, node: int) -> str:
-        """The words of a node's name."""
-        (digits,) = self._digits(np.array([node])).tolist()
-        return " ".join(self.vocabulary.keys.words[digit] for digit in digits)
+    def names(self, nodes: Collection[int]) -> dict[int, str]:
+        """Node -> the words of its name."""
+        named = self._digits(np.array([*nodes], dtype=np.int64)).tolist()
+        return {
+            node: " ".join(self.vocabulary.keys.words[digit] for digit in digits)
+            for node, digits in zip(nodes, named, strict=True)
+        }
 
     def touching(self, nodes: Collection[int], end: int, lines: int) -> list[Edge]:
         """The edges among the first that have one of the nodes as source (end 0) or target (1), by line."""
@@ -169,15 +172,16 @@ class Graph(LineTask):
             edges = source.touching({node for walk in walks.values() for node in walk.reached}, int(back), lines)
             for walk in walks.values():
                 walk.step((line, b, a) if back else (line, a, b) for line, a, b in edges)
-        good = [(node, walk) for node, walk in walks.items() if 0 < len(walk.reached) <= LARGEST]
-        return [self._asked(subset, source, node, walk) for node, walk in good]
+        good = {node: walk for node, walk in walks.items() if 0 < len(walk.reached) <= LARGEST}
+        names = source.names(good.keys() | {other for walk in good.values() for other in walk.reached})
+        return [self._asked(subset, names, node, walk) for node, walk in good.items()]
 
-    def _asked(self, subset: str, source: Edges, node: int, walk: Walk) -> Asked:
-        name = source.name(node)
+    def _asked(self, subset: str, names: Mapping[int, str], node: int, walk: Walk) -> Asked:
+        name = names[node]
         text = f"Which nodes are at depth {_depth(subset)} of a breadth-first search from {name}?"
         if subset == "parents":
             text = f"Which nodes are parents of {name}?"
-        answer = ", ".join(map(source.name, walk.reached))
+        answer = ", ".join(names[other] for other in walk.reached)
         return Asked(f"\n{text}", " Nodes:", answer, tuple(sorted(walk.used)))
 
     def describe(self) -> str:

@@ -55,6 +55,10 @@ class LineTask(WordTask):
     before: str
     version = "1"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._question_sizes: dict[tuple[str, int, str], int] = {}
+
     @abstractmethod
     def line(self, length: int) -> tuple[str | None, ...]:
         """The parts of a line in a prompt of that many tokens: texts, and None for a word."""
@@ -114,7 +118,13 @@ class LineTask(WordTask):
         return Lines(before, tokens, source, facts=facts, filler=tokenizer.encode("\n")[-1])
 
     def _asking(self, subset: str, length: int, tokenizer: Tokenizer) -> int:
-        """Tokens of a question, as a few lines in the form that the length has show it."""
+        """Tokens of a question, as a few lines in the form that the length has show it; found once."""
+        key = subset, length, tokenizer.key
+        if key not in self._question_sizes:
+            self._question_sizes[key] = self._question_size(subset, length, tokenizer)
+        return self._question_sizes[key]
+
+    def _question_size(self, subset: str, length: int, tokenizer: Tokenizer) -> int:
         line, lines = Template(tokenizer, *self.line(length)), self.least_lines(subset)
         for number in range(DRAWS):
             label = f"{self.name} {subset} probe {number}"

@@ -46,6 +46,7 @@ def test_an_answer_depends_on_the_memory_that_is_closed(tmp_path):
     assert model.answer(empty, [7, 8], 8) == Closed(model).answer(empty, [7, 8], 8)
 
 
+@pytest.mark.slow
 def test_a_model_of_attention_alone_is_only_reset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.save(tmp_path / "llama", "llama")

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.tasks.lines.graph import DEGREE, LARGEST, QUESTIONS, Graph
+from tests.marks import sweep
 from tests.tasks.asking import TOKENIZER, asked, samples, text
 
 TASK = Graph()
@@ -43,7 +44,7 @@ def truth(question: str, lines: list[tuple[str, str]]) -> set[str]:
     return {node for node, steps in distance.items() if steps == int(depth)}
 
 
-@by_subset
+@sweep("subset", TASK.subsets, quick=["parents", "bfs-3"])
 @settings(max_examples=12, deadline=None)
 @given(length=st.integers(300, 30_000), seed=st.integers(0, 999))
 @example(length=600_000, seed=0)  # names of three words
@@ -75,8 +76,8 @@ def test_names_are_as_long_as_the_nodes_call_for_and_all_different() -> None:
         assert source.nodes == sample.context.lines // DEGREE
         digits = source._digits(np.arange(source.nodes))
         assert digits.shape[1] == words and len(np.unique(digits, axis=0)) == source.nodes
-        assert all(TOKENIZER.encode(f" {source.name(i)}") == source.vocabulary.keys.tokens[digits[i]].tolist()
-                   for i in range(0, source.nodes, 997))  # fmt: skip
+        for i, name in source.names(range(0, source.nodes, 997)).items():
+            assert TOKENIZER.encode(f" {name}") == source.vocabulary.keys.tokens[digits[i]].tolist()
 
 
 def test_edges_are_even_over_the_nodes() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from atlas_bench.export import babilong
 from atlas_bench.results import store
-from atlas_bench.results.export import babilong
 from atlas_bench.results.record import Warn
 
 
@@ -21,7 +21,7 @@ def write(paths: store.Paths, folder: Path, *, to: str, name: str | None, warn: 
     """
     records = store.scan(paths, warn)
     if to == "dataset":
-        from atlas_bench.results.export import dataset  # needs pyarrow
+        from atlas_bench.export import dataset  # needs pyarrow
 
         files, repository, more = dataset.write(records, folder), name or "ORG/NAME", []
     else:

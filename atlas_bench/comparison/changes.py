@@ -1,10 +1,10 @@
-"""What changed between two sets of records: the cells of both, before and after, question by question.
+"""What changed between two sets of records: the cells of both sets, compared question by question.
 
     found = changes(["before/"], ["results/"])      # plain data: lists, dicts, numbers
     found["rows"][0]["verdict"]                     # 'worse': the most important first
 
-A cell is a task, subset, length, model, seed, number of samples and choice of data. Other weights are what is compared;
-where the task's version, the scorer, the prompt, .. are others, no difference is taken and what differs is told.
+A cell is a task, subset, length, model, seed, number of samples and choice of data. Its weights may differ. Where the
+task's version, the scorer, the prompt, .. differ, we take no difference and name what differs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+from atlas_bench.comparison import paired
+from atlas_bench.comparison.change_labels import COSTS, VERDICTS
 from atlas_bench.errors import UserError
-from atlas_bench.results import compare, store
+from atlas_bench.results import store
 from atlas_bench.results.naming import natural, tag_text, tags
-from atlas_bench.results.pair_labels import COSTS, VERDICTS
 from atlas_bench.results.record import Record, Warn, clip, timeless
 from atlas_bench.results.score import is_sequential
 
@@ -40,9 +41,9 @@ _AROUND = {  # told once, at the top
 def changes(old_paths: store.Paths, new_paths: store.Paths, *, warn: Warn | None = None) -> Changes:
     """{"old", "new", "around", "rows", "identical", "only_old", "only_new", "comparisons"} as plain data, fit for JSON.
 
-    old_paths, new_paths  files or folders of records. They are kept whole, since their answers are compared. Of
-                          several for one cell `store.latest` chooses, and of several weights or versions the last
-    warn                  is told of every line that is no record
+    old_paths, new_paths  files or folders of records, all in memory at once. Of several for one cell `store.latest`
+                          chooses, and of several weights or versions the last counts
+    warn                  receives a message for every line that is no record
 
     around     what differs around the cells of both sets: {"what", "old", "new", "cells"}
     rows       one per cell of both that is not identical, by VERDICTS: "old" and "new" with their scores; "versus" with
@@ -57,7 +58,7 @@ def changes(old_paths: store.Paths, new_paths: store.Paths, *, warn: Warn | None
     same = {key for key in both if _identical(old[key], new[key])}
     rows = [_row(old[key], new[key]) for key in both if key not in same]
     tested = [row["versus"] for row in rows if row["versus"]]
-    compare.judge(tested)
+    paired.judge(tested)
     for row in rows:
         row["verdict"] = row["verdict"] or row["versus"]["verdict"]
     only_old, only_new = _missing(old, new), _missing(new, old)
@@ -106,7 +107,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 
 def _identical(old: Record, new: Record) -> bool:
-    """Whether all that the cells' results are is equal, without what is told once for all."""
+    """Whether the results of two cells are equal, apart from times, machine and versions."""
     if old.answers != new.answers:
         return False
     before, after = (timeless(replace(record, answers=[], versions={})) for record in (old, new))
@@ -114,12 +115,12 @@ def _identical(old: Record, new: Record) -> bool:
 
 
 def _row(old: Record, new: Record) -> dict[str, Any]:
-    """One cell of both; its verdict stands already where nothing is tested."""
+    """One cell of both sets; its verdict is None where a test has to decide."""
     chance = old.chance if new.chance is None else new.chance
     sides = {"old": _side(old), "new": _side(new), "versus": None, "ratios": _ratios(old, new)}
     row = _named(new) | {"chance": chance} | sides
     notes = [f"other {what}" for what, *_ in _unlike(_MODEL, old, new)]
-    scorers = [("scorer", *(compare.scored_by(record) for record in (old, new)))]
+    scorers = [("scorer", *(paired.scored_by(record) for record in (old, new)))]
     differs = [f"{what} {a} -> {b}" for what, a, b in (*scorers, *_unlike(_ALIKE, old, new)) if a != b]
     unlike: list[str] = []
     if old.status != new.status:
@@ -131,15 +132,15 @@ def _row(old: Record, new: Record) -> dict[str, Any]:
         verdict, unlike = "not comparable", differs
     elif new.headline is None:
         verdict = "no score"
-    elif paired := compare.pairs(new, old):
-        verdict, row["versus"] = None, _versus(paired, new.headline, any(map(is_sequential, (old, new))))
+    elif both := paired.pairs(new, old):
+        verdict, row["versus"] = None, _versus(both, new.headline, any(map(is_sequential, (old, new))))
     else:
         verdict, unlike = "not comparable", ["no question answered in both"]
     return row | {"verdict": verdict, "notes": [*unlike, *notes]}
 
 
 def _unlike(facts: Mapping[str, str], old: Record, new: Record) -> list[tuple[str, str, str]]:
-    """(what, before, after) of each fact that is another."""
+    """(what, before, after) of each fact that differs."""
     found = [(what, *(_fact(record, place) for record in (old, new))) for what, place in facts.items()]
     return [(what, _short(before), _short(after)) for what, before, after in found if before != after]
 
@@ -151,12 +152,12 @@ def _fact(record: Record, place: str) -> Any:
     return "none" if getattr(record, name).get(inner, "") is None else getattr(record, name).get(inner)  # no GPU
 
 
-def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
-    found = compare.difference(paired, scorer=scorer, anytime=anytime)
+def _versus(both: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, anytime: bool) -> dict[str, Any]:
+    found = paired.difference(both, scorer=scorer, anytime=anytime)
     answers = {"wrong_to_right": found.pop("only_candidate"), "right_to_wrong": found.pop("only_baseline")}
     answers["other_text"] = sum(
         after["correct"][scorer] == before["correct"][scorer] and after.get("answer") != before.get("answer")
-        for after, before in paired
+        for after, before in both
     )
     return found | answers
 
@@ -164,7 +165,7 @@ def _versus(paired: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str
 def _side(record: Record) -> dict[str, Any]:
     named = ("status", "reason", "task_version", "weights_hash", "metrics", *COSTS)
     facts = {name: getattr(record, name) for name in named}
-    return facts | {"scorer": compare.scored_by(record)} | compare.score(record)
+    return facts | {"scorer": paired.scored_by(record)} | paired.score(record)
 
 
 def _ratios(old: Record, new: Record) -> dict[str, float]:
@@ -196,7 +197,7 @@ def _importance(row: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _short(value: Any) -> str:
-    """A fact in a sentence: hashes by their first digits, and nothing that is long."""
+    """A fact as a short text: a hash by its first digits."""
     if value is None:
         return "not recorded"
     text = str(value)

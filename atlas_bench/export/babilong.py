@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas_bench.errors import UserError
-from atlas_bench.results.export.folder import code, files_below, filled, new_folder
+from atlas_bench.export.folder import code, files_below, filled, new_folder
 from atlas_bench.results.record import ANSWER_CHARS, EARLIER_OFFICIAL, Record, Warn
 
 TASK = "babilong"

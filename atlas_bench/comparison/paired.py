@@ -1,10 +1,10 @@
-"""Candidates against the first of them, from records alone: paired, corrected, with what each of them costs.
+"""Records -> the paired differences of candidates to the first of them, Holm-corrected, and what each costs.
 
     comparison = compare(records, ["titans", "atlas"])     # plain data: lists, dicts, numbers
 
-The samples of a cell are the same for all models (equal plan_hash), so a difference is taken question by
-question. Questions on one context are not independent: their context is then what is drawn and tested. Where each
-seed of a cell has weights of its own, a verdict is about trainings with other seeds, and not about these weights alone.
+All models answer the same samples of a cell (equal plan_hash), so we take a difference question by question.
+Questions on one context are not independent: we then draw and test contexts. Where each seed of a cell has weights of
+its own, a verdict is about trainings with any seed, not about these weights alone.
 """
 
 from __future__ import annotations
@@ -17,19 +17,12 @@ from operator import sub
 from statistics import fmean
 from typing import Any
 
-from atlas_bench.results import sequential
+from atlas_bench.comparison.labels import LEVEL
 from atlas_bench.results.naming import natural
-from atlas_bench.results.pair_labels import LEVEL
 from atlas_bench.results.record import Record
-from atlas_bench.results.score import Score, is_sequential, scores, total, unit
-from atlas_bench.results.stats import (
-    discordant,
-    holm,
-    mcnemar_exact,
-    over_seeds,
-    paired_bootstrap,
-    sign_flip,
-)
+from atlas_bench.results.score import Score, is_sequential, mean_metrics, scores, total, unit
+from atlas_bench.stats import sequential
+from atlas_bench.stats.pairs import discordant, holm, mcnemar_exact, over_seeds, paired_bootstrap, sign_flip
 from atlas_bench.units import format_length
 
 UNEQUAL = 0.05  # share by which a cost may differ from the baseline's without a warning
@@ -77,9 +70,9 @@ def judge(tested: Sequence[dict[str, Any]]) -> None:
 
 
 def score(*records: Record) -> dict[str, Any]:
-    """The headline's score as Score.facts() has it, over records of one cell with several seeds; None is not measured.
+    """The headline's score as Score.facts() returns it, over the seeds of one cell; None: not measured.
 
-    The interval is over the seeds' trainings, and no narrower than that of their answers taken together.
+    Where each seed has its own weights, the interval is over trainings, and no narrower than that of all answers.
     """
     found = [scores(record).get(record.headline or "", Score(0, 0)) for record in records]
     if any(record.status != "ok" for record in records) or not all(each.n for each in found):
@@ -93,7 +86,7 @@ def score(*records: Record) -> dict[str, Any]:
 
 
 def trainings(records: Iterable[Record]) -> int:
-    """How many different weights answered."""
+    """The number of different weights that answered."""
     return len({record.weights_hash for record in records})
 
 
@@ -115,9 +108,9 @@ def difference(
     """How much better the first of each pair of answers is: difference in -1..1 with low and high, and p.
 
     groups   answers to the same questions, at least one, for each seed; those that share a context count as one unit
-    trained  whether each seed had a training of its own. The interval and p are then over the trainings
-             (stats.over_seeds), and no surer than those of all the answers taken together
-    anytime  whether the answers decided when to stop: interval and p are then sequential.py's
+    trained  whether each seed has a training of its own. Interval and p are then those of stats.pairs.over_seeds(),
+             and no surer than those of all answers together
+    anytime  whether the answers decided when to stop. Interval and p are then those of stats.sequential
     """
     paired = [pair for group in groups for pair in group]
     a, b = ([answer["correct"][scorer] for answer in side] for side in zip(*paired, strict=True))
@@ -146,7 +139,7 @@ def difference(
 
 
 def _row(records: dict[int, Record], baseline: dict[int, Record]) -> dict[str, Any]:
-    """One candidate in one cell, over all its seeds; the first seed without a score speaks for all."""
+    """One candidate in one cell, over all its seeds; status and reason are of the first seed without a score."""
     seeds = list(records)
     shown = next((record for record in records.values() if record.status != "ok"), records[seeds[0]])
     named = ("task", "subset", "length", "options", "task_version", "model", "status", "reason", "chance")
@@ -154,16 +147,10 @@ def _row(records: dict[int, Record], baseline: dict[int, Record]) -> dict[str, A
     if len({record.reason for record in records.values()}) > 1:
         row["reason"] = f"seed {shown.seed}: {shown.reason}"
     row |= {"scorer": shown.headline, "scorer_version": shown.scorer_version.get(shown.headline or "")}
-    row |= score(*records.values()) | {"metrics": _metrics(list(records.values())), "training": shown.training}
+    row |= score(*records.values()) | {"metrics": mean_metrics(list(records.values())), "training": shown.training}
     row["by_seed"] = [score(record)["accuracy"] for record in records.values()]
     row |= {"stopping": shown.protocol.get("stopping"), "samples": sum(record.samples for record in records.values())}
     return row | {"versus": None if baseline is records else _versus(records, baseline)}
-
-
-def _metrics(records: Sequence[Record]) -> dict[str, float | None]:
-    """The mean over the seeds of each metric that all of them have."""
-    names = [name for name in records[0].metrics if all(each.metrics.get(name) is not None for each in records)]
-    return {name: fmean(each.metrics[name] for each in records) for name in names}
 
 
 def _versus(records: Mapping[int, Record], baseline: Mapping[int, Record]) -> dict[str, Any]:
@@ -231,7 +218,7 @@ def _costs(cells: Cells, order: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _warnings(cells: Cells, order: Sequence[str]) -> list[str]:
-    """A sentence for every cost that is not the baseline's, of the longest cell that both finished."""
+    """A sentence for every cost that differs from the baseline's, in the longest cell that both finished."""
     sentences: dict[str, list[str]] = defaultdict(list)
     tasks = set()
     for model in order[1:]:

@@ -27,7 +27,7 @@ from pyarrow import parquet
 
 from atlas_bench import __version__
 from atlas_bench.errors import UserError
-from atlas_bench.results.export.folder import code, files_below, filled, new_folder
+from atlas_bench.export.folder import code, files_below, filled, new_folder
 from atlas_bench.results.record import ANSWER_CHARS, Record, cell_key, json_schema
 from atlas_bench.results.summary import Summary, summary
 
@@ -108,8 +108,8 @@ def _write_shard(draft: Path, number: int, shard: list[tuple[Record, str]], fact
             parquet.write_table(table, draft / "data" / f"{name}-{number:05}.parquet", compression="zstd")
 
 
-def _plain(line: str) -> dict[str, Any]:
-    """The line's object; half a surrogate pair, which Parquet's UTF-8 cannot hold, becomes "?"."""
+def _plain(line: str) -> Any:
+    """The value of a line of JSON; half a surrogate pair, which Parquet's UTF-8 cannot hold, becomes "?"."""
     row = json.loads(line)
     if "\\ud" in line:
         row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
@@ -138,10 +138,11 @@ def _answer_columns() -> Kinds:
 def _cell(row: Mapping[str, Any], found: Summary) -> dict[str, Any]:
     """A record's row, with one entry for each scorer: accuracy and interval, blank where nothing was asked."""
     fields = {name: value for name, value in row.items() if name not in ("answers", "scorer_version")}
-    fields["scores"] = [
+    scores = [
         dict.fromkeys(_SCORE) | {"scorer": name} | {part: scored[part] for part in _SCORE if part in scored}
-        for name, scored in ((name, found.score(name)) for name in row["scores"])
+        for name, scored in ((name, found.score(name)) for name in found.scores)
     ]
+    fields["scores"] = _plain(json.dumps(scores))
     return _typed(fields, _record_columns(), rest="extra")
 
 

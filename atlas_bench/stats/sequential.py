@@ -1,4 +1,4 @@
-"""Intervals and tests that stay valid however often somebody looks, and whenever he stops asking.
+"""Intervals and tests that stay valid however often one looks at the scores, and whenever one stops asking.
 
     found = counted([1, 1, 0, 1])               # scores, one for each independent context
     low, high = interval(found)                 # 95 % confidence sequence of their mean
@@ -8,11 +8,11 @@ Scores x lie in 0..1. If their mean is m, each of the bets
 
     x t / m + (1 - x) (1 - t) / (1 - m),        0 < t < 1
 
-pays 1 on average. The capital of somebody who spreads 1 over many t and reinvests is therefore a martingale; the
-chance that it ever reaches 1 / alpha is at most alpha (Ville 1939). The means that our capital has not refuted yet are
-a confidence sequence (Howard et al. 2021, arXiv:1810.08240; by betting: Waudby-Smith & Ramdas 2024, arXiv:2010.09686).
-The bets t are spread as in Cover's universal portfolio (1991). For right and wrong answers this is the beta-binomial
-mixture (Robbins 1970), and for paired answers McNemar's test made sequential.
+pays 1 on average. The capital of a bettor who spreads 1 over many t and reinvests is therefore a martingale: the chance
+that it ever reaches 1 / alpha is at most alpha (Ville 1939). The means m whose capital is below that are a confidence
+sequence (Howard et al. 2021, arXiv:1810.08240; by betting: Waudby-Smith & Ramdas 2024, arXiv:2010.09686). The bets t
+are spread as in Cover's universal portfolio (1991). For right and wrong answers this is the beta-binomial mixture
+(Robbins 1970), for paired answers a sequential form of McNemar's test.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Counted = tuple[tuple[float, int], ...]  # (value, how often), in order of value
 
 
 def counted(values: Iterable[float]) -> Counted:
-    """How often each value occurs; the order of the values does not matter for the capital."""
+    """How often each value occurs; the capital does not depend on the order of the values."""
     return tuple(sorted(Counter(map(float, values)).items()))
 
 
 def log_capital(values: Sequence[float], counts: Any, mean: float) -> Any:
-    """log of the capital after betting against `mean`; vectorised over counts.
+    """The log of the capital after betting against `mean`, vectorised over counts.
 
     values  scores that occur, in 0..1, [U]
     counts  how often each occurred, [.., U]
@@ -54,10 +54,10 @@ def log_capital(values: Sequence[float], counts: Any, mean: float) -> Any:
 
 @lru_cache(maxsize=10_000)
 def interval(found: Counted, level: float = 0.95) -> tuple[float, float]:
-    """The confidence sequence of the mean of scores in 0..1, as it stands after these; (0, 1) without a score.
+    """The confidence sequence of the mean of scores in 0..1 after these scores; (0, 1) without a score.
 
     P[the mean is ever outside] <= 1 - level. The capital is log-convex in the mean and at most 1 at the scores' own
-    mean, so that each bound is found by bisection.
+    mean, so bisection finds each bound.
     """
     if not found:
         return 0.0, 1.0
@@ -80,9 +80,9 @@ def interval(found: Counted, level: float = 0.95) -> tuple[float, float]:
 
 
 def evidence(differences: Counted) -> float:
-    """The e-value against a mean of 0 of differences in -1..1, one for each independent context; 1 says nothing.
+    """The e-value against a mean difference of 0, of which 1 / e is a p-value at every look; 1 is no evidence.
 
-    1 / e is a p-value at every look.
+    differences  in -1..1, one for each independent context
     """
     if not differences:
         return 1.0
@@ -91,9 +91,6 @@ def evidence(differences: Counted) -> float:
 
 
 def difference_interval(differences: Counted, level: float = 0.95) -> tuple[float, float]:
-    """The confidence sequence of the mean of differences in -1..1.
-
-    It excludes 0 where evidence() exceeds 1 / (1 - level).
-    """
+    """The confidence sequence of the mean of differences in -1..1; it excludes 0 if evidence() > 1 / (1 - level)."""
     low, high = interval(tuple(((1 + value) / 2, count) for value, count in differences), level)
     return 2 * low - 1, 2 * high - 1

@@ -1,35 +1,17 @@
-"""What text and page say of comparisons and of changes, in plain words; a verdict only where two can be told apart."""
+"""The texts of what changed that terminal and page share."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import stdev
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from atlas_bench.results.naming import chances, metrics_text, natural, reason, tag_text, tags, task_name
+from atlas_bench.comparison.labels import LEVEL, SHARED, Row, too_few
+from atlas_bench.results.naming import chances, natural, reason, task_name
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import is_shared
 from atlas_bench.units import format_length
 
-LEVEL = 0.05  # of the corrected p below which two are told apart
-SHARED = (
-    "Several questions share a context: contexts are drawn, and their signs flipped (exact) for p; "
-    "a score's own interval is over contexts too."
-)
-OVER_SEEDS = (
-    "Each seed is a training of its own with its own questions. Intervals and p are over trainings (Student's t of the "
-    "seeds' means), and no surer than those of all answers taken together."
-)
-ANYTIME = (
-    "Asking stopped when the answers sufficed: the intervals (confidence sequences) and p (by betting) of what was "
-    "stopped hold at any stop."
-)
-LISTED = 5  # scores of seeds that are listed one by one
-STOPS = {"width": "the interval was narrow enough", "verdict": "the verdict was decided"}
-RELIES = (
-    "A row shows what the trained model relies on; one that was trained without that part might do better or worse."
-)
 COSTS = {"tokens_per_second": "tok/s", "peak_rss_bytes": "peak RSS", "state_bytes": "state"}
 VERDICTS = {  # of changes, the most important first
     "worse": "fewer right answers, told apart",
@@ -47,91 +29,9 @@ _ANSWERS = {
 _NAME_CHARS = 100
 _SAME = ("task", "subset", "length", "model", "seed", "options")  # a cell's name but for the number of questions
 
-Row = Mapping[str, Any]
-
-# Comparisons
-
-
-def cells(comparison: Row) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """('babilong:qa1', '16K, seeds 1 (chance 16.7 %)', its rows) of each cell, in order."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row, tag in zip(comparison["rows"], tags(comparison["rows"], ("task", "subset"), ("seeds",)), strict=True):
-        found[task_name(row), ", ".join(filter(None, (format_length(row["length"]), tag_text(tag))))].append(row)
-    return [(task, at + _chance(rows), rows) for (task, at), rows in found.items()]
-
-
-def legend(comparison: Row) -> list[str]:
-    """Sentences that say what the numbers are and how p was made."""
-    rows = comparison["rows"]
-    scorers = dict.fromkeys(f"{row['scorer']} version {row['scorer_version']}" for row in rows if row["n"])
-    first = (
-        f"Baseline: {comparison['baseline']}. diff: points of accuracy, with a 95 % paired bootstrap interval. "
-        f"p: exact McNemar, Holm-corrected over {comparison['comparisons']} comparisons; below {LEVEL} a verdict."
-    )
-    if any(is_shared(row["contexts"], row["n"]) for row in rows):
-        first += f" {SHARED}"
-    more = [OVER_SEEDS] if any(row["trainings"] > 1 for row in rows) else []
-    more += [ANYTIME] if any(row["stopping"] for row in rows) else []
-    scored = [f"acc %, with a 95 % Wilson interval, by {', '.join(scorers)}."] if scorers else []
-    return [first, *more, *scored, *filter(None, [comparison.get("training")])]
-
-
-def too_few(rows: Iterable[Row]) -> str:
-    """A sentence where a cell has so few contexts that no difference could be told; else empty."""
-    units = min((row["contexts"] for row in rows if row["contexts"]), default=0)
-    if not units or 2.0 ** (1 - units) < LEVEL:
-        return ""
-    return f"Only {units} contexts: no difference could reach p < {LEVEL}. Ask for more --samples."
-
-
-def why(row: Row) -> str:
-    """What stands instead of a score, or of a difference; empty where there are both."""
-    note = (row["versus"] or {}).get("note", "")
-    if row["status"] != "ok":
-        return ". ".join(filter(None, (note if "->" in note else "", reason(row))))
-    return metrics_text(row["metrics"]) if row["accuracy"] is None else note
-
-
-def cell_remarks(row: Row) -> list[str]:
-    """What stands under a score: how it differs from seed to seed, and where asking stopped."""
-    texts = []
-    if row["accuracy"] is not None and row["trainings"] > 1:
-        scores = [100 * accuracy for accuracy in row["by_seed"]]
-        shown = ", ".join(f"{score:.1f}" for score in scores)
-        if len(scores) > LISTED:
-            shown = f"{min(scores):.1f}..{max(scores):.1f}"
-        texts.append(f"{len(scores)} seeds: {shown}; sd {stdev(scores):.1f}")
-    if row["accuracy"] is not None and isinstance(row["stopping"], dict) and row["n"] < row["samples"]:
-        rule = STOPS.get(str(row["stopping"].get("rule")), "the answers sufficed")
-        texts.append(f"asked {row['n']:,} of {row['samples']:,}: {rule}")
-    return texts
-
-
-def rate_lines(comparison: Row) -> list[str]:
-    """'titans on mqar: x0.33 2.301, x1 1.104 (chosen), x3 failed' for each candidate and task whose rate was chosen."""
-    return [f"{each['candidate']} on {each['task']}: {_tried(each)}" for each in comparison.get("rates", ())]
-
-
-def _tried(each: Row) -> str:
-    """What each rate reached, and what to type if the best one is the least or the largest of them."""
-    advice = f"; --rates {each['beyond']} tries rates beyond it" if each.get("beyond") else ""
-    return ", ".join(
-        f"x{rate['factor']:.3g} {'failed' if rate['loss'] is None else format(rate['loss'], '.3f')}"
-        + " (chosen)" * (rate["factor"] == each["chosen"])
-        for rate in each["tried"]
-    ) + advice  # fmt: skip
-
-
-def _chance(rows: Sequence[Row]) -> str:
-    chance = next((row["chance"] for row in rows if row["chance"] is not None), None)
-    return "" if chance is None else f" (chance {100 * chance:.1f} %)"
-
-
-# Changes
-
 
 def summary(found: Row) -> list[str]:
-    """Sentences: how many cells are worse, better, .., identical, and what differs around all of them."""
+    """Sentences on how many cells are worse, better, .., identical, and on what differs around all of them."""
     texts = [_counts(found)]
     if not found["rows"] and not found["identical"]["cells"]:
         texts.append("No cell is in both: its name is its task, subset, length, model, seed, samples and options.")
@@ -147,8 +47,8 @@ def summary(found: Row) -> list[str]:
     return texts
 
 
-def changes_legend(found: Row) -> list[str]:
-    """Sentences: what the numbers are, and how p was made."""
+def legend(found: Row) -> list[str]:
+    """Sentences on what the numbers are, and how p was computed."""
     texts = []
     sides = [row[which] for row in found["rows"] for which in ("old", "new") if row[which]["n"]]
     if sides:
@@ -168,7 +68,7 @@ def changes_legend(found: Row) -> list[str]:
 
 
 def by_verdict(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Verdict -> its rows, the most important verdict first; only those that there are."""
+    """Verdict -> its rows, the most important verdict first, without verdicts that have no row."""
     found: dict[str, list[dict[str, Any]]] = {verdict: [] for verdict in VERDICTS}
     for row in rows:
         found[row["verdict"]].append(row)
@@ -191,7 +91,7 @@ def lengths_of(rows: Iterable[Row]) -> list[str]:
 
 
 def remarks(row: Row) -> list[str]:
-    """What else is to be said of a row: what differs, metrics, changed answers, costs."""
+    """Remarks on a row: what differs, metrics, changed answers, costs."""
     texts = list(row["notes"])
     texts += [f"{which}: {reason(row[which])}" for which in ("old", "new") if row[which]["status"] != "ok"]
     before, after = (row[which]["metrics"] for which in ("old", "new"))
@@ -206,7 +106,7 @@ def remarks(row: Row) -> list[str]:
 
 
 def _by_samples_alone(found: Row) -> list[str]:
-    """That cells of both sets would be one but for how many questions were asked."""
+    """A sentence where cells of the two sets differ in the number of samples alone."""
     old, new = (
         {
             tuple(sorted((name, repr(value)) for name, value in row.items() if name in _SAME)): row["samples"]

@@ -4,23 +4,24 @@
     html = changes_html(changes(["before/"], ["results/"]))
     Path("page.html").write_text(html, encoding="utf-8")
 
-A difference is drawn with its interval; only one that is told apart has a colour, and its word and mark beside it. The
-templates draw; here stands what they need to know beside the comparison itself.
+Each difference is drawn with its interval; a significant one has a colour, a word and a mark. The templates draw; this
+module computes what they need beside the comparison itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from atlas_bench.results import pair_labels
-from atlas_bench.results.changes import Changes
-from atlas_bench.results.compare import Comparison
+from atlas_bench.comparison import change_labels, labels
+from atlas_bench.comparison.changes import Changes
+from atlas_bench.comparison.paired import Comparison
 from atlas_bench.results.html.template import render
-from atlas_bench.results.naming import p_text
 from atlas_bench.results.score import is_shared
 
+TEMPLATES = Path(__file__).with_name("templates")
 MARKS = {"better": "▲", "worse": "▼"}
 _REACHES = (1, 2, 5, 10, 20, 50, 100)  # points at the ends of a drawing
 _WIDTH, _MARGIN = 160, 6  # of a drawing, in its own units
@@ -29,21 +30,21 @@ _WIDTH, _MARGIN = 160, 6  # of a drawing, in its own units
 def comparison_html(comparison: Comparison) -> str:
     """The comparison as one HTML page: a table per subset with a group of rows per cell, then the costs.
 
-    comparison  of `compare.compare`; names, reasons and warnings in it may be anything
+    comparison  of `paired.compare`; names, reasons and warnings in it may be anything
     """
     groups: dict[str, list[tuple[str, list[dict[str, Any]], str]]] = {}
-    for task, at, rows in pair_labels.cells(comparison):
-        groups.setdefault(task, []).append((at, rows, pair_labels.too_few(rows)))
+    for task, at, rows in labels.cells(comparison):
+        groups.setdefault(task, []).append((at, rows, labels.too_few(rows)))
     tables = [(task, reach(row["versus"] for _, rows, _ in own for row in rows), own) for task, own in groups.items()]
     return _render(
         "compare.html.j2",
         comparison=comparison,
-        legend=pair_labels.legend(comparison),
+        legend=labels.legend(comparison),
         tally=_tally(comparison),
         tables=tables,
-        why=pair_labels.why,
-        remarks=pair_labels.cell_remarks,
-        rates=pair_labels.rate_lines(comparison),
+        why=labels.why,
+        remarks=labels.cell_remarks,
+        rates=labels.rate_lines(comparison),
         by_seed=any(row["trainings"] > 1 for row in comparison["rows"]),
     )
 
@@ -54,26 +55,26 @@ def changes_html(found: Changes) -> str:
     found  of `changes.changes`
     """
     sections = [
-        (verdict, pair_labels.VERDICTS[verdict], reach(row["versus"] for row in rows), rows)
-        for verdict, rows in pair_labels.by_verdict(found["rows"]).items()
+        (verdict, change_labels.VERDICTS[verdict], reach(row["versus"] for row in rows), rows)
+        for verdict, rows in change_labels.by_verdict(found["rows"]).items()
     ]
-    missing = {which: pair_labels.lengths_of(found[f"only_{which}"]) for which in ("old", "new")}
+    missing = {which: change_labels.lengths_of(found[f"only_{which}"]) for which in ("old", "new")}
     return _render(
         "changes.html.j2",
         old=", ".join(found["old"]["paths"]),
         new=", ".join(found["new"]["paths"]),
-        summary=pair_labels.summary(found),
-        legend=pair_labels.changes_legend(found),
+        summary=change_labels.summary(found),
+        legend=change_labels.legend(found),
         sections=sections,
         missing=[(which, cells, len(found[f"only_{which}"])) for which, cells in missing.items() if cells],
-        cell_name=pair_labels.cell_name,
-        remarks=pair_labels.remarks,
+        cell_name=change_labels.cell_name,
+        remarks=change_labels.remarks,
     )
 
 
 def _render(template: str, **context: Any) -> str:
-    functions = {"place": place, "signed": signed, "p_text": p_text, "is_shared": is_shared, "marks": MARKS}
-    return render(template, **functions, **context)
+    functions = {"place": place, "signed": signed, "p_text": labels.p_text, "is_shared": is_shared, "marks": MARKS}
+    return render(template, folder=TEMPLATES, **functions, **context)
 
 
 def _tally(comparison: Comparison) -> list[tuple[str, str]]:
@@ -90,13 +91,13 @@ def _tally(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def reach(found: Iterable[Mapping[str, Any] | None]) -> int:
-    """Points at both ends of a drawing in which all these intervals have room: all of a table have one scale."""
+    """The scale of a table's drawings: the points at their ends, so that all intervals fit."""
     most = max((100 * abs(each[end]) for each in found if each and "p" in each for end in ("low", "high")), default=0)
     return next((reach for reach in _REACHES if most <= reach), _REACHES[-1])
 
 
 def place(share: float, reach: int) -> float:
-    """Where a difference in -1..1 stands in a drawing."""
+    """The x position of a difference in -1..1 in a drawing."""
     half = _WIDTH / 2 - _MARGIN
     return round(_WIDTH / 2 + half * max(-1.0, min(1.0, 100 * share / reach)), 1)
 
