@@ -6,6 +6,7 @@ FAULTS_DISK   share of os.fsync calls that fail; of a file of records, half of t
 FAULTS_LOG    file that each fault adds a line to, with its kind
 """
 
+import contextlib
 import datetime
 import errno
 import os
@@ -19,7 +20,8 @@ _REAL = {name: getattr(time, name) for name in ("time", "time_ns")}, datetime.da
 
 
 def _log(kind):
-    os.write(_LOG, f"{kind}\n".encode())
+    with contextlib.suppress(OSError):  # the log may be what a full disk refuses
+        os.write(_LOG, f"{kind}\n".encode())
 
 
 class _Clock:
