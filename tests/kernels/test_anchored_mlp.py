@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from atlas_bench.kernels.anchored import chunk, mlp
+from atlas_bench.kernels.anchored import chunk, forward, mlp
 from atlas_bench.kernels.anchored.maps import MAPS
 from atlas_bench.kernels.anchored.rule import Gates, Rule
 from atlas_bench.kernels.newton_schulz.naive import newton_schulz
@@ -22,10 +22,17 @@ def results(op, rule, arguments, *, outputs=True):
 
 
 def check(rule, arguments, *, tolerance=1e-10, **options):
+    """Values and gradients, and the values of the form that keeps nothing."""
     leaves(*arguments)
     expected, found = (results(op.anchored, rule, arguments, **options) for op in (chunk, mlp))
     for wanted, got in zip(expected, found, strict=True):
         assert all(gap(b, a) < tolerance for a, b in zip(wanted, got, strict=True))
+    q, *rest = arguments
+    before = [x.clone() for x in rest[-1].values()]
+    y, state = forward.anchored(rule, q if options.get("outputs", True) else None, *rest)
+    found = [x for x in (y, *(x for _, x in sorted(state.items()))) if x is not None]
+    assert all(gap(b, a) < tolerance for a, b in zip(expected[0], found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, rest[-1].values(), strict=True))
 
 
 @pytest.mark.parametrize("bias", ["l2", "dot"])

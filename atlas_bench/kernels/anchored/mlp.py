@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atlas_bench.kernels import dispatch
-from atlas_bench.kernels.anchored import layout
+from atlas_bench.kernels.anchored import forward, layout
 from atlas_bench.kernels.anchored.maps import FLOOR, MLP
 from atlas_bench.kernels.anchored.rule import Gates, Rule
 
@@ -39,6 +39,8 @@ def anchored(
     rule: Rule, q: Tensor | None, k: Tensor, v: Tensor, gates: Gates, state: State
 ) -> tuple[Tensor | None, State]:
     """The same outputs, state and gradients as chunk.anchored, for rules that fits() takes; arguments as there."""
+    if not torch.is_grad_enabled():
+        return forward.anchored(rule, q, k, v, gates, state)
     return chunked(_Scan.apply, rule, q, k, v, gates, state)
 
 
