@@ -98,8 +98,11 @@ class Soak:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, words: Sequence[str], number: int = 0, share: float = 0.0) -> Program:
-        """Start a command; of a number above 0 with the clock of injected/sitecustomize.py, and that share of its
-        disk's faults."""
+        """Start a command.
+
+        number  of the start, which decides the faults inside it (injected/sitecustomize.py); 0: it meets none
+        share   of os.fsync calls that fail
+        """
         env = {"OMP_NUM_THREADS": "1", "ATLAS_BENCH_CACHE": str(self.base / "cache")}
         if number:
             env |= {
