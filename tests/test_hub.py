@@ -27,6 +27,12 @@ def test_a_model_that_is_nowhere_is_told_in_seconds():
     assert time.monotonic() - began < 2 * hub.TIMEOUT
 
 
+@pytest.mark.parametrize("name", ["a b", "-a/b", "a..b", "a" * 300, "a/b/c"])
+def test_what_can_be_no_name_on_the_hub_is_told(name):
+    with pytest.raises(UserError, match=r"is no folder, and no name on the hub: .* Write hf:ORGANISATION/NAME"):
+        hub.reach(name)
+
+
 def test_a_cached_model_is_taken_and_nothing_is_asked_any_more(tmp_path):
     folder = tmp_path / "models--a--b"
     (folder / "snapshots" / "1").mkdir(parents=True)

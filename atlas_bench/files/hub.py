@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from atlas_bench.errors import UserError, needs
+from atlas_bench.errors import UserError, clip, needs
 
 TIMEOUT = 5.0  # seconds
 OFFLINE = "HF_HUB_OFFLINE=1 takes what has been downloaded before, without asking."
@@ -21,10 +21,18 @@ OFFLINE = "HF_HUB_OFFLINE=1 takes what has been downloaded before, without askin
 def reach(model: str) -> bool:
     """Whether the hub answers; if not, the cached copy of a model is used without further requests.
 
-    Raises UserError if neither is there.
+    Raises UserError if neither is there, and for what can be no name on the hub.
     """
     from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+    try:
+        validate_repo_id(model)
+    except HFValidationError as error:
+        raise UserError(
+            f"model '{clip(model)}' is no folder, and no name on the hub: {clip(str(error)).removesuffix('.')}. Write "
+            "hf:ORGANISATION/NAME or hf:./FOLDER."
+        ) from None
     if constants.HF_HUB_OFFLINE or (why := _unreachable()) is None:
         return not constants.HF_HUB_OFFLINE
     if not isinstance(try_to_load_from_cache(model, "config.json"), str):

@@ -6,6 +6,7 @@ Only for what the user has typed: the file runs. What load() gives is any object
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from typing import Any
 
@@ -25,7 +26,7 @@ def parse(spec: str) -> tuple[str, str | None]:
     if not found:
         raise UserError(f"'{spec}' names no Python file. Write py:FILE.py:FOLDER, or py:FILE.py.")
     path = expanded(found["file"].partition("@")[0])
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"model file '{path}' is not there. Check the path.")
     return found["file"], found["what"]
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 
     Raises UserError for an option or a value that is not there.
     """
-    if (whole := spec.removeprefix("hf:").strip()) and expanded(whole).is_dir():
+    if (whole := spec.removeprefix("hf:").strip()) and os.path.isdir(expanded(whole)):
         return whole, {}  # its path may hold ':'
     name, written = SPEC.fullmatch(spec).groups() if SPEC.fullmatch(spec) else ("", None)
     if not name.strip():
@@ -106,7 +107,7 @@ def load(
         torch.set_num_threads(threads)
     device = checked(device, matmul_precision)
     name = _folder(name)
-    if not Path(name).is_dir():
+    if not os.path.isdir(name):
         hub.reach(name)
     if "import" in options:
         bring(options["import"])
@@ -152,7 +153,7 @@ def _called(spec: str, options: dict[str, Any]) -> str:
 def _folder(name: str) -> str:
     """The name, or the path if it is a folder; UserError for a missing path."""
     path = expanded(name)
-    if path.is_dir():
+    if os.path.isdir(path):  # of a name too long for a path it says no, where Path.is_dir() raises
         return str(path)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise UserError(f"model folder '{name}' does not exist. Give a folder that save_pretrained() has written.")
@@ -175,7 +176,7 @@ def _try(name: str, what: str, get: Callable[[], Any]) -> Any:
             advice = "It brings its own code: read it, then add trust_remote_code=true."
         elif isinstance(error, ImportError):
             advice = "Install what it names."
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):
             advice = f"Give a folder that holds a causal model's {what} as save_pretrained() writes it."
         else:
             advice = "Check the name, the connection (HF_HUB_OFFLINE) and, for a gated model, HF_TOKEN."
