@@ -85,5 +85,5 @@ class _Layer:
 
     def mlp(self, x: Tensor) -> None:
         """Add the MLP's output to x."""
-        hidden = torch.mm(norm(x).flatten(0, 1), self.up).relu_().square_()
-        x.view(-1, x.shape[-1]).addmm_(hidden, self.down)
+        hidden = torch.mm(norm(x).flatten(0, 1), self.up).relu_()
+        x.view(-1, x.shape[-1]).addmm_(hidden.mul_(hidden), self.down)
