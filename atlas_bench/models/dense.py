@@ -7,6 +7,8 @@ room for queries, keys and hidden units is there before the tokens are. The memo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,9 +21,17 @@ from atlas_bench.models.placement import Behind, norm
 PIECE = 1024  # tokens of all rows
 
 
+def reader(model: Decoder) -> Callable[[State, Tensor], State]:
+    """How the decoder is read densely: (state, tokens [B, T]) -> the state after them."""
+    if DenseReader.can_read(model):
+        return DenseReader(model).feed
+    return lambda state, tokens: model(tokens, state, output=False)[1]
+
+
 class DenseReader:
     """Feeds a decoder whose weights do not change."""
 
+    @torch.no_grad()
     def __init__(self, model: Decoder):
         self.model = model
         self.layers = [_Layer(block) for block in model.blocks]
@@ -34,6 +44,7 @@ class DenseReader:
         behind = config.placement == "behind" and config.attention_window > 0 and not config.n_persistent
         return behind and model.blocks[0].memory is not None and model.device.type == "cpu"
 
+    @torch.no_grad()
     def feed(self, state: State, tokens: Tensor) -> State:
         """The state after tokens [B, T]."""
         window = self.model.config.attention_window
