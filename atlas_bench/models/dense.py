@@ -18,7 +18,7 @@ from atlas_bench.models.attention import SlidingWindowAttention
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.placement import Behind, norm
 
-PIECE = 1024  # tokens of all rows
+PIECE = 2048  # tokens of all rows: a few megabytes of activations
 
 
 def reader(model: Decoder) -> Callable[[State, Tensor], State]:
