@@ -120,7 +120,7 @@ def measure(model, options: argparse.Namespace, block: int) -> tuple[float, floa
     text, size, batch = context(model, options.tokens, options.background), 1024, options.batch
     a, b = torch.randn(size, size, device=model.device), torch.randn(size, size, device=model.device)
     state, gemm, rate = model.start(batch), [], []
-    now = clock(options.threads if model.device == "cpu" else 0)
+    now = clock(torch.get_num_threads() if model.device == "cpu" else 0)
     turn = max(block, min(TURN, text.length // 8) // block * block)
     for start in range(0, text.length - turn + 1, turn):
         began = now()
