@@ -241,7 +241,7 @@ def read(device: str, name: str) -> list[Row]:
         for events in [True] * bool(model.events) + [False]:
             held, model.events = model.events, model.events if events else None
             block = min(options.tokens // 8, model.block if model.events else 32_768 // batch)
-            _, rate, state_bytes = stream.measure(model, options, block, products=20 if device == "cuda" else 1)
+            _, rate, state_bytes = stream.measure(model, options, block)
             row = {"what": f"batch {batch}, {'by events' if events else 'densely'}, blocks of {block:,}"}
             rows.append(row | {"tokens/s": rate, "s for 10M": 1e7 * batch / rate, "state KiB": state_bytes / 1024})
             model.events = held

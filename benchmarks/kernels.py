@@ -25,6 +25,7 @@ from torch import Tensor
 from atlas_bench.kernels import dispatch, selftest
 from atlas_bench.kernels.anchored.maps import MLP
 from atlas_bench.kernels.anchored.rule import Gates, Rule
+from benchmarks.processor import processor
 
 HALF_TOLERANCE = 5e-2  # of bf16, 8 bits, through a recurrence or five Newton-Schulz steps
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -98,6 +99,7 @@ def main() -> int:
         torch.set_float32_matmul_precision("high")
     torch.manual_seed(0)
     gemm, copy = ceilings(device, dtype)
+    print(processor())
     where = torch.cuda.get_device_name() if device == "cuda" else f"{options.threads} CPU threads"
     print(
         f"{where}, torch {torch.__version__}, {str(dtype)[6:]}: "

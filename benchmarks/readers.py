@@ -15,7 +15,6 @@ reader, divided by the larger of the busiest reader's time and an N-th of all re
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import shutil
 import sys
@@ -38,6 +37,7 @@ from atlas_bench.tasks import corpora, making
 from atlas_bench.tasks.babilong import BABILONG
 from atlas_bench.types import Context, TaskOptions
 from atlas_bench.units import parse_length
+from benchmarks.processor import processor
 
 DOCUMENT = 250_000  # tokens of one that is made
 DENSE = 4096  # tokens of a block, or of a segment
@@ -53,7 +53,8 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     n = options.readers
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.tokens:,} tokens, {options.turns} turns")
+    print(processor())
+    print(f"{options.tokens:,} tokens, {options.turns} turns")
     print(f"{'':<34}{'1 reader':>12}{f'{n} readers':>12}{'ratio':>7}{'CPU s of 1':>12}{f'of {n}':>7}{'free':>7}")
     show("made", options.tokens, lambda readers: make(options.tokens, readers), options, helpers=n - 1)
     failed = False

@@ -32,6 +32,9 @@ def main() -> int:
     parser.add_argument("--lengths", type=int, default=25)
     parser.add_argument("--keep", type=Path, help="Where the records and reports stay.")
     options = parser.parse_args()
+    from benchmarks.processor import processor
+
+    print(processor())
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         lines, size = make(folder / "records", options.models, options.subsets, options.lengths)

@@ -27,6 +27,7 @@ from atlas_bench.models.tokenizer import embedded
 from atlas_bench.running import plan
 from atlas_bench.types import Sample, TaskOptions
 from atlas_bench.units import format_length, parse_length
+from benchmarks.processor import processor
 
 MOST_SECONDS, MOST_MEGABYTES = 10, 200  # what a sample may take
 
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--block", type=parse_length, default=65_536)
     parser.add_argument("--data", default="generated")
     options = parser.parse_args()
+    print(processor())
     print(f"one sample of {format_length(options.length)} tokens on one core")
     print(f"{'task':<28}{'plan s':>8}{'read s':>8}{'memory MB':>11}")
     worst = 0

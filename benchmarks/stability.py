@@ -22,6 +22,7 @@ from atlas_bench import registry
 from atlas_bench.comparison import verify
 from atlas_bench.models.alterations import hold
 from atlas_bench.units import parse_length
+from benchmarks.processor import processor
 
 
 @torch.no_grad()
@@ -35,6 +36,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     failed = False
+    print(processor())
     print(f"{options.tokens:,} tokens of width {options.width}; largest absolute value of the state")
     print(f"{'memory':<40}{'write rate':>11}{'after 1 %':>12}{'10 %':>12}{'100 %':>12}{'seconds':>9}")
     for spec in options.memory or [name for name in registry.MEMORIES if name != "none"]:

@@ -2,15 +2,15 @@
 
     python -m benchmarks.train [--memory atlas ..] [--length 64] [--init atlas-nano]     this tree alone
     python -m benchmarks.train --against ../earlier            beside another checkout of this repository
-    python -m benchmarks.train --torch-muon [--without-bf16]   beside the same with torch.optim.Muon, always in bf16
+    python -m benchmarks.train --torch-muon [--avx2]   beside the same with torch.optim.Muon, always in bf16
     python -m benchmarks.train --compile [--size 170M] [--task loss:text --length 512]    beside blocks by torch.compile
 
 Both sides take the same steps on the same lessons from the same weights, each in a process of its own, one after the
 other, at the rates below, whatever the recipe of a tree. The gate: their losses must agree to three digits (with
 --torch-muon to two: bf16 rounds), or no speed is printed. Without --init gates are wide open, the slow beginning of
 every training; with it as open as a trained model's. The first step of each side warms up; --compile prints how long
-its own takes. --without-bf16 takes the processor's bf16 units, and all that is wider than AVX2, away from torch: an
-ordinary laptop.
+its own takes. --avx2 takes the processor's bf16 units, and all that is wider than AVX2, away from torch: an ordinary
+laptop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from statistics import median
 
 HERE = Path(__file__).parents[1]
 RATES = {"muon_lr": 0.01, "adam_lr": 6e-3}
-AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 Side = tuple[str, Path, list[str], float]  # what it is called, its tree, its flags, how near its losses must come
 
 
@@ -42,13 +41,15 @@ def main() -> int:
     parser.add_argument("--against", type=Path, help="folder of another checkout")
     parser.add_argument("--torch-muon", action="store_true", help="beside torch.optim.Muon")
     parser.add_argument("--compile", action="store_true", help="beside torch.compile of each block")
-    parser.add_argument("--without-bf16", action="store_true", help="as a CPU with AVX2 alone")
+    parser.add_argument("--avx2", action="store_true", help="as a CPU with AVX2 alone")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return work(options)
+    from benchmarks.processor import processor
+
     sides: list[Side] = [("", HERE, [], 0.0)]
     if options.against:
         sides.append(("against", options.against, [], 1e-3))
@@ -57,7 +58,7 @@ def main() -> int:
     if options.compile:
         sides.append(("compiled", HERE, ["--compile"], 1e-3))
     print(f"contexts of {options.length} tokens, {options.task}, {options.threads} threads, median of {options.turns}")
-    print(f"processor: {processor(options.without_bf16)}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(processor(options.avx2))
     red = False
     for memory in options.memory or ["gated-deltanet", "omeganet", "titans", "atlas"]:
         steps = take_turns(memory, sides, options)
@@ -76,23 +77,14 @@ def main() -> int:
     return int(red)
 
 
-def processor(without_bf16: bool) -> str:
-    """What of the processor torch may use for products in bf16."""
-    import torch
-
-    if without_bf16:
-        return "AVX2 alone, by " + " ".join(f"{name}={value}" for name, value in AVX2.items())
-    has = {"AMX": "_is_amx_tile_supported", "AVX512 with bf16 units": "_is_avx512_bf16_supported"}
-    found = [kind for kind, ask in has.items() if getattr(torch.cpu, ask, lambda: False)()]
-    return found[0] if found else f"no bf16 units, {torch.backends.cpu.get_cpu_capability()}"
-
-
 def take_turns(memory: str, sides: list[Side], options: argparse.Namespace) -> list[list[tuple[float, float, int]]]:
     """(tokens/s, loss, peak bytes) of every step, for each side."""
     words = ["--worker", "--memory", memory, "--task", options.task]
     words += ["--size", options.size] * (options.size != "nano")  # an earlier checkout has no such option
     words += ["--length", str(options.length), "--init", options.init, "--threads", str(options.threads)]
-    away = AVX2 if options.without_bf16 else {}
+    from benchmarks.processor import AVX2
+
+    away = AVX2 if options.avx2 else {}
     workers = [
         subprocess.Popen(
             [sys.executable, str(tree.resolve() / "benchmarks" / "train.py"), *words, *flags],

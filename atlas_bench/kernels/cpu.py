@@ -7,6 +7,7 @@ with matmul_precision("bf16"):            # matrix products of float32 tensors a
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -33,6 +34,9 @@ def best_matmul_precision(device: str = "cpu") -> tuple[str, str]:
         return "fp32", f"torch {torch.__version__} does not say whether the processor has AMX"
     if not supported():
         return "fp32", "the processor has no AMX unit"
+    kept = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    if "AVX" in kept.upper() and "AMX" not in kept.upper():
+        return "fp32", f"ONEDNN_MAX_CPU_ISA={kept} keeps torch from the processor's AMX unit"
     return "bf16", "the processor has an AMX unit"
 
 

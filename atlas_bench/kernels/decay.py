@@ -36,9 +36,10 @@ class _Decay(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         size = x.shape[-1]
-        later = torch.ones(size, size, dtype=torch.bool, device=x.device).triu(1)
-        # [s, t]: a cumulative product is fastest along the last dimension
-        D = torch.where(later, x[..., None, :], 1.0).cumprod(-1).triu()
+        upper = torch.ones(size, size, dtype=x.dtype, device=x.device).triu()
+        later = upper.triu(1)
+        # [s, t]: a cumulative product is fastest along the last dimension; masks are factors, faster than a selection
+        D = torch.addcmul(1 - later, x[..., None, :], later).cumprod(-1).mul_(upper)
         D = F.threshold(D, _negligible(x), 0.0, inplace=True).mT
         ctx.save_for_backward(D)
         return D

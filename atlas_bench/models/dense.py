@@ -7,6 +7,8 @@ room for queries, keys and hidden units is there before the tokens are. The memo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,12 +18,20 @@ from atlas_bench.models.attention import SlidingWindowAttention
 from atlas_bench.models.decoder import Decoder, State
 from atlas_bench.models.placement import Behind, norm
 
-PIECE = 1024  # tokens of all rows
+PIECE = 2048  # tokens of all rows: a few megabytes of activations
+
+
+def reader(model: Decoder) -> Callable[[State, Tensor], State]:
+    """How the decoder is read densely: (state, tokens [B, T]) -> the state after them."""
+    if DenseReader.can_read(model):
+        return DenseReader(model).feed
+    return lambda state, tokens: model(tokens, state, output=False)[1]
 
 
 class DenseReader:
     """Feeds a decoder whose weights do not change."""
 
+    @torch.no_grad()
     def __init__(self, model: Decoder):
         self.model = model
         self.layers = [_Layer(block) for block in model.blocks]
@@ -34,6 +44,7 @@ class DenseReader:
         behind = config.placement == "behind" and config.attention_window > 0 and not config.n_persistent
         return behind and model.blocks[0].memory is not None and model.device.type == "cpu"
 
+    @torch.no_grad()
     def feed(self, state: State, tokens: Tensor) -> State:
         """The state after tokens [B, T]."""
         window = self.model.config.attention_window
@@ -85,5 +96,5 @@ class _Layer:
 
     def mlp(self, x: Tensor) -> None:
         """Add the MLP's output to x."""
-        hidden = torch.mm(norm(x).flatten(0, 1), self.up).relu_().square_()
-        x.view(-1, x.shape[-1]).addmm_(hidden, self.down)
+        hidden = torch.mm(norm(x).flatten(0, 1), self.up).relu_()
+        x.view(-1, x.shape[-1]).addmm_(hidden.mul_(hidden), self.down)

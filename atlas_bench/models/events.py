@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atlas_bench.models.decoder import Decoder, State
+from atlas_bench.models.dense import reader
 from atlas_bench.models.placement import norm
 from atlas_bench.models.screen import WIDTH
 
@@ -41,7 +42,7 @@ class EventReader:
 
     def __init__(self, model: Decoder):
         config, screen = model.config, model.screen
-        self.model = model
+        self.model, self.densely = model, reader(model)
         see = config.attention_window - 1 + model.blocks[0].memory.sees  # tokens before one, at each layer
         self.reaches = [(config.n_layers - layer) * see for layer in range(config.n_layers)]
         self.least = max(2 * self.reaches[0], screen.taps)  # a shorter block is read densely
@@ -61,7 +62,7 @@ class EventReader:
         """The state after tokens [B, T]."""
         found = self.search(state[0]["screen"]["past"], tokens)
         if found is None:
-            return self.model(tokens, state, output=False)[1]
+            return self.densely(state, tokens)
         return self.replay(state, found)
 
     def past(self, before: Tensor) -> Tensor:

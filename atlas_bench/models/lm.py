@@ -13,7 +13,7 @@ from atlas_bench.kernels import cpu, dispatch
 from atlas_bench.kernels.cpu import best_matmul_precision, keep_freed_memory
 from atlas_bench.models import card, cost
 from atlas_bench.models.decoder import Decoder, State
-from atlas_bench.models.dense import DenseReader
+from atlas_bench.models.dense import reader
 from atlas_bench.models.events import EventReader, Found
 from atlas_bench.models.tokenizer import Tokenizer
 from atlas_bench.types import Model
@@ -36,7 +36,7 @@ class LanguageModel(Model):
         self.name, self.tokenizer, self.card, self.device = name, tokenizer, card, device
         self.model = model.to(device).eval().requires_grad_(False)
         self.events = EventReader(self.model) if EventReader.can_read(self.model) else None  # None: reads densely
-        self.dense = DenseReader(self.model) if DenseReader.can_read(self.model) else None
+        self.densely = self.events.densely if self.events else reader(self.model)
         self.block = EVENT_BLOCK if self.events else 4096  # tokens that are best fed at once
         self.newline = tokenizer.encode("\n")[0]
         # by events few products are made: rounding them would save nothing, and answers would differ between machines
@@ -73,8 +73,7 @@ class LanguageModel(Model):
     def feed(self, state: State, tokens: np.ndarray) -> State:
         ids = torch.from_numpy(tokens).long().to(self.device)
         with cpu.matmul_precision(self.matmul_precision):
-            reader = self.events or self.dense
-            return reader.feed(state, ids) if reader else self.model(ids, state, output=False)[1]
+            return self.events.feed(state, ids) if self.events else self.densely(state, ids)
 
     @property
     def searches(self) -> bool:

@@ -38,7 +38,9 @@ def anchored(
     for start in range(0, length, SEGMENT * rule.chunk_size):
         stop = min(start + SEGMENT * rule.chunk_size, length)
         part = Gates(*(None if x is None else x[:, start:stop] for x in vars(gates).values()))
-        tokens = _tokens(rule, None if q is None else q[:, start:stop], *(x[:, start : stop + halo] for x in (k, v)), part)
+        tokens = _tokens(
+            rule, None if q is None else q[:, start:stop], *(x[:, start : stop + halo] for x in (k, v)), part
+        )
         outputs.append(layout.stream(_walk(tokens, Z2, Z1), part))
     new = {}
     for name, Z, dim in (("W2", Z2, 1), ("W1", Z1, 2)):
