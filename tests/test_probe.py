@@ -122,6 +122,7 @@ def test_a_reset_model_goes_on_from_a_checkpoint(tmp_path):
     assert resumed.answers == whole.answers and resumed.tokens_read == whole.tokens_read == 3000
 
 
+@pytest.mark.slow
 def test_a_users_memory_is_taken_apart_under_the_name_that_it_is_given(here):
     save(here / "model", registry.name_file(EXAMPLE))
     words = ["--task", "mqar:8", "--len", "256,512", "--samples", "8", "--reset", "300", "--code", str(EXAMPLE)]
@@ -138,6 +139,7 @@ def test_a_users_memory_is_taken_apart_under_the_name_that_it_is_given(here):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_part_whose_loss_breaks_the_model_is_told(here):
     """A score that is not there stands as its status, with the reason below the table; the others have theirs."""
     torch.manual_seed(0)

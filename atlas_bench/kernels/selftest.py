@@ -122,7 +122,7 @@ def _recurrence_cases(g: torch.Generator) -> Iterator[Case]:
 
 
 def _omega_cases(g: torch.Generator) -> Iterator[Case]:
-    for steps, width, window, decay_first in ((64, 64, 1, True), (32, 32, 2, False)):
+    for steps, width, window, decay_first in ((16, 16, 1, True), (64, 64, 1, True), (32, 32, 2, False)):
         rows = steps * window
         beta = _gates(g, 2, 3, rows) / window
         k, v = _keys(g, 2, 3, rows, width), _normal(g, 2, 3, rows, width)
@@ -135,14 +135,18 @@ def _omega_cases(g: torch.Generator) -> Iterator[Case]:
 
 
 def _newton_schulz_cases(g: torch.Generator) -> Iterator[Case]:
-    for shape in ((32, 32), (64, 32), (64, 64), (128, 128)):
+    for shape in ((16, 16), (32, 32), (64, 32), (64, 64), (128, 128)):
         x = _normal(g, 5, *shape)
         yield Case("x".join(map(str, shape)), "naive", lambda module, x: [module.newton_schulz(*x)], [x])
 
 
 def _anchored_cases(g: torch.Generator) -> Iterator[Case]:
-    B, T, H, K, L, W = 1, 48, 2, 32, 64, 2
-    rule = Rule(MLP, chunk_size=16)
+    for T, H, K, L in ((20, 1, 16, 16), (48, 2, 32, 64)):
+        yield _anchored_case(g, T, H, K, L)
+
+
+def _anchored_case(g: torch.Generator, T: int, H: int, K: int, L: int) -> Case:
+    B, W, rule = 1, 2, Rule(MLP, chunk_size=16)
     tensors = [
         _keys(g, B, T, H, K), _keys(g, B, W - 1 + T, H, K), 0.5 * _normal(g, B, W - 1 + T, H, K),
         *(_gates(g, B, T, H) for _ in range(3)), torch.softmax(_normal(g, B, T, H, W), -1), 0.5 * _gates(g, B, T, H),
@@ -155,7 +159,7 @@ def _anchored_cases(g: torch.Generator) -> Iterator[Case]:
         y, state = module.anchored(rule, *x[:3], Gates(*x[3:8]), state)
         return y, *(state[name] for name in sorted(state))
 
-    yield Case("mlp 32x64", "naive", run, tensors)
+    return Case(f"mlp {K}x{L}", "naive", run, tensors)
 
 
 CASES: dict[str, Callable[[torch.Generator], Iterator[Case]]] = {

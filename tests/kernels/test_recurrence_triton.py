@@ -9,6 +9,7 @@ import torch
 
 from atlas_bench.kernels.recurrence import naive
 from tests.kernels.test_recurrence import SEEN, agree, case, reader, results
+from tests.marks import sweep
 
 pytest.importorskip("triton")
 from atlas_bench.kernels.recurrence import triton
@@ -74,7 +75,7 @@ def test_any_part_of_the_result_may_be_all_that_is_used(used):
 
 
 @pytest.mark.parametrize("chunk_size", [16, 64])
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 1000])
+@sweep("length", [1, 63, 64, 65, 1000], quick=[1, 65])
 def test_a_padded_last_chunk_is_as_a_short_one(length, chunk_size):
     """A memory with momentum over `length` tokens, its last chunk filled up with closed tokens."""
     size = min(chunk_size, length)
