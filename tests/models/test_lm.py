@@ -42,7 +42,11 @@ def make(config, dtype=torch.float64, gate_bias=-3.0):
     return LanguageModel("tiny", decoder, embedded(), {})
 
 
-@pytest.fixture(params=CONFIGS)
+# one of each way of reading; contracts/test_memories.py has every memory
+QUICK = ("none", "gated-deltanet", "omeganet", "titans", "full attention", "screen", "mac")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in CONFIGS])
 def model(request):
     return make(CONFIGS[request.param])
 
