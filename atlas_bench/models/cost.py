@@ -14,8 +14,8 @@ def feed_flops(config: Config, length: int) -> int:
     """Matrix-product operations (2 per multiply-add) that reading `length` tokens executes.
 
     We count what runs, not a full forward pass: the last layer computes only what the state needs (no MLP, and only the
-    reads that attention's state or the next write uses), and keys and values of closed tokens are never formed. We omit
-    events, which are one token in thousands, and what runs once per block (keys of persistent tokens, the last
+    reads that attention's state or the next write uses). Closed tokens have no keys, values and other gates.
+    We omit events, which are one token in thousands, and what runs once per block (keys of persistent tokens, the last
     window's). Norms, softmax and activations are not counted. In placement "mac", segments fed whole. With a screen it
     is the cost of dense reading; reading by events costs almost nothing.
     """
@@ -32,7 +32,8 @@ def feed_flops(config: Config, length: int) -> int:
     if variant is not None:
         with torch.device("meta"):
             built = build(variant, d, config.n_heads, d // config.n_heads, config.memory_options)
-        gates = 2 * sum(linear.weight.numel() for linear in built.gate.values())
+        made = [built.gate["write"]] if "write" in built.gate else built.gate.values()  # the others where it opens
+        gates = 2 * sum(linear.weight.numel() for linear in made)
         read = 2 * project + built.read_flops()
         if built.around is not None:
             convolution = 2 * built.query.out_features * (built.convolved + 1) if built.convolved else 0
