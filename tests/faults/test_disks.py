@@ -60,8 +60,8 @@ def test_ctrl_c_on_a_full_disk_is_one_message_and_keeps_the_older_checkpoint(tmp
         before = {path.name: path.read_bytes() for path in tmp_path.glob("runs/.checkpoints/*.safetensors")}
         time.sleep(seconds * dice.uniform(0, 0.05))
         program.process.send_signal(signal.SIGINT)
-        # 2: the cell ended meanwhile, and its record could not be written
-        assert program.end() in (130, 2) and messages(program) == 1, program.said
+        # 2: the cell ended meanwhile, and its record could not be written; SIGINT itself: Python was ending by then
+        assert program.end() in (130, 2, -signal.SIGINT) and messages(program) == 1, program.said
         for name, file in before.items():
             assert (tmp_path / "runs" / ".checkpoints" / name).read_bytes() == file
         if program.process.returncode == 130:
