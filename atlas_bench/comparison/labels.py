@@ -79,7 +79,7 @@ def why(row: Row) -> str:
 
 
 def cell_remarks(row: Row) -> list[str]:
-    """Remarks below a score: the scores of the seeds, and where asking stopped."""
+    """What stands below a score: the score of each seed, and the sample at which asking stopped."""
     texts = []
     if row["accuracy"] is not None and row["trainings"] > 1:
         scores = [100 * accuracy for accuracy in row["by_seed"]]

@@ -126,7 +126,7 @@ class Panel:
 
     @property
     def unusual(self) -> str:
-        """', data data/babi': the choices of data and prompt that are not the usual ones."""
+        """The choices of data and prompt that differ from the defaults: ', data data/babi'."""
         return "".join(f", {name} {value}" for name, value in self.options.items() if value not in USUAL)
 
     @property

@@ -5,8 +5,8 @@ gets the summed gradient, keeps the optimiser's state and the average, and takes
 Muon orthogonalises whole matrices, so these are dealt whole; what AdamW trains is cut anywhere. One process alone owns
 everything, and each piece is a parameter.
 
-Where Processes.shard() has dealt out the weights themselves, a piece is the rows that FSDP2 gave to its owner, torch
-sums the gradients, and Muon makes matrices whole for the time of its step.
+With sharded weights (Processes.shard()) a piece is the rows that FSDP2 gave to its owner. torch then sums the gradients,
+and Muon gathers each whole matrix for its step.
 """
 
 from __future__ import annotations

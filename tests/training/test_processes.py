@@ -83,7 +83,7 @@ TEXT = {  # more arguments of curve()
 def curve(
     out: Path, *, cut: bool = False, config: Config = CONFIG, recipe: Recipe = RECIPE, lessons: Any = Uneven, **given
 ) -> list[list[float]]:
-    """[round, loss, accuracy, gradient's norm, open gates, bytes of state] after each round of a training."""
+    """After each round: [number, loss, accuracy, gradient norm, share of open gates, bytes of optimiser state]."""
     seen, given = [], {"background": BACKGROUND, **given}
 
     def report(progress):
