@@ -5,7 +5,7 @@ gets the summed gradient, keeps the optimiser's state and the average, and takes
 Muon orthogonalises whole matrices, so these are dealt whole; what AdamW trains is cut anywhere. One process alone owns
 everything, and each piece is a parameter.
 
-With sharded weights (Processes.shard()) a piece is the rows that FSDP2 gave to its owner. torch then sums the gradients,
+With sharded weights (Processes.shard()) a piece is the rows that FSDP2 gave to its owner. Then torch sums gradients,
 and Muon gathers each whole matrix for its step.
 """
 
