@@ -20,7 +20,7 @@ WORDS = ("run", "niah:single", "--len", "1M,2M", "--model", "oracle", "--samples
 
 def messages(program: Program) -> int:
     """How many lines say why it ended."""
-    return sum(line.startswith(("error: ", "stopped ")) for line in program.said.splitlines())
+    return sum(line.startswith(("error: ", "stopped")) for line in program.said.splitlines())
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_ctrl_c_on_a_full_disk_is_one_message_and_keeps_the_older_checkpoint(tmp
             assert (tmp_path / "runs" / ".checkpoints" / name).read_bytes() == file
         if program.process.returncode == 130:
             inject("Ctrl-C on a full disk")
-            assert "no checkpoint could be saved" in program.said or "stopped before" in program.said
+            assert "; saved in" not in program.said  # it may have been between two cells, or at the end of one
     final = Program(*WORDS, cwd=tmp_path)
     assert final.end() == 0, final.said
     check(tmp_path / "runs", wanted)
