@@ -5,8 +5,8 @@ LOCKED := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR
 PIP := -m pip install --quiet --disable-pip-version-check
 TORCH := $(shell grep '^torch==' constraints.txt)
 # Tests that meet other libraries: transformers, datasets, lm-eval, nltk, typer, rich, pyarrow, pandas, aiohttp, matplotlib.
-LIBRARIES := tests/test_imports.py tests/test_cli.py tests/test_config.py tests/test_output.py tests/lmeval tests/models \
-	tests/results tests/tasks/test_corpora.py tests/tasks/test_prompts.py tests/tasks/test_recall.py tests/tasks/test_ruler.py
+LIBRARIES := tests/test_imports.py tests/cli tests/lmeval tests/models tests/results tests/comparison tests/export \
+	tests/tasks/test_corpora.py tests/tasks/test_prompts.py tests/tasks/test_recall.py tests/tasks/test_ruler.py
 
 # A worker for each processor, with one thread each (tests/conftest.py); a worker takes up to 2 GB of memory.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.records import failed, make  # noqa: F401 fixtures of many
+
 # A job in the background begins with Ctrl-C ignored, and so do its children: those that tests interrupt would not end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

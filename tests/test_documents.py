@@ -93,7 +93,7 @@ def test_the_rule_that_is_linear_in_a_matrix_keeps_every_contract(tmp_path, opti
             "my-memory",
         ],
         ["tests/contracts/test_tasks.py", "-k", "passkey or golden or import or made_when or too_many"],
-        ["tests/test_describe.py", "-k", "listing or my-memory or passkey or equation"],
+        ["tests/cli/test_describe.py", "-k", "listing or my-memory or passkey or equation"],
         ["tests/test_imports.py", "-k", "my_memory or my_task or controls"],
     ],
     ids=lambda words: words[0],

@@ -101,6 +101,7 @@ def train(
         if now - saved > checkpoint_seconds or progress.stage == "done":
             failure, saved = _save(run, failure, warn), now
     _save(run, failure, warn)
+    run.optimizers.zero_grad()
     return _averaged(run), progress
 
 
@@ -119,14 +120,13 @@ def _check_shardable(recipe: Recipe, size: int) -> None:
 
 
 def _averaged(run: _Training) -> Decoder:
-    """The model with its average weights in the first process; in the others, whatever they have."""
-    average, model = run.optimizers.whole(run.optimizers.average), run.model
-    run.optimizers.zero_grad()
-    model.set_gate_noise(0.0)
-    if run.processes.first:
-        if run.optimizers.sharded:
-            model = Decoder(run.config).to(run.model.device)  # one that no other process is needed for
-        model.load_state_dict({**dict(run.model.named_buffers()), **average}, strict=False)
+    """A model of its own with the average weights, in the first process; in the others, the one that they train."""
+    average = run.optimizers.whole(run.optimizers.average)
+    if not run.processes.first:
+        return run.model
+    with torch.random.fork_rng(devices=[]):  # its first weights must not change the noise of the next round
+        model = Decoder(run.config).to(run.model.device)
+    model.load_state_dict({**dict(run.model.named_buffers()), **average}, strict=False)
     return model.requires_grad_(False)
 
 
@@ -202,13 +202,9 @@ def _read_round(run: _Training, make_lessons: Callable[[int], Lessons]) -> None:
 
 def _count_open(run: _Training, background: np.ndarray) -> None:
     """Count open gates of the model with its average weights, in the first process."""
-    average = run.optimizers.whole(run.optimizers.average)
+    model = _averaged(run)
     if run.processes.first:
-        weights = {name: x.detach().clone() for name, x in run.model.named_parameters()}
-        run.optimizers.put(average)
-        run.model.set_gate_noise(0.0)  # until the next round
-        run.progress.open = open_shares(run.model, background)
-        run.optimizers.put(weights)
+        run.progress.open = open_shares(model, background)
 
 
 def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:

@@ -11,7 +11,7 @@ from atlas_bench.results.formats.text import grid_lines
 from atlas_bench.results.record import answer_row
 from atlas_bench.results.ruler_summary import TASKS
 from atlas_bench.results.summary import summaries
-from tests.results.test_run_table import shown
+from tests.running.test_run_table import shown
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_task.py"
 

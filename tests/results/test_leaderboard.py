@@ -14,7 +14,7 @@ from atlas_bench.results.panels import Panel, above, shade
 from atlas_bench.results.record import Record
 from atlas_bench.results.summary import only, summaries
 from atlas_bench.stats.intervals import wilson
-from tests.results.conftest import FACTS
+from tests.records import FACTS
 
 LENGTHS = (0, 1000, 4000, 16_000, 64_000)
 STATUSES = ("ok", "ok", "ok", "oom", "timeout", "unsupported", "failed")

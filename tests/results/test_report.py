@@ -24,7 +24,7 @@ from atlas_bench.results.formats.text import WIDTH, table, text
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.ruler_summary import TASKS
 from atlas_bench.results.summary import summaries
-from tests.results.conftest import FACTS
+from tests.records import FACTS
 
 ROOT = Path(__file__).parents[2]
 READERS = {"text": text, "md": markdown, "tex": latex}

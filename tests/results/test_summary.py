@@ -14,7 +14,7 @@ from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.score import Score as Tally
 from atlas_bench.results.score import score
 from atlas_bench.results.summary import summaries
-from tests.results.conftest import FACTS
+from tests.records import FACTS
 
 LENGTH = 100_000
 VERDICTS = st.sampled_from([True, False, 0.0, 0.25, 1.0, None])

@@ -76,7 +76,6 @@ TEXT = {  # more arguments of curve()
     "config": Config("titans", vocab_size=64, d_model=16, n_heads=2, n_persistent=2),
     "recipe": replace(language(64, 4).within(2000), segment=32, longest=32, first_length=32),
     "lessons": Text,
-    "background": None,
 }
 
 
@@ -118,9 +117,20 @@ def main(folder: Path) -> None:
             "cut": curve(folder / "text cut by several", cut=True, **sharded),
             "resumed": curve(folder / "text cut by one", **sharded),
         }
+        found["share"] = max(together.gathered(share_of_weights(together)))
     if together.first:
         (folder / "found.json").write_text(json.dumps(found))
     together.end()
+
+
+def share_of_weights(together: Processes) -> float:
+    """The share of the bytes of all weights that this process has after a step with sharded weights."""
+    model = Decoder(TEXT["config"])
+    whole = sum(x.nbytes for x in model.parameters())
+    together.shard(model)
+    text = [list(rows) for rows in zip(*(Text().seeded(seed).stream(64, 32) for seed in range(2)), strict=True)]
+    step(Optimizers(model, TEXT["recipe"], together, dtype=torch.float32), text, None, TEXT["recipe"])
+    return sum(x.to_local().nbytes for x in model.parameters()) / whole
 
 
 @pytest.mark.slow
@@ -139,6 +149,7 @@ def test_several_processes_have_the_loss_curve_of_one_and_go_on_with_its_checkpo
     if size == 2:
         alone, again = curve(tmp_path / "text alone", **TEXT), curve(tmp_path / "text cut by several", **TEXT)
         equal(tmp_path, "text ", found["text"], alone, again)
+        assert 0.5 <= found["share"] < 0.55
 
 
 def equal(folder: Path, kind: str, found: dict, alone: list, again: list) -> None:

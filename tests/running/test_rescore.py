@@ -18,7 +18,7 @@ from atlas_bench.running import rescore
 from atlas_bench.types import Scorer
 
 QA1 = "babilong:qa1"
-RECORDS = Path(__file__).parents[1] / "results" / "babilong.jsonl"
+RECORDS = Path(__file__).parents[2] / "results" / "babilong.jsonl"
 STRICT = "def score(answer, sample):\n    return answer == sample.targets[0]\n"
 # a subset of each task that asks questions, with a length that all of them have room in
 ASKED = {

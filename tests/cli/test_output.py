@@ -16,7 +16,7 @@ from atlas_bench.errors import UserError
 from atlas_bench.files import output_file
 from atlas_bench.results import report
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECORDS = str(ROOT / "results" / "retention.jsonl")
 
 

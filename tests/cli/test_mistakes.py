@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MISTAKES = {  # what is typed -> what the message tells to type
     "run babilon": "Did you mean 'babilong'?",
     "run babilong:qa21": "Did you mean 'qa2'?",

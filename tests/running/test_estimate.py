@@ -19,7 +19,7 @@ from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from atlas_bench.stats.intervals import wilson
 from atlas_bench.types import Rules, Sample
-from tests.test_runner import SHARED, TINY, Digits, Hasher, Tiny, trap
+from tests.running.test_runner import SHARED, TINY, Digits, Hasher, Tiny, trap
 
 SETTINGS = runner.Settings(block=100, batch=2, checkpoint_tokens=1000)
 

@@ -22,7 +22,7 @@ from atlas_bench.running import cluster, remote, runner
 from atlas_bench.running.cluster import Cluster
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
-from tests.test_runner import Hasher, trap
+from tests.running.test_runner import Hasher, trap
 
 MAKING = remote.Making("hasher", "hasher")
 CELLS = [Cell(task, "a", 2500, "hasher", samples=9) for task in ("tiny", "shared")]
@@ -94,7 +94,7 @@ class Ref:
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     for name in ("tiny", "shared"):
-        monkeypatch.setitem(registry.TASKS, name, f"tests.test_runner:{name.upper()}")
+        monkeypatch.setitem(registry.TASKS, name, f"tests.running.test_runner:{name.upper()}")
     monkeypatch.setattr(cluster, "PART", 5000)
     monkeypatch.setattr(cluster, "_estimate", lambda waiting, *rest: None)  # a reading of some seconds
 

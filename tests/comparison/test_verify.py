@@ -13,7 +13,7 @@ from atlas_bench.comparison import verify
 from atlas_bench.errors import UserError
 from atlas_bench.kernels.anchored import chunk, mlp
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my_memory.py"
 RIGHT = """
 import torch
 from atlas_bench.models.memory.base import Memory

@@ -21,7 +21,7 @@ from atlas_bench.models import loading
 from atlas_bench.results import store
 from atlas_bench.training.recipe import Recipe
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my_memory.py"
 BROKEN = EXAMPLE.read_text().replace(  # the check before training runs without gradients
     "        error = k",
     "        if k.requires_grad:\n            raise ArithmeticError('no such rule')\n        error = k",

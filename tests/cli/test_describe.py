@@ -19,7 +19,7 @@ from atlas_bench.models import loading
 from atlas_bench.running import excerpt, listing, plan
 from atlas_bench.types import Sample
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "my_task.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my_task.py"
 FOUND_IN_CONTEXT = (  # subsets whose right answer stands in the context as it is
     "babilong:qa1", "niah", "niah:multi", "ruler:niah_multikey_3", "ruler:vt", "mqar:8", "mqar:4096", "zoology", "mad",
     "retention", "robust:contradict-4", "robust:shift-4", "ordinal:8",

@@ -23,7 +23,7 @@ from atlas_bench.results import store
 from atlas_bench.running import plan, runner
 from atlas_bench.running.progress import Progress
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "my_memory.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my_memory.py"
 ATLAS = ["probe", "atlas-nano", "--len", "256", "--samples", "4"]
 ALTERED = [
     *("muon=off", "window=1", "momentum=off", "forgetting=off", "lr=1", "degree=1", "ingredients=off"),

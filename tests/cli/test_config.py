@@ -19,7 +19,7 @@ from atlas_bench.cli.config import FILE
 from atlas_bench.cli.origins import key_of, line_of
 from atlas_bench.results import store
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / FILE
+EXAMPLE = Path(__file__).parents[2] / "examples" / FILE
 COMMANDS = (
     *("run", "report", "show", "score", "merge", "compare", "probe", "changes", "train"),
     *("verify", "list", "describe", "doctor", "push", "export"),

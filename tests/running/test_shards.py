@@ -19,7 +19,7 @@ from atlas_bench.running import merge, runner, shards
 from atlas_bench.running.evaluation import Cell
 from atlas_bench.running.progress import Progress
 from tests.marks import sweep
-from tests.test_runner import Hasher, trap
+from tests.running.test_runner import Hasher, trap
 
 TASKS = {"tiny": 1, "shared": 3}  # and the questions on one context
 
@@ -27,7 +27,7 @@ TASKS = {"tiny": 1, "shared": 3}  # and the questions on one context
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     for name in TASKS:
-        monkeypatch.setitem(registry.TASKS, name, f"tests.test_runner:{name.upper()}")
+        monkeypatch.setitem(registry.TASKS, name, f"tests.running.test_runner:{name.upper()}")
 
 
 def cells(*samples: int) -> list[Cell]:

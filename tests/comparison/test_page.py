@@ -16,8 +16,8 @@ from atlas_bench.comparison.page import changes_html, comparison_html, place, re
 from atlas_bench.comparison.paired import compare
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
+from tests.comparison.test_changes import cell, found, lost
 from tests.results import chromium
-from tests.results.test_changes import cell, found, lost
 
 RESULTS = Path(__file__).parents[2] / "results"
 HOSTILE = '<script>alert(1)</script>"\x1b[31m\u202e\ud800' + "x" * 10_000

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from atlas_bench.comparison.paired import compare
 from atlas_bench.comparison.text import compare_lines as lines
 from atlas_bench.results.record import answer_row
-from tests.results.conftest import FACTS
+from tests.records import FACTS
 
 
 @pytest.fixture

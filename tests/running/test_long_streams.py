@@ -9,7 +9,7 @@ import torch
 from atlas_bench.models import loading
 from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.results.record import timeless
-from tests.test_runner import kill_and_resume, run_command
+from tests.running.test_runner import kill_and_resume, run_command
 
 pytestmark = pytest.mark.slow
 

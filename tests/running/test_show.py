@@ -20,7 +20,7 @@ from atlas_bench.results import store
 from atlas_bench.running import answers, remake
 from atlas_bench.types import TaskOptions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 EXAMPLE = ROOT / "examples" / "my_task.py"
 QA2 = {"--task": "babilong:qa2", "--len": 16_000, "--model": "atlas-nano", "--data": "generated"}

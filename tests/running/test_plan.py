@@ -12,7 +12,7 @@ from atlas_bench.running import plan
 from atlas_bench.running.stopping import Width
 from atlas_bench.units import parse_length
 
-TASKS = Path(__file__).parents[1] / "docs" / "tasks.md"
+TASKS = Path(__file__).parents[2] / "docs" / "tasks.md"
 
 
 def test_a_task_s_bare_name_is_its_usual_subsets_and_all_is_every_one():

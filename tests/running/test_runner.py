@@ -165,7 +165,7 @@ def trap(at: int, error: BaseException) -> Callable[[int], None]:
 
 def run_command(command: Sequence[str]) -> Record:
     """The one record that an atlas-bench command leaves in its --out folder."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     (record,) = store.read_all(Path(command[command.index("--out") + 1]))[0]
@@ -174,7 +174,7 @@ def run_command(command: Sequence[str]) -> Record:
 
 def kill_and_resume(command: Sequence[str], out: Path, *, checkpoints: int = 1, patience: float = 60) -> Record:
     """The record of a command that is SIGKILLed after its n-th checkpoint and then started again."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     quiet = {"stdout": subprocess.DEVNULL, "env": environment}
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **quiet)
     seen: set[int] = set()

@@ -18,7 +18,7 @@ from atlas_bench import __version__, registry
 from atlas_bench.cli.app import app
 from atlas_bench.results import store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "results" / "retention.jsonl"
 ASKED = ["run", "babilong:qa1", "--model", "oracle", "--samples", "3"]
 QUICK = [*ASKED, "--len", "1K"]

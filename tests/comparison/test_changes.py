@@ -16,7 +16,7 @@ from atlas_bench.comparison.text import changes_lines as lines
 from atlas_bench.errors import UserError
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.store import append
-from tests.results.conftest import FACTS
+from tests.records import FACTS
 
 
 def cell(verdicts, texts=None, **changed) -> Record:

@@ -19,7 +19,7 @@ from atlas_bench.tasks import making
 from atlas_bench.tasks.babilong import BABILONG
 from atlas_bench.types import TaskOptions
 from tests.marks import sweep
-from tests.test_runner import Digits, Hasher, Tiny
+from tests.running.test_runner import Digits, Hasher, Tiny
 
 SCREENED = ("atlas-nano", "gated-deltanet-nano", "omeganet-nano", "titans-nano")
 

@@ -22,7 +22,7 @@ from atlas_bench.running.attempt import Attempt
 from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Rules, Sample, Scorer, TaskOptions
-from tests.test_runner import BLOCK, INTERVAL, Digits, Hasher, trap
+from tests.running.test_runner import BLOCK, INTERVAL, Digits, Hasher, trap
 
 STOPS = (100, 700, 710, 1500)
 
@@ -155,7 +155,7 @@ def test_time_that_runs_out_after_an_unanswered_sample_loses_none(tmp_path, monk
 
 
 def test_questions_may_come_in_any_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("tests.test_streams.STOPS", (700, 710, 705, 100))
+    monkeypatch.setattr("tests.running.test_streams.STOPS", (700, 710, 705, 100))
     assert go(tmp_path, Summer()).scores["along/read"] == {"correct": 12, "n": 12}
 
 

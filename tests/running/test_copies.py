@@ -11,7 +11,7 @@ from atlas_bench import registry
 from atlas_bench.errors import UserError
 from atlas_bench.results.record import timeless
 from atlas_bench.running.copies import Copies
-from tests.test_runner import TINY, Hasher, go, trap
+from tests.running.test_runner import TINY, Hasher, go, trap
 
 
 @pytest.fixture(autouse=True)
