@@ -66,7 +66,8 @@ def process_state() -> dict[str, Any]:
 def foreign_corpora() -> list[str]:
     """Corpora in a test's own cache that the registry's tasks remember: later samples would be made of them."""
     from atlas_bench import registry
-    from atlas_bench.tasks.corpora import Corpus, cache_folder
+    from atlas_bench.tasks.corpora import Corpus
+    from atlas_bench.tasks.token_file import cache_folder
 
     def opened(x: Any) -> Iterator[Corpus]:
         if isinstance(x, Corpus):

@@ -18,7 +18,7 @@ from typing import Any
 
 from atlas_bench import __version__
 from atlas_bench.running.resources import cpu_name
-from atlas_bench.tasks.corpora import cache_folder
+from atlas_bench.tasks.token_file import cache_folder
 from atlas_bench.units import format_bytes
 
 PACKAGES = ("torch", "triton", "transformers", "lm-eval", "numpy")

@@ -111,7 +111,7 @@ def as_json(ctx: typer.Context) -> str:
 
 def _cache() -> tuple[str, str]:
     """The folder of tokenised texts, which only a variable can change, and its origin."""
-    from atlas_bench.tasks.corpora import cache_folder
+    from atlas_bench.tasks.token_file import cache_folder
 
     return str(cache_folder()), "ATLAS_BENCH_CACHE" if os.environ.get("ATLAS_BENCH_CACHE") else "default"
 

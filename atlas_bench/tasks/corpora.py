@@ -1,64 +1,36 @@
-"""Background text as documents of sentences, tokenised once and read through memory maps.
+"""Background text as documents of sentences, tokenised once and then read from the cache (token_file.py).
 
-    corpus = open_corpus("generated", tokenizer)     # or "pg19", or a folder of .txt files
-    page = corpus.document(3)
-    page.tokens[page.starts[7] : page.starts[8]]     # sentence 7 of document 3
-
-A document is one cache file: a header of eight int64, the tokens, then the sentence starts. It is written
-under a temporary name and renamed, so neither a kill nor a second process leaves half a file; the header
-records the file's size, so a file cut short by other means is noticed and made again.
+corpus = open_corpus("generated", tokenizer)     # or "pg19", or a folder of .txt files
+page = corpus.document(3)
+page.tokens[page.starts[7] : page.starts[8]]     # sentence 7 of document 3
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import os
-import socket
-import tempfile
-from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache as memoise
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-import psutil
-
-from atlas_bench.errors import MachineError, UserError, needs, reason
+from atlas_bench.errors import UserError, reason
 from atlas_bench.files import hub, text_files
 from atlas_bench.files.home import expanded
-from atlas_bench.tasks import prose
+from atlas_bench.tasks import prose, token_file
+from atlas_bench.tasks.sentences import split_sentences
+from atlas_bench.tasks.token_file import Document
 from atlas_bench.types import TaskOptions, Tokenizer
 
-FORMAT = 1  # raise when the file layout or a splitting rule changes: old caches are then ignored
-MIN_TOKENS = 10  # BABILong skips shorter sentences
 SHARD_TOKENS = 1_000_000
 OPEN_DOCUMENTS = 64  # maps held open per corpus
-BATCH = 1024  # sentences per encode_batch
-TEXT_BLOCK = text_files.BLOCK  # characters of a book split into sentences at once
 DATA_SET = "hf:"  # what a data set's name begins with;
 DATA_SET_ROWS, DATA_SET_TOKENS = 500, 250_000  # a document is so many rows, which mostly have so many tokens or more
 DATA_SET_AHEAD = 16  # documents that are read on the way to a later one, rather than skipped
 PG19 = "emozilla/pg19"
 PG19_BOOKS = {"test": 100, "validation": 50, "train": 28_602}
-
-_MAGIC = int.from_bytes(b"ATLASDOC", "little")
-_HEADER = 64  # bytes: magic, format, token bytes, tokens, starts, file size, 0, 0
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """Sentence i is tokens[starts[i]:starts[i + 1]]; len(starts) is the number of sentences + 1."""
-
-    tokens: np.ndarray  # uint16 or uint32, mapped
-    starts: np.ndarray  # int64, mapped
 
 
 class Corpus:
@@ -91,17 +63,17 @@ class Corpus:
         self.n_documents = n_documents
         self.document_tokens = document_tokens
         self._rules = [
-            FORMAT,
+            token_file.FORMAT,
             tokenizer.key,
             tokenizer.vocab_size,
-            MIN_TOKENS,
+            token_file.MIN_TOKENS,
             *([separator] if separator != " " else []),
         ]
         self.key = _sha([*self._rules, *identity])
         self._tokenizer, self._separator = tokenizer, separator
         self._sentences = sentences
         self._document_identity = document_identity
-        self._cache = Path(cache) if cache else cache_folder()
+        self._cache = Path(cache) if cache else token_file.cache_folder()
         self._open: OrderedDict[int, Document] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,10 +89,11 @@ class Corpus:
         if i < 0 or (self.n_documents is not None and i >= self.n_documents):
             raise IndexError(f"corpus '{self.name}' has {self.n_documents} documents; there is no number {i}")
         path = self.path(i)
-        found = load(path)
+        found = token_file.load(path)
         if found is None:
-            write(path, self._sentences(i), self._tokenizer, limit=self.document_tokens, separator=self._separator)
-            found = load(path)
+            sentences = self._sentences(i)
+            token_file.write(path, sentences, self._tokenizer, limit=self.document_tokens, separator=self._separator)
+            found = token_file.load(path)
             if found is None:
                 raise OSError(f"cache file {path} cannot be read back after writing")
         self._open[i] = found
@@ -243,7 +216,7 @@ def folder(
         cache=cache,
     )
     for i, file in enumerate(files):  # all of them now: a cell that has begun is not to end at a byte of the last one
-        if load(corpus.path(i)) is None:
+        if token_file.load(corpus.path(i)) is None:
             deque(_read(file, encoding), maxlen=0)
     return corpus
 
@@ -258,8 +231,8 @@ def pg19(tokenizer: Tokenizer, split: str = "test", cache: str | Path | None = N
         for j, text in enumerate(_hub_texts(split)):
             if j == i:
                 return split_sentences([text])
-            if load(corpus.path(j)) is None:
-                write(corpus.path(j), split_sentences([text]), tokenizer)
+            if token_file.load(corpus.path(j)) is None:
+                token_file.write(corpus.path(j), split_sentences([text]), tokenizer)
         raise UserError(f"PG-19 {split} on the hub has no book {i}; the download may have been cut short.")
 
     corpus = Corpus(
@@ -297,8 +270,9 @@ def data_set(spec: str, tokenizer: Tokenizer, cache: str | Path | None = None) -
             found, following = [row["text"] for row in rows], following + 1
             if following > i:
                 return found
-            if load(corpus.path(following - 1)) is None:  # the stream does not come back
-                write(corpus.path(following - 1), chain.from_iterable(split_sentences([x]) for x in found), tokenizer)
+            if token_file.load(corpus.path(following - 1)) is None:  # the stream does not come back
+                sentences = chain.from_iterable(split_sentences([text]) for text in found)
+                token_file.write(corpus.path(following - 1), sentences, tokenizer)
 
     corpus = Corpus(
         spec,
@@ -310,119 +284,6 @@ def data_set(spec: str, tokenizer: Tokenizer, cache: str | Path | None = None) -
         cache=cache,
     )
     return corpus
-
-
-def cache_folder() -> Path:
-    """$ATLAS_BENCH_CACHE, or ~/.cache/atlas-bench."""
-    return Path(os.environ.get("ATLAS_BENCH_CACHE") or Path.home() / ".cache" / "atlas-bench")
-
-
-def split_sentences(texts: Iterable[str]) -> Iterator[str]:
-    """Sentences of a text given in pieces of any size, by untrained Punkt as in BABILong, one space a gap."""
-    punkt = _punkt()
-    rest = ""
-    for text in texts:
-        for at in range(0, len(text), TEXT_BLOCK):
-            rest += text[at : at + TEXT_BLOCK]
-            if len(rest) < TEXT_BLOCK:
-                continue
-            spans = list(punkt.span_tokenize(rest))
-            # the last sentence may go on in the next piece, unless it is a whole block without any stop
-            open_end = bool(spans) and len(rest) - spans[-1][0] < TEXT_BLOCK
-            keep = len(spans) - open_end
-            for start, stop in spans[:keep]:
-                yield " ".join(rest[start:stop].split())
-            rest = rest[spans[keep][0] :] if open_end else ""
-    for sentence in punkt.tokenize(rest):
-        yield " ".join(sentence.split())
-
-
-def write(
-    path: Path, sentences: Iterable[str], tokenizer: Tokenizer, *, limit: int | None = None, separator: str = " "
-) -> None:
-    """Tokenise separator + sentence for each into `path`, until `limit` tokens where one is given."""
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 65536 else np.uint32)
-    starts, total = array("q", [0]), 0
-    with cached_file(path) as file:
-        file.write(bytes(_HEADER))
-        stream = iter(sentences)
-        while (limit is None or total < limit) and (batch := list(islice(stream, BATCH))):
-            kept: list[int] = []
-            for ids in tokenizer.encode_batch([separator + sentence for sentence in batch]):
-                if len(ids) >= MIN_TOKENS and (limit is None or total < limit):
-                    kept += ids
-                    total += len(ids)
-                    starts.append(total)
-            file.write(np.array(kept, dtype=dtype).tobytes())
-        file.write(bytes(-total * dtype.itemsize % 8))  # starts begin on a multiple of 8
-        file.write(starts.tobytes())
-        size = file.tell()
-        file.seek(0)
-        header = [_MAGIC, FORMAT, dtype.itemsize, total, len(starts), size, 0, 0]
-        file.write(np.array(header, dtype=np.int64).tobytes())
-
-
-@contextmanager
-def cached_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which becomes `path` in the cache as a whole; several processes may write the same one.
-
-    Raises MachineError if the cache is read-only or full.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = _draft(path)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # the name must never outlive the bytes
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MachineError(
-            f"the cache of tokenised texts cannot be written in '{path.parent}': {reason(error)}. Make room, or set "
-            "ATLAS_BENCH_CACHE to another folder."
-        ) from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _draft(path: Path) -> tuple[int, str]:
-    """(descriptor, path) of a new file of this process beside `path`; those of killed processes are deleted."""
-    mine = f"{path.stem}.{socket.gethostname()}."
-    for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
-        number = left.name.removeprefix(mine).partition(".")[0]
-        if number.isdigit() and not psutil.pid_exists(int(number)):
-            left.unlink(missing_ok=True)
-    return tempfile.mkstemp(dir=path.parent, prefix=f"{mine}{os.getpid()}.", suffix=".part")
-
-
-def load(path: Path) -> Document | None:
-    """The mapped document, or None if the file is missing, cut short or in another format."""
-    try:
-        size = path.stat().st_size
-        if size < _HEADER:
-            return None
-        raw = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # plain view: memmap slices are slow
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    magic, version, width, total, n_starts, recorded, *_ = raw[:_HEADER].view(np.int64).tolist()
-    if (magic, version, recorded) != (_MAGIC, FORMAT, size) or width not in (2, 4):
-        return None
-    middle = _HEADER + -(-total * width // 8) * 8
-    if middle + 8 * n_starts != size:
-        return None
-    tokens = raw[_HEADER : _HEADER + total * width].view(np.uint16 if width == 2 else np.uint32)
-    return Document(tokens, raw[middle:].view(np.int64))
-
-
-@memoise
-def _punkt() -> Any:
-    advice = "Or use --background generated."
-    with needs("nltk", extra="books", to="find the sentences of books", advice=advice):
-        from nltk.tokenize.punkt import PunktSentenceTokenizer  # 0.3 s: only where books are read
-
-    return PunktSentenceTokenizer()
 
 
 def _hub_texts(split: str) -> Iterator[str]:

@@ -28,7 +28,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from atlas_bench.tasks import codewords, corpora
+from atlas_bench.tasks import codewords, corpora, token_file
 from atlas_bench.tasks.codewords import ADJECTIVES, NOUNS, WORDS
 from atlas_bench.tasks.haystack import Span, background, divide
 from atlas_bench.tasks.haystack_task import HaystackTask, Hidden
@@ -134,7 +134,7 @@ class _Both:
         self.name = " and ".join(part.name for part in parts)
         self.key = hashlib.sha256(" ".join(part.key for part in parts).encode()).hexdigest()
 
-    def document(self, i: int) -> corpora.Document:
+    def document(self, i: int) -> token_file.Document:
         return self.parts[i % 2].document(i // 2)
 
 

@@ -23,7 +23,7 @@ from atlas_bench.models.tokenizer import Tokenizer, embedded
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
 from atlas_bench.running import plan
-from atlas_bench.tasks import babi, corpora, recall
+from atlas_bench.tasks import babi, corpora, recall, token_file
 from atlas_bench.tasks.babilong import Babilong
 from atlas_bench.tasks.recall import Recall
 from atlas_bench.tasks.ruler import data as ruler
@@ -171,7 +171,7 @@ def test_every_text_of_a_folder_is_checked_before_any_is_used(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"c\.txt' is not UTF-8 text"):
         corpora.folder(tmp_path, embedded())
     corpus = corpora.folder(tmp_path, embedded(), exclude=["c"])
-    assert corpora.load(corpus.path(0)) is None  # nothing is tokenised before it is read
+    assert token_file.load(corpus.path(0)) is None  # nothing is tokenised before it is read
     assert len(corpus.document(0).tokens)
 
 

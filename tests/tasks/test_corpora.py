@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from atlas_bench.errors import UserError
-from atlas_bench.tasks import corpora, prose
+from atlas_bench.tasks import corpora, prose, token_file
+from atlas_bench.tasks.sentences import split_sentences
 from atlas_bench.types import TaskOptions
 
 
@@ -80,16 +81,15 @@ def test_a_large_vocabulary_takes_32_bits(tmp_path: Path, books: Path) -> None:
     assert corpora.folder(books, Letters(65536), cache=tmp_path).document(0).tokens.dtype == np.uint32
 
 
-def test_split_does_not_depend_on_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_does_not_depend_on_the_pieces() -> None:
     text = " ".join(prose.document(0, 300)).replace(" the ", "\nthe ")
-    whole = list(corpora.split_sentences([text]))
+    whole = list(split_sentences([text]))
     for block in (997, 4096):
-        monkeypatch.setattr(corpora, "TEXT_BLOCK", block)
-        assert list(corpora.split_sentences([text[i : i + 311] for i in range(0, len(text), 311)])) == whole
-        assert list(corpora.split_sentences([text])) == whole
+        assert list(split_sentences([text[i : i + 311] for i in range(0, len(text), 311)], block)) == whole
+        assert list(split_sentences([text], block)) == whole
     endless = "word " * 2000  # no stop anywhere: still in pieces, nothing lost
-    assert "".join(corpora.split_sentences([endless])).replace(" ", "") == endless.replace(" ", "")
-    assert list(corpora.split_sentences([])) == list(corpora.split_sentences([" \n" * 5000])) == []
+    assert "".join(split_sentences([endless], 4096)).replace(" ", "") == endless.replace(" ", "")
+    assert list(split_sentences([])) == list(split_sentences([" \n" * 5000], 4096)) == []
 
 
 def test_made_once(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_key_and_file_change_with_all_that_decides_the_tokens(
     with (books / "b.txt").open("a") as file:
         file.write("One more sentence is added here.")
     corpora_made.append(corpora.folder(books, Letters(), cache=tmp_path))
-    monkeypatch.setattr(corpora, "MIN_TOKENS", 11)
+    monkeypatch.setattr(token_file, "MIN_TOKENS", 11)
     corpora_made.append(generated(Letters()))
     monkeypatch.undo()
     monkeypatch.setattr(prose, "VERSION", "next")
@@ -236,14 +236,14 @@ def test_pg19_without_library_or_hub_gives_advice(tmp_path: Path, monkeypatch: p
 
 def test_what_a_killed_process_left_in_the_cache_is_deleted(tmp_path: Path) -> None:
     kill_itself = (
-        "import os, signal, sys, pathlib; from atlas_bench.tasks import corpora\n"
-        "with corpora.cached_file(pathlib.Path(sys.argv[1])) as file:\n"
+        "import os, signal, sys, pathlib; from atlas_bench.tasks import token_file\n"
+        "with token_file.cached_file(pathlib.Path(sys.argv[1])) as file:\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", kill_itself, str(tmp_path / "document.tok")], check=False)
     (left,) = tmp_path.iterdir()
-    with corpora.cached_file(tmp_path / "document.tok") as other:
-        with corpora.cached_file(tmp_path / "document.tok") as file:
+    with token_file.cached_file(tmp_path / "document.tok") as other:
+        with token_file.cached_file(tmp_path / "document.tok") as file:
             file.write(b"mine")
         assert not left.exists()
         other.write(b"the other's")  # a live one's stays

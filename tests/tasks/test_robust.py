@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.tasks import corpora, prose
+from atlas_bench.tasks import corpora, prose, token_file
 from atlas_bench.tasks.codewords import WORDS
 from atlas_bench.tasks.haystack import Span
 from atlas_bench.tasks.robust import DOSES, SUBSETS, Robust, lines
@@ -161,7 +161,7 @@ def test_the_other_registers_are_no_prose_and_hold_no_word() -> None:
     vocabulary = {word for sentence in prose.document(0, 2000) for word in sentence.split()}
     shares = [sum(word in vocabulary for word in line.split()) / len(line.split()) for line in made]
     assert max(shares) < 0.5
-    assert min(len(TOKENIZER.encode(f"\n{line}")) for line in made) >= corpora.MIN_TOKENS
+    assert min(len(TOKENIZER.encode(f"\n{line}")) for line in made) >= token_file.MIN_TOKENS
 
 
 def test_chance_is_the_share_of_one_word() -> None:

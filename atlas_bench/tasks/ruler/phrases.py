@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atlas_bench.tasks.corpora import cache_folder, cached_file
+from atlas_bench.tasks.token_file import cache_folder, cached_file
 from atlas_bench.types import Tokenizer
 
 PER_SHARD = 16_384
