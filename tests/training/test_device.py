@@ -107,9 +107,12 @@ def test_a_training_on_another_device_is_the_same_and_goes_on_here(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_memory_trains_on_another_device(tmp_path):
+@pytest.mark.parametrize(
+    "quarter", range(4)
+)  # in one process for each memory, imports would take longer than trainings
+def test_every_memory_trains_on_another_device(tmp_path, quarter):
     printed = [f"{name}:printed=true" for name in registry.MEMORIES if "printed" in registry.memory_options(name)]
-    assert run(tmp_path, *registry.MEMORIES, *printed) == {}
+    assert run(tmp_path, *[*registry.MEMORIES, *printed][quarter::4]) == {}
 
 
 if __name__ == "__main__":
