@@ -125,7 +125,12 @@ Name = Annotated[
     ),
 ]
 ProbedModel = Annotated[
-    str, Argument(metavar="MODEL", help="An embedded model, or a folder that `train` wrote.", autocompletion=_models)
+    str,
+    Argument(
+        metavar="MODEL",
+        help="An embedded model, a folder that `train` wrote, hf:NAME or py:FILE.py.",
+        autocompletion=_models,
+    ),
 ]
 TrainedModel = Annotated[
     str, Argument(metavar="MODEL", help="Name or folder of a trained model.", autocompletion=_models)
