@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from atlas_bench import registry
 from atlas_bench.cli.app import app
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,14 @@ def test_the_readme_is_short_and_its_example_runs(tmp_path, monkeypatch, capsys)
     exec(code, names)
     assert [record.status for record in names["records"]] == ["ok"]
     assert set(names["table"].n) == {5} and "babilong" in capsys.readouterr().out
+
+
+def test_the_readme_names_every_task_and_memory():
+    text = (ROOT / "README.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    named = [set(re.findall(r"`([^`]+)`", line.split("|")[1])) for line in rows]
+    tasks, memories = set(registry.TASKS), set(registry.MEMORIES) - {"none"}
+    assert set().union(*named) - {"lm-eval:NAME", "./my_task.py"} == tasks | memories
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

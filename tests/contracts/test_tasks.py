@@ -182,7 +182,10 @@ def test_samples_stay_what_they_are(small: None, name: str, subset: str) -> None
     kept = json.loads(GOLDEN.read_text()).get(f"{name}:{subset}")
     if kept is None:
         pytest.skip("new: `python -m tests.contracts.test_tasks` keeps its digest")
-    assert digest_of(name, subset) == kept
+    assert digest_of(name, subset) == kept, (
+        "the samples have changed: raise the task's version, and delete its rows of samples.json before `python -m "
+        "tests.contracts.test_tasks`, which keeps the new digests"
+    )
 
 
 def digest_of(name: str, subset: str) -> str:

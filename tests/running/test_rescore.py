@@ -20,12 +20,9 @@ from atlas_bench.types import Scorer
 QA1 = "babilong:qa1"
 RECORDS = Path(__file__).parents[2] / "results" / "babilong.jsonl"
 STRICT = "def score(answer, sample):\n    return answer == sample.targets[0]\n"
-# a subset of each task that asks questions, with a length that all of them have room in
-ASKED = {
-    "babilong": "qa2", "niah": "single", "ruler": "niah_multivalue", "mqar": "8", "zoology": "iclr24-4",
-    "mad": None, "track": "parity", "retention": "end", "robust": None, "ordinal": None, "aggregate": None,
-    "graph": None, "icl": None, "nolink": None,
-}  # fmt: skip
+ASKED = sorted(set(registry.TASKS) - {"loss", "recall"})  # one asks nothing, the other needs documents
+# of a task whose first subset does not fit where all the others have room, or says less
+SUBSET = {"babilong": "qa2", "ruler": "niah_multivalue", "mqar": "8", "zoology": "iclr24-4", "retention": "end"}
 
 
 @pytest.fixture
@@ -58,13 +55,9 @@ def call(*words: object):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def test_every_task_that_asks_is_tried_here():
-    assert set(ASKED) == set(registry.TASKS) - {"loss", "recall"}  # which asks nothing, and which needs documents
-
-
 @pytest.mark.parametrize("task", ASKED)
 def test_our_scorers_give_recorded_answers_the_verdicts_that_they_had(task, tmp_path):
-    subset = ASKED[task] or registry.task(task).subsets[0]
+    subset = SUBSET.get(task) or registry.task(task).subsets[0]
     (record,) = atlas_bench.run(f"{task}:{subset}", 4096, "oracle", 2, out=tmp_path)
     assert record.status == "ok" and record.scores, record.reason
     for name in record.scores:
