@@ -25,8 +25,8 @@ SHARED = "questions share contexts; the interval is over contexts, and wide wher
 NOTED = "by its card the model was never trained for this."
 MARKS = {"*": SHARED, "!": "another seed has no score.", "#": NOTED}
 RANK_RULE = (
-    "models share a rank unless the best model of the rank above has an interval entirely above theirs, at the longest"
-    " length with a score of both."
+    "1 + the number of models above it. A is above B where A's interval lies wholly above B's at some length that both"
+    " have, and B's above A's at none. -: no other model has a score at its lengths."
 )
 
 

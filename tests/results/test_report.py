@@ -140,8 +140,9 @@ def test_text_as_a_whole():
         "oom: out of memory.\n"
         "eff.: effective length, the longest whose lower bound, before it is rounded,\n"
         "    reaches 80 %. -: none does.\n"
-        "rank: models share a rank unless the best model of the rank above has an\n"
-        "    interval entirely above theirs, at the longest length with a score of both.\n\n"
+        "rank: 1 + the number of models above it. A is above B where A's interval lies\n"
+        "    wholly above B's at some length that both have, and B's above A's at none.\n"
+        "    -: no other model has a score at its lengths.\n\n"
         "Without a score:\n"
         "babilong:qa1 16K b: oom: too big\n"
     )
