@@ -97,7 +97,7 @@ def _doses(panel: Panel) -> Iterator[_Part]:
         for row, length, cell in panel.places():
             if cell.n:
                 title = f"{_terms(panel)} {format_length(length)}, {_name(row.model)}: % by dose"
-                yield _Part("dose", title, _name(named[1]), int(named[2]), Score(cell.correct, cell.n))
+                yield _Part("dose", title, _name(named[1]), int(named[2]), cell.score)
 
 
 def _scored(board: Leaderboard, parts: Callable[[Panel], Iterator[_Part]]) -> Iterator[Grid]:
@@ -200,7 +200,7 @@ def _in_order(values: Sequence[Any]) -> list[Any]:
 
 
 def _share(score: Score) -> str:
-    """'92 (62-99)': percent and 95 % Wilson interval."""
+    """'92 (62-99)': percent and 95 % interval."""
     low, high = score.interval
     return f"{100 * score.correct / score.n:.0f} ({100 * low:.0f}-{100 * high:.0f})" if score.n else ""
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.errors import UserError
-from atlas_bench.results import leaderboard, reference, report, store
+from atlas_bench.results import labels, leaderboard, reference, report, store
 from atlas_bench.results.formats import data
 from atlas_bench.results.formats.latex import latex
 from atlas_bench.results.formats.markdown import markdown
@@ -24,7 +24,8 @@ from atlas_bench.results.formats.text import WIDTH, table, text
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.ruler_summary import TASKS
 from atlas_bench.results.summary import summaries
-from tests.records import FACTS
+from atlas_bench.stats.intervals import wilson
+from tests.records import FACTS, NOTED
 
 ROOT = Path(__file__).parents[2]
 READERS = {"text": text, "md": markdown, "tex": latex}
@@ -123,6 +124,29 @@ def test_numbers_scorer_chance_and_reasons(folder, form):
     assert reference.CAVEAT.split(":")[0] in flat and "GPT-4o-mini" in flat
     without = report.main([folder], form=form, published=False)
     assert "GPT-4o-mini" not in without and reference.CAVEAT[:30] not in " ".join(without.split())
+
+
+@pytest.mark.parametrize("form", READERS)
+@pytest.mark.parametrize(("changes", "mark"), NOTED)
+def test_each_kind_of_note_has_a_mark_and_a_sentence_of_its_own(make, form, changes, mark):
+    told = READERS[form](board(make(**changes)), []).replace(r"\textasciicircum{}", "^").replace("\\", "")
+    flat = " ".join(told.split())
+    for other, note in labels.NOTES.items():
+        says = f"; {note.words} |" if form == "md" else f"{other}: {note.meaning}"
+        assert (says in flat) == (other == mark), other
+    assert form == "md" or re.search(rf"[ n{{]2{re.escape(mark)}", flat)
+    assert ("95 % Wilson interval" in flat) == (mark != "^")
+
+
+def test_parts_of_a_stopped_cell_have_intervals_that_hold_at_any_stop(make):
+    answers = [{**make().answers[0], "index": i, "needle_depth": 0.5} for i in range(20)]
+    scores = {"babilong/official": {"correct": 20, "n": 20}}
+    plain, stopped = (
+        leaderboard.make(summaries([make(answers=answers, scores=scores, protocol=protocol)])).summaries[0].depths[5]
+        for protocol in ({}, {"stopping": {"rule": "width"}})
+    )
+    assert plain.interval == wilson(20, 20)
+    assert stopped.interval[0] < plain.interval[0] and stopped.interval[1] == 1
 
 
 def test_text_as_a_whole():

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from atlas_bench.results.record import answer_row
+from atlas_bench.results.score import UNTRAINED
 from atlas_bench.running.run_table import render
 
 
@@ -71,8 +72,15 @@ def test_a_long_name_stands_once_above_its_rows(make):
 
 
 def test_a_note_is_marked_and_told_once(make):
-    text = " ".join(shown([make(note="never trained for it"), make(length=1000, note="never trained for it")]).split())
-    assert text.count("babilong:qa1 # ") == 2 and text.count("# babilong:qa1 atlas: never trained for it.") == 1
+    note = f"{UNTRAINED}, by its card for babilong:qa2 alone"
+    text = " ".join(shown([make(note=note), make(length=1000, note=note)]).split())
+    assert text.count("babilong:qa1 # ") == 2 and text.count(f"# babilong:qa1 atlas: {note}.") == 1
+
+
+def test_a_stopped_cell_has_a_mark_of_its_own_and_no_wilson_interval(make):
+    text = " ".join(shown([make(note="asked 2 of 9 {}", protocol={"stopping": {"rule": "width"}})]).split())
+    assert "babilong:qa1 ^ " in text and "^ babilong:qa1 atlas: asked 2 of 9 {}." in text
+    assert "Wilson" not in text and "95 % Wilson interval" in shown([make()])
 
 
 def test_questions_that_share_contexts_have_an_interval_over_these(make):

@@ -92,7 +92,7 @@ def _section(board: Leaderboard, number: int, published: bool) -> dict[str, Any]
         "theirs": theirs,
         "columns": [(length, length not in panel.lengths) for length in sorted(lengths)],
         "contexts": sorted({cell.contexts for cell in panel.cells if labels.shares(cell)}),
-        "is_noted": any(map(labels.is_noted, panel.cells)),
+        "notes": labels.notes(panel.cells),
         "places": [
             (f"p{number}-{i}-{length}", row, length, cell)
             for i, row in enumerate(panel.rows)
