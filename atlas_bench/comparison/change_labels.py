@@ -101,7 +101,7 @@ def remarks(row: Row) -> list[str]:
     if versus := row["versus"]:
         counts = {what: versus[what] for what in _ANSWERS if versus[what]}
         texts += [f"{count} {_ANSWERS[what]}" for what, count in counts.items()] or ["no other answer"]
-        texts += filter(None, [too_few([versus]).rstrip(".")])
+        texts += filter(None, [too_few([row]).rstrip(".")])
     if ratios := row["ratios"]:
         texts.append(", ".join(f"{COSTS[cost]} {ratio:.2f}x" for cost, ratio in ratios.items()))
     return texts

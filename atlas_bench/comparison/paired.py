@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from operator import sub
 from statistics import fmean
 from typing import Any
@@ -63,10 +65,27 @@ def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) 
 
 
 def judge(tested: Sequence[dict[str, Any]]) -> None:
-    """Give each paired difference its "p_holm", corrected for all of them, and its "verdict"."""
-    for versus, p in zip(tested, holm([versus["p"] for versus in tested]), strict=True):
+    """Give each paired difference its "p_holm", corrected for all of them, and its "verdict".
+
+    "contexts_needed" is None, or, where no difference on so few contexts could be significant beside the others, a
+    number of contexts that suffices.
+    """
+    found = [versus["p"] for versus in tested]
+    for i, (versus, p) in enumerate(zip(tested, holm(found), strict=True)):
         better = "better" if versus["difference"] > 0 else "worse"
-        versus |= {"p_holm": p, "verdict": better if p < LEVEL else "not separable"}
+        least = partial(_least_p, betting=versus["test"] == "betting")
+        best = least(versus["contexts"])
+        reachable = len(found) * best < LEVEL or holm([*found[:i], best, *found[i + 1 :]])[i] < LEVEL
+        versus |= {
+            "p_holm": p,
+            "verdict": better if p < LEVEL else "not separable",
+            "contexts_needed": None if reachable else next(k for k in count(1) if len(found) * least(k) < LEVEL),
+        }
+
+
+def _least_p(contexts: int, *, betting: bool) -> float:
+    """The smallest p of a test on so many contexts: one side wins all of them."""
+    return 1 / sequential.evidence(((1.0, contexts),)) if betting else 2.0 ** (1 - contexts)
 
 
 def score(*records: Record) -> dict[str, Any]:
@@ -118,6 +137,7 @@ def difference(
     numbers = {context: i for i, context in enumerate(dict.fromkeys(contexts))}
     here, there = discordant(a, b)
     found = {"n": len(paired), "only_candidate": here, "only_baseline": there, "contexts": len(numbers)}
+    found["questions_per_context"] = max(Counter(contexts).values())
     nets: dict[int, list[float]] = defaultdict(list)
     for context, right, wrong in zip(contexts, a, b, strict=True):
         nets[numbers[context]].append(right - wrong)
