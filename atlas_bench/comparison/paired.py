@@ -23,6 +23,7 @@ from atlas_bench.comparison.labels import LEVEL
 from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
 from atlas_bench.results.score import Score, is_sequential, mean_metrics, scores, total, unit
+from atlas_bench.results.summary import reported
 from atlas_bench.stats import sequential
 from atlas_bench.stats.pairs import discordant, holm, mcnemar_exact, over_seeds, paired_bootstrap, sign_flip
 from atlas_bench.units import format_length
@@ -46,7 +47,7 @@ def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) 
     cells: Cells = defaultdict(lambda: defaultdict(dict))
     for record in records:
         options = json.dumps(record.options, sort_keys=True)
-        cells[record.task, record.subset, record.length, options][record.model][record.seed] = record
+        cells[record.task, record.subset, record.length, options][record.model][record.seed] = reported(record)
     order = list(candidates or dict.fromkeys(name for models in cells.values() for name in models))
     rows = []
     for key in sorted(cells, key=lambda key: (key[0], natural(key[1]), *key[2:])):

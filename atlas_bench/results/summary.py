@@ -82,10 +82,22 @@ def summary(record: Record) -> Summary:
         if len(shown := examples[score >= 1]) < EXAMPLES:
             shown.append(_example(answer))
     return Summary(
-        replace(record, answers=[]), len(contexts), scores(record), _counted(depths, record),
+        replace(reported(record), answers=[]), len(contexts), scores(record), _counted(depths, record),
         _counted(distances, record), along,
         tuple(examples[True]), tuple(examples[False]),
     )  # fmt: skip
+
+
+def reported(record: Record) -> Record:
+    """The record with those costs alone that a report can show beside others'.
+
+    What a server computes for has its memory there, so state and peak RSS would be the client's. A speed is that of a
+    whole cell, so a cell that did not end well has none.
+    """
+    elsewhere = ("state_bytes", "peak_rss_bytes") if record.device == "server" else ()
+    unfinished = () if record.status == "ok" else ("tokens_per_second",)
+    unknown = dict.fromkeys((*elsewhere, *unfinished))
+    return replace(record, **unknown) if unknown else record  # type: ignore[arg-type]  # all three may be None
 
 
 def only(found: Iterable[Summary], *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Summary]:

@@ -15,7 +15,7 @@ from atlas_bench.results.naming import printable, tag_text, tags, task_name
 from atlas_bench.results.record import Record, clip
 from atlas_bench.results.score import columns, interval_words, is_sequential, is_shared, score
 from atlas_bench.results.store import latest
-from atlas_bench.results.summary import summaries
+from atlas_bench.results.summary import reported, summaries
 from atlas_bench.units import format_bytes, format_count, format_length
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def render(records: Iterable[Record], console: Console) -> None:
     records  in any order; of several for one cell the latest counts
     console  80 columns are enough; what is no terminal gets ASCII only
     """
-    cells = sorted(latest(records), key=lambda record: (record.task, record.subset, record.length))
+    cells = sorted(map(reported, latest(records)), key=lambda record: (record.task, record.subset, record.length))
     ascii_only = not console.is_terminal or console.options.ascii_only
     rows = [row for record, tag in zip(cells, _tags(cells), strict=True) for row in _rows(record, tag)]
     shown = [[printable(cell, ascii_only) for cell in row] for row in rows]

@@ -154,7 +154,7 @@ def _legend(board: Leaderboard) -> list[str]:
     """The legend, with the short statuses that occur."""
     legend = labels.legend(board, ". or no line")
     statuses = {cell.status for cell in board.cells}
-    short = {"unsupported": "the model cannot read that length.", "oom": "out of memory."}
+    short = {"unsupported": "the model cannot do that; the reason stands below.", "oom": "out of memory."}
     terms = {"Cells": legend.pop("Cells")} | {name: short[name] for name in short if name in statuses} | legend
     return [f"{_SHORT.get(term, term)}: {meaning}" for term, meaning in terms.items()]
 
