@@ -36,7 +36,7 @@ def render(records: Iterable[Record], console: Console) -> None:
     rows = [row for record, tag in zip(cells, _tags(cells), strict=True) for row in _rows(record, tag)]
     shown = [[printable(cell, ascii_only) for cell in row] for row in rows]
     lines = list(table(_HEAD, shown, left=_NAMES, width=console.width, rule=True)) if cells else ["No records."]
-    for grid in breakdowns.grids(make(summaries(cells))):
+    for grid in breakdowns.telling(make(summaries(cells)))[0]:
         lines += ["", *grid_lines(grid)]
     lines += [""] if cells else []
     for note in _notes(cells):

@@ -214,15 +214,15 @@ def test_a_metric_that_is_no_score_stands_without_colour(make):
 
 
 def test_depths_are_a_map(make):
-    judged = {"headline": "n", "scores": {"n": {"correct": 1, "n": 2}}, "scorer_version": {"n": "1"}}
+    judged = {"headline": "n", "scores": {"n": {"correct": 5, "n": 10}}, "scorer_version": {"n": "1"}}
     answers = [
-        answer_row(i, question="?", targets=["a"], answer="a", correct={"n": not i}) | {"needle_depth": float(i)}
-        for i in range(2)
+        answer_row(i, question="?", targets=["a"], answer="a", correct={"n": not i % 2}) | {"needle_depth": i % 2.0}
+        for i in range(10)
     ]
     record = make(task="niah", subset="single", answers=answers, **judged)
     text = page.leaderboard(board_of([record]), published=False)
     assert "by needle depth" in text
-    assert 'class="h10">100 (21-100)' in text and 'class="h0">0 (0-79)' in text
+    assert 'class="h10">100 (57-100)' in text and 'class="h0">0 (0-43)' in text
 
 
 def test_losses_have_their_numbers(make):

@@ -111,8 +111,10 @@ def text(
     out = wrapped(f"{title}: {labels.number(board)}")
     for panel in board.panels:
         out += ["", *wrapped(panel.name), *wrapped("; ".join(labels.facts(panel)), "  ", "  "), "", *_panel(panel)]
-    for grid in breakdowns.grids(board):
+    grids, left_out = breakdowns.telling(board)
+    for grid in grids:
         out += ["", *grid_lines(grid)]
+    out += ["", *wrapped(left_out)] if left_out else []
     out += ["", *(line for sentence in _legend(board) for line in wrapped(sentence, "    "))]
     if reasons := list(labels.reasons(board)):
         out += ["", "Without a score:", *(line for reason in reasons for line in wrapped(reason, "    "))]
