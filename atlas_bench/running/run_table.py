@@ -35,7 +35,9 @@ def render(records: Iterable[Record], console: Console) -> None:
     ascii_only = not console.is_terminal or console.options.ascii_only
     rows = [row for record, tag in zip(cells, _tags(cells), strict=True) for row in _rows(record, tag)]
     shown = [[printable(cell, ascii_only) for cell in row] for row in rows]
-    lines = list(table(_HEAD, shown, left=_NAMES, width=console.width, rule=True)) if cells else ["No records."]
+    lines = (
+        list(table(_HEAD, shown, left=_NAMES, width=console.width, rule=True, group=2)) if cells else ["No records."]
+    )
     for grid in breakdowns.telling(make(summaries(cells)))[0]:
         lines += ["", *grid_lines(grid)]
     lines += [""] if cells else []
@@ -56,7 +58,7 @@ def _rows(record: Record, tag: str) -> list[list[str]]:
     if record.status != "ok" or head not in record.scores:
         return [[*names, "", "", record.status, *costs]]
     others = [name for name in record.scores if name != head and record.scores[name] != record.scores[head]]
-    rows = [["", "", f"  /{name.rsplit('/', 1)[-1]}", *columns(score(record, name)), "", "", ""] for name in others]
+    rows = [[f"  /{name.rsplit('/', 1)[-1]}", "", "", *columns(score(record, name)), "", "", ""] for name in others]
     return [[*names, *columns(score(record, head)), *costs], *rows]
 
 

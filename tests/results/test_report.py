@@ -379,6 +379,14 @@ def test_tables_keep_to_80_columns_and_lose_nothing(names, cells):
     assert all(f" {head}" in shown for head in heads)
 
 
+def test_a_long_name_stands_beside_what_comes_before_it():
+    """The number of a source, or a rank, is on the line of its name."""
+    lines = [["[3]", "Llama3-ChatQA-1.5-8B + RAG", *["58.5"] * 11], ["[4]", "short", *["60.5"] * 11]]
+    told = list(table(["from", "model", *(f"{i}K" for i in range(11))], lines, left=[1], stub=2))
+    assert [line.split()[0] for line in told[:4]] == ["from", "[3]", "58.5", "[4]"]
+    assert told[1].split(maxsplit=1) == ["[3]", "Llama3-ChatQA-1.5-8B + RAG"] and max(map(len, told)) <= WIDTH
+
+
 def test_published_lines_are_by_model_source_and_kind():
     (found,) = reference.beside({"babilong:qa1": ("babilong", "qa1")})
     assert found.name == "babilong:qa1" and len(found.rows) == len(reference.of("babilong", "qa1"))
