@@ -191,3 +191,8 @@ def format_count(count: float) -> str:
         if count >= factor:
             return f"{count / factor:.1f}{unit}"
     return f"{count:.0f}" if count >= 10 or count == int(count) else f"{count:.1f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """1, 'record' -> '1 record'; 1234 -> '1,234 records'. The noun's plural ends in s."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from atlas_bench.results.record import Record, answer_row
+from atlas_bench.results.score import UNTRAINED
 
 FACTS = {
     "status": "ok",
@@ -64,6 +65,11 @@ FACTS = {
     "started": "2026-01-02T03:04:05Z",
     "ended": "2026-01-02T03:20:46Z",
 }
+NOTED = [  # changes to a record that give it a note, and the mark of the note in reports
+    ({"note": f"{UNTRAINED}, by its card for niah alone"}, "#"),
+    ({"note": "asked 2 of 9 questions", "protocol": {"stopping": {"rule": "width", "points": 20.0}}}, "^"),
+    ({"note": "1 of 2 answers judged by mine on their first 2000 characters"}, "?"),
+]
 
 
 @pytest.fixture

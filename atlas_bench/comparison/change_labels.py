@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from atlas_bench.comparison.labels import LEVEL, SHARED, Row, too_few
+from atlas_bench.comparison.labels import ANYTIME, LEVEL, SHARED, Row, too_few
 from atlas_bench.results.naming import chances, natural, reason, task_name
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import is_shared
@@ -62,6 +62,8 @@ def legend(found: Row) -> list[str]:
             f"diff: points of accuracy, new minus old on the same questions, with a 95 % paired bootstrap interval. "
             f"p: exact McNemar, Holm-corrected over {found['comparisons']} comparisons; below {LEVEL} a verdict."
         )
+    if any((row["versus"] or {}).get("test") == "betting" for row in found["rows"]):
+        texts.append(ANYTIME)
     if any(is_shared(side["contexts"], side["n"]) for side in sides):
         texts.append(SHARED)
     return texts
@@ -99,7 +101,7 @@ def remarks(row: Row) -> list[str]:
     if versus := row["versus"]:
         counts = {what: versus[what] for what in _ANSWERS if versus[what]}
         texts += [f"{count} {_ANSWERS[what]}" for what, count in counts.items()] or ["no other answer"]
-        texts += filter(None, [too_few([versus]).rstrip(".")])
+        texts += filter(None, [too_few([row]).rstrip(".")])
     if ratios := row["ratios"]:
         texts.append(", ".join(f"{COSTS[cost]} {ratio:.2f}x" for cost, ratio in ratios.items()))
     return texts

@@ -23,6 +23,7 @@ from atlas_bench.results import store
 from atlas_bench.results.naming import natural, tag_text, tags
 from atlas_bench.results.record import Record, Warn, clip, timeless
 from atlas_bench.results.score import is_sequential
+from atlas_bench.results.summary import reported
 
 Changes = dict[str, Any]
 # In words -> where it stands in a record
@@ -164,12 +165,13 @@ def _versus(both: Sequence[tuple[dict[str, Any], dict[str, Any]]], scorer: str, 
 
 def _side(record: Record) -> dict[str, Any]:
     named = ("status", "reason", "task_version", "weights_hash", "metrics", *COSTS)
-    facts = {name: getattr(record, name) for name in named}
+    facts = {name: getattr(reported(record), name) for name in named}
     return facts | {"scorer": paired.scored_by(record)} | paired.score(record)
 
 
 def _ratios(old: Record, new: Record) -> dict[str, float]:
     """Cost -> new / old, where both have measured it."""
+    old, new = reported(old), reported(new)
     costs = {name: (getattr(old, name), getattr(new, name)) for name in COSTS}
     return {name: after / before for name, (before, after) in costs.items() if before and after}
 

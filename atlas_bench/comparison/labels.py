@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import stdev
@@ -9,7 +10,7 @@ from typing import Any
 
 from atlas_bench.results.naming import metrics_text, reason, tag_text, tags, task_name
 from atlas_bench.results.score import is_shared
-from atlas_bench.units import format_length
+from atlas_bench.units import counted, format_length
 
 LEVEL = 0.05  # of the corrected p below which two are told apart
 SHARED = (
@@ -63,11 +64,20 @@ def legend(comparison: Row) -> list[str]:
 
 
 def too_few(rows: Iterable[Row]) -> str:
-    """A sentence where a cell has too few contexts for any difference to be significant; else empty."""
-    units = min((row["contexts"] for row in rows if row["contexts"]), default=0)
-    if not units or 2.0 ** (1 - units) < LEVEL:
+    """A sentence where a cell has too few contexts for any difference to be significant; else empty.
+
+    rows  of one cell, as paired.compare() or changes.changes() return them
+    """
+    tested = [row for row in rows if row["versus"] and "contexts_needed" in row["versus"]]
+    if not tested or any(row["versus"]["contexts_needed"] is None for row in tested):
         return ""
-    return f"Only {units} contexts: no difference could reach p < {LEVEL}. Ask for more --samples."
+    row = max(tested, key=lambda row: row["versus"]["contexts_needed"])
+    versus, seeds = row["versus"], len(row.get("seeds") or [0])
+    samples = math.ceil(versus["contexts_needed"] / seeds) * versus["questions_per_context"]
+    return (
+        f"Only {counted(versus['contexts'], 'context')}: no difference could reach p < {LEVEL}, Holm-corrected. "
+        f"Ask for --samples {samples} or more."
+    )
 
 
 def why(row: Row) -> str:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from operator import sub
 from statistics import fmean
 from typing import Any
@@ -21,6 +23,7 @@ from atlas_bench.comparison.labels import LEVEL
 from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record
 from atlas_bench.results.score import Score, is_sequential, mean_metrics, scores, total, unit
+from atlas_bench.results.summary import reported
 from atlas_bench.stats import sequential
 from atlas_bench.stats.pairs import discordant, holm, mcnemar_exact, over_seeds, paired_bootstrap, sign_flip
 from atlas_bench.units import format_length
@@ -44,7 +47,7 @@ def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) 
     cells: Cells = defaultdict(lambda: defaultdict(dict))
     for record in records:
         options = json.dumps(record.options, sort_keys=True)
-        cells[record.task, record.subset, record.length, options][record.model][record.seed] = record
+        cells[record.task, record.subset, record.length, options][record.model][record.seed] = reported(record)
     order = list(candidates or dict.fromkeys(name for models in cells.values() for name in models))
     rows = []
     for key in sorted(cells, key=lambda key: (key[0], natural(key[1]), *key[2:])):
@@ -63,10 +66,27 @@ def compare(records: Iterable[Record], candidates: Sequence[str] | None = None) 
 
 
 def judge(tested: Sequence[dict[str, Any]]) -> None:
-    """Give each paired difference its "p_holm", corrected for all of them, and its "verdict"."""
-    for versus, p in zip(tested, holm([versus["p"] for versus in tested]), strict=True):
+    """Give each paired difference its "p_holm", corrected for all of them, and its "verdict".
+
+    "contexts_needed" is None, or, where no difference on so few contexts could be significant beside the others, a
+    number of contexts that suffices.
+    """
+    found = [versus["p"] for versus in tested]
+    for i, (versus, p) in enumerate(zip(tested, holm(found), strict=True)):
         better = "better" if versus["difference"] > 0 else "worse"
-        versus |= {"p_holm": p, "verdict": better if p < LEVEL else "not separable"}
+        least = partial(_least_p, betting=versus["test"] == "betting")
+        best = least(versus["contexts"])
+        reachable = len(found) * best < LEVEL or holm([*found[:i], best, *found[i + 1 :]])[i] < LEVEL
+        versus |= {
+            "p_holm": p,
+            "verdict": better if p < LEVEL else "not separable",
+            "contexts_needed": None if reachable else next(k for k in count(1) if len(found) * least(k) < LEVEL),
+        }
+
+
+def _least_p(contexts: int, *, betting: bool) -> float:
+    """The smallest p of a test on so many contexts: one side wins all of them."""
+    return 1 / sequential.evidence(((1.0, contexts),)) if betting else 2.0 ** (1 - contexts)
 
 
 def score(*records: Record) -> dict[str, Any]:
@@ -118,6 +138,7 @@ def difference(
     numbers = {context: i for i, context in enumerate(dict.fromkeys(contexts))}
     here, there = discordant(a, b)
     found = {"n": len(paired), "only_candidate": here, "only_baseline": there, "contexts": len(numbers)}
+    found["questions_per_context"] = max(Counter(contexts).values())
     nets: dict[int, list[float]] = defaultdict(list)
     for context, right, wrong in zip(contexts, a, b, strict=True):
         nets[numbers[context]].append(right - wrong)

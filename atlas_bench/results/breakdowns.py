@@ -24,8 +24,9 @@ from atlas_bench.results.panels import Panel
 from atlas_bench.results.record import clip
 from atlas_bench.results.ruler_summary import TASKS, THRESHOLD, averages, effective_length, weighted_averages
 from atlas_bench.results.score import Score, total
-from atlas_bench.units import format_length
+from atlas_bench.units import counted, format_length
 
+FEW = 5  # answers: readers are not shown a table whose every cell has fewer
 NAME_CHARS = 80  # of a model's or subset's name, which may be anyone's text
 
 
@@ -37,6 +38,7 @@ class Grid:
     cells   (row, column) -> text; missing where nothing was asked
     values  (row, column) -> score in 0..1, where the text is one
     chance  of these scores
+    most    answers in the fullest cell; None where the cells are no scores
     """
 
     kind: str
@@ -47,11 +49,24 @@ class Grid:
     cells: dict[tuple[str, str], str]
     values: dict[tuple[str, str], float] = field(default_factory=dict)
     chance: float | None = None
+    most: int | None = None
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """(heads, rows) of texts."""
         rows = [[row, *(self.cells.get((row, column), "") for column in self.columns)] for row in self.rows]
         return [self.corner, *self.columns], rows
+
+
+def telling(board: Leaderboard) -> tuple[list[Grid], str]:
+    """(the tables with enough answers for readers, a sentence on those left out, empty if there are none)."""
+    found = grids(board)
+    kept = [grid for grid in found if grid.most is None or grid.most >= FEW]
+    few = len(found) - len(kept)
+    left_out = (
+        f"Left out: {counted(few, 'breakdown')} with fewer than {FEW} answers in every cell; "
+        "`atlas-bench report RECORDS --format json` has them."
+    )
+    return kept, left_out if few else ""
 
 
 class _Part(NamedTuple):
@@ -97,7 +112,7 @@ def _doses(panel: Panel) -> Iterator[_Part]:
         for row, length, cell in panel.places():
             if cell.n:
                 title = f"{_terms(panel)} {format_length(length)}, {_name(row.model)}: % by dose"
-                yield _Part("dose", title, _name(named[1]), int(named[2]), Score(cell.correct, cell.n))
+                yield _Part("dose", title, _name(named[1]), int(named[2]), cell.score)
 
 
 def _scored(board: Leaderboard, parts: Callable[[Panel], Iterator[_Part]]) -> Iterator[Grid]:
@@ -116,6 +131,7 @@ def _scored(board: Leaderboard, parts: Callable[[Panel], Iterator[_Part]]) -> It
             kind, f"{title}, n = {_range([score.n for score in named.values()])} a cell", corner,
             [*map(row_name, rows)], [*map(column_name, columns)], {at: _share(score) for at, score in named.items()},
             {at: score.correct / score.n for at, score in named.items() if score.n}, chance,
+            max(score.n for score in named.values()),
         )  # fmt: skip
 
 
@@ -200,7 +216,7 @@ def _in_order(values: Sequence[Any]) -> list[Any]:
 
 
 def _share(score: Score) -> str:
-    """'92 (62-99)': percent and 95 % Wilson interval."""
+    """'92 (62-99)': percent and 95 % interval."""
     low, high = score.interval
     return f"{100 * score.correct / score.n:.0f} ({100 * low:.0f}-{100 * high:.0f})" if score.n else ""
 

@@ -9,24 +9,48 @@ them in its own way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from atlas_bench.results.leaderboard import Leaderboard
 from atlas_bench.results.naming import NAME_CHARS, reason
 from atlas_bench.results.panels import Cell, Panel
-from atlas_bench.results.record import clip
-from atlas_bench.results.score import is_shared
+from atlas_bench.results.record import Record, clip
+from atlas_bench.results.score import interval_words, is_sequential, is_shared, is_untrained
 from atlas_bench.units import format_length
 
 TITLE = "atlas-bench report"
-CELL = "% right, its 95 % Wilson interval, n questions"
 STATUS = {"oom": "out of memory", "timeout": "timed out"}  # in words; the others say it themselves
 SHARED = "questions share contexts; the interval is over contexts, and wide where these are few."
-NOTED = "by its card the model was never trained for this."
-MARKS = {"*": SHARED, "!": "another seed has no score.", "#": NOTED}
+
+
+class Note(NamedTuple):
+    """A kind of remark on a score: which records have it, and what a legend and a cell say of it."""
+
+    applies: Callable[[Record], bool]
+    meaning: str
+    words: str
+
+
+def _has_other_note(record: Record) -> bool:
+    """Whether a record has a note that no other kind stands for, such as: answers were judged in part."""
+    told = is_untrained(record) or is_sequential(record)
+    return bool(record.note and not told) or any(each.get("cut") for each in record.rescored or ())
+
+
+NOTES = {
+    "#": Note(is_untrained, "by its card the model was never trained for this.", "never trained for this"),
+    "^": Note(
+        is_sequential,
+        "the answers decided when to stop, so the interval is a confidence sequence, which holds at any stop.",
+        "a confidence sequence",
+    ),
+    "?": Note(_has_other_note, "the record has a note; the JSON form shows its text.", "has a note"),
+}
+MARKS = {"*": SHARED, "!": "another seed has no score.", **{mark: note.meaning for mark, note in NOTES.items()}}
 RANK_RULE = (
-    "models share a rank unless the best model of the rank above has an interval entirely above theirs, at the longest"
-    " length with a score of both."
+    "1 + the number of models above it. A is above B where A's interval lies wholly above B's at some length that both"
+    " have, and B's above A's at none. -: no other model has a score at its lengths."
 )
 
 
@@ -75,7 +99,7 @@ def sentence(cell: Cell | None, panel: Panel) -> str:
         text = f"{percent} ({low}-{high}), n={cell.n}"
         text += f" on {cell.contexts} context{'s' * (cell.contexts != 1)}" if shares(cell) else ""
         text += "" if cell.score.design_effect is None else f", design effect {cell.score.design_effect:.1f}"
-    text += "; never trained for this" * is_noted(cell)
+    text += "".join(f"; {NOTES[mark].words}" for mark in notes([cell]))
     return text + "".join(f"; seed {each.record.seed} {each.record.status}" for each in cell.without)
 
 
@@ -91,13 +115,25 @@ def reasons(board: Leaderboard) -> Iterator[str]:
 
 
 def marks(cell: Cell) -> str:
-    """The marks behind a score, '*!#' at most: see MARKS."""
-    return "*" * shares(cell) + "!" * bool(cell.counted and cell.without) + "#" * is_noted(cell)
+    """The marks behind a score: see MARKS."""
+    return "*" * shares(cell) + "!" * bool(cell.counted and cell.without) + "".join(notes([cell]))
 
 
-def is_noted(cell: Cell) -> bool:
-    """Whether a record of the cell has a note, such as: the model was never trained for this."""
-    return any(each.record.note for each in cell.counted)
+def notes(cells: Iterable[Cell]) -> list[str]:
+    """The marks of the notes that records of the cells have."""
+    return note_marks(each.record for cell in cells for each in cell.counted)
+
+
+def note_marks(records: Iterable[Record]) -> list[str]:
+    """The marks of the notes that some records have: see NOTES."""
+    found = list(records)
+    return [mark for mark, note in NOTES.items() if any(map(note.applies, found))]
+
+
+def cell_words(cells: Iterable[Cell]) -> str:
+    """What the numbers of a cell are: '% right, its 95 % Wilson interval, n questions'."""
+    anytime = [cell.score.spread.anytime for cell in cells if cell.n]
+    return f"% right, its {interval_words(anytime)}, n questions"
 
 
 def shares(cell: Cell) -> bool:
@@ -118,6 +154,6 @@ def legend(board: Leaderboard, blank: str) -> dict[str, str]:
         f"effective length, the longest whose lower bound, before it is rounded, reaches {100 * board.threshold:g} %."
     )
     return {
-        "Cells": f"{CELL}; {blank}: not run.", **explained,
+        "Cells": f"{cell_words(board.cells)}; {blank}: not run.", **explained,
         "effective": f"{lower} -: none does.", "rank": RANK_RULE,
     }  # fmt: skip

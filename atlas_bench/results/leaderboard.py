@@ -74,7 +74,9 @@ def _metrics(entry: Entry) -> str | None:
 COLUMNS = {
     "kind": Column(TEXT, "`measured`; or `quoted`, `derived`: others' numbers, in CSV alone", lambda _: "measured"),
     "source": Column(TEXT, "key of the source of others' numbers", lambda _: None),
-    "rank": Column(COUNT, "of the model in its panel, all seeds together", lambda e: e.row and e.row.rank, "rank"),
+    "rank": Column(
+        COUNT, "of the model in its panel, all seeds together", lambda e: e.row and e.row.rank, "rank", missing="-"
+    ),
     "row": Column(
         TEXT, "model, with its weights where several share the name", lambda e: e.row and e.row.model, "model"
     ),

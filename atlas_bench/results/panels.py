@@ -5,8 +5,7 @@
 
 A panel holds only records that compare: one version of task and scorer, one choice of data. A cell pools the seeds of a
 model; of several records of a seed the one with the most questions counts. The effective length of a model is the
-longest length whose lower bound (95 %) reaches the threshold. Models share a rank unless the best model of the rank
-above has an interval entirely above theirs, at the longest length with a score of both.
+longest length whose lower bound (95 %) reaches the threshold. docs/method.md states the rule for ranks.
 """
 
 from __future__ import annotations
@@ -224,25 +223,26 @@ def _weight(each: Summary) -> tuple[bool, int, int]:
 
 
 def _ranked(rows: Iterable[Row], threshold: float) -> list[Row]:
-    """Rows by effective length, then by the score at their longest length, with ranks."""
+    """Rows with ranks, in their order; equal ranks by effective length, then by the score at the longest length."""
     rows = [replace(row, effective=_effective(row, threshold)) for row in sorted(rows, key=lambda row: row.model)]
     rows.sort(key=lambda row: (-1 if row.effective is None else row.effective, *row.last), reverse=True)
-    ranked: list[Row] = []
-    leader: Row | None = None
-    for place, row in enumerate(rows, start=1):
-        rank = None
-        if row.scored:
-            same = leader is not None and not above(leader, row)
-            rank = ranked[-1].rank if same else place
-            leader = leader if same else row
-        ranked.append(replace(row, rank=rank))
-    return ranked
+    ranked = [replace(row, rank=_rank(row, [other for other in rows if other is not row])) for row in rows]
+    return sorted(ranked, key=lambda row: (not row.scored, row.rank is None, row.rank or 0))
+
+
+def _rank(row: Row, others: Iterable[Row]) -> int | None:
+    """1 + the number of models above; None without a score, or where no other model has one at the same length."""
+    rivals = [other for other in others if other.scored]
+    if not row.scored or (rivals and not any(row.scored.keys() & other.scored.keys() for other in rivals)):
+        return None
+    return 1 + sum(above(other, row) for other in rivals)
 
 
 def above(a: Row, b: Row) -> bool:
-    """Whether a's interval lies entirely above b's, at the longest length with a score of both."""
-    common = max(a.scored.keys() & b.scored.keys(), default=None)
-    return common is not None and a.scored[common].interval[0] > b.scored[common].interval[1]
+    """Whether at a length of both a's interval lies wholly above b's, and at none b's above a's."""
+    pairs = [(a.scored[length].interval, b.scored[length].interval) for length in a.scored.keys() & b.scored.keys()]
+    wins, losses = any(x[0] > y[1] for x, y in pairs), any(y[0] > x[1] for x, y in pairs)
+    return wins and not losses
 
 
 def _effective(row: Row, threshold: float) -> int | None:

@@ -169,7 +169,7 @@ class Record:
 
     # fmt: off
     schema: Annotated[Text, _is("text", 'version of this page: "1"')] = SCHEMA
-    status: Annotated[Status, _is("text", "`ok`, `oom`, `timeout`, `failed` or `unsupported` (the model cannot read that length)")]
+    status: Annotated[Status, _is("text", "`ok`, `oom`, `timeout`, `failed` or `unsupported` (the model cannot do that)")]
     reason: Annotated[Text, _is("text", "why not `ok`, and what would do; empty for `ok`")] = ""
     note: Annotated[Text | None, _is("text", "what to mind about the score: by its card never trained for this; the answers decided when to stop")] = None
     # What was asked

@@ -14,6 +14,7 @@ from atlas_bench.results.naming import metrics_text
 from atlas_bench.results.record import Record
 from atlas_bench.stats.intervals import Spread, design_effect, interval, spread, together
 
+UNTRAINED = "the model was never trained for this"  # begins a record's note
 UNKNOWN = Spread()  # of records without answers, whose questions count as independent
 
 
@@ -77,6 +78,20 @@ def score(record: Record, scorer: str) -> dict[str, Any]:
 def is_sequential(record: Record) -> bool:
     """Whether the answers decided when to stop, so that only a confidence sequence is valid."""
     return "stopping" in record.protocol
+
+
+def is_untrained(record: Record) -> bool:
+    """Whether the model's card names what it was trained on, and that is not this task and subset."""
+    return UNTRAINED in (record.note or "")
+
+
+def interval_words(anytime: Iterable[bool]) -> str:
+    """'95 % Wilson interval', or '95 % interval' where all scores have a confidence sequence.
+
+    anytime  for each score, whether its answers decided when to stop
+    """
+    found = list(anytime)
+    return "95 % interval" if found and all(found) else "95 % Wilson interval"
 
 
 def mean_metrics(records: Sequence[Record]) -> dict[str, float]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from atlas_bench.results.record import Record, clip
-from atlas_bench.results.score import Score, scores, unit
+from atlas_bench.results.score import Score, is_sequential, scores, unit
+from atlas_bench.stats.intervals import spread
 
 EXAMPLES = 2  # right and wrong answers kept of a record
 EXAMPLE_CHARS = 300
@@ -81,9 +82,22 @@ def summary(record: Record) -> Summary:
         if len(shown := examples[score >= 1]) < EXAMPLES:
             shown.append(_example(answer))
     return Summary(
-        replace(record, answers=[]), len(contexts), scores(record), _counted(depths), _counted(distances), along,
+        replace(reported(record), answers=[]), len(contexts), scores(record), _counted(depths, record),
+        _counted(distances, record), along,
         tuple(examples[True]), tuple(examples[False]),
     )  # fmt: skip
+
+
+def reported(record: Record) -> Record:
+    """The record with those costs alone that a report can show beside others'.
+
+    What a server computes for has its memory there, so state and peak RSS would be the client's. A speed is that of a
+    whole cell, so a cell that did not end well has none.
+    """
+    elsewhere = ("state_bytes", "peak_rss_bytes") if record.device == "server" else ()
+    unfinished = () if record.status == "ok" else ("tokens_per_second",)
+    unknown = dict.fromkeys((*elsewhere, *unfinished))
+    return replace(record, **unknown) if unknown else record  # type: ignore[arg-type]  # all three may be None
 
 
 def only(found: Iterable[Summary], *, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Summary]:
@@ -102,8 +116,14 @@ def half_decade(tokens: int) -> int:
     return round(2 * math.log10(max(tokens, 1)))
 
 
-def _counted(found: Mapping[Any, Sequence[float]]) -> dict[Any, Score]:
-    return {key: Score(sum(scores), len(scores)) for key, scores in found.items()}
+def _counted(found: Mapping[Any, Sequence[float]], record: Record) -> dict[Any, Score]:
+    """The score of each part of the record's questions, which count as independent."""
+    if not is_sequential(record):
+        return {key: Score(sum(scores), len(scores)) for key, scores in found.items()}
+    return {
+        key: Score(sum(scores), len(scores), spread(enumerate(scores))._replace(anytime=True))
+        for key, scores in found.items()
+    }
 
 
 def _example(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from atlas_bench import __version__
 from atlas_bench.results.record import Record
+from atlas_bench.results.score import UNTRAINED
 from atlas_bench.running import answers, losses, resources
 from atlas_bench.running.checkpoint import Point
 from atlas_bench.running.evaluation import Evaluation
@@ -151,7 +152,7 @@ def untrained(title: str, learnt: Sequence[str] | None) -> str | None:
     """What a record notes where the model's card names what it was trained on, and that is not this task and subset."""
     if learnt is None or title in learnt or title.partition(":")[0] in learnt:
         return None
-    return f"the model was never trained for this, by its card for {', '.join(learnt)} alone"
+    return f"{UNTRAINED}, by its card for {', '.join(learnt)} alone"
 
 
 @cache  # importlib.metadata parses a file for each of them, and every cell has a record

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from atlas_bench.results import breakdowns, naming
 from atlas_bench.results.formats.text import grid_lines, table
+from atlas_bench.results.labels import note_marks
 from atlas_bench.results.leaderboard import make
 from atlas_bench.results.naming import printable, tag_text, tags, task_name
 from atlas_bench.results.record import Record, clip
-from atlas_bench.results.score import columns, is_shared, score
+from atlas_bench.results.score import columns, interval_words, is_sequential, is_shared, score
 from atlas_bench.results.store import latest
-from atlas_bench.results.summary import summaries
+from atlas_bench.results.summary import reported, summaries
 from atlas_bench.units import format_bytes, format_count, format_length
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _HEAD = ("task", "length", "model", "acc %", "n", "95 % int.", "tok/s", "state", "peak RSS")
 _NAMES = (0, 2)  # columns of names, which stand left; numbers stand right
-NOTED = "#"  # behind the task of a cell with a note
 
 
 def render(records: Iterable[Record], console: Console) -> None:
@@ -31,12 +31,14 @@ def render(records: Iterable[Record], console: Console) -> None:
     records  in any order; of several for one cell the latest counts
     console  80 columns are enough; what is no terminal gets ASCII only
     """
-    cells = sorted(latest(records), key=lambda record: (record.task, record.subset, record.length))
+    cells = sorted(map(reported, latest(records)), key=lambda record: (record.task, record.subset, record.length))
     ascii_only = not console.is_terminal or console.options.ascii_only
     rows = [row for record, tag in zip(cells, _tags(cells), strict=True) for row in _rows(record, tag)]
     shown = [[printable(cell, ascii_only) for cell in row] for row in rows]
-    lines = list(table(_HEAD, shown, left=_NAMES, width=console.width, rule=True)) if cells else ["No records."]
-    for grid in breakdowns.grids(make(summaries(cells))):
+    lines = (
+        list(table(_HEAD, shown, left=_NAMES, width=console.width, rule=True, group=2)) if cells else ["No records."]
+    )
+    for grid in breakdowns.telling(make(summaries(cells)))[0]:
         lines += ["", *grid_lines(grid)]
     lines += [""] if cells else []
     for note in _notes(cells):
@@ -48,7 +50,7 @@ def render(records: Iterable[Record], console: Console) -> None:
 def _rows(record: Record, tag: str) -> list[list[str]]:
     """The cell's row, and one more for each further scorer that counts otherwise."""
     head = _headline(record)
-    names = [task_name(record) + f" {NOTED}" * bool(record.note), format_length(record.length)]
+    names = [" ".join(filter(None, (task_name(record), _mark(record)))), format_length(record.length)]
     names.append(f"{record.model} {tag}".strip())
     speed, sizes = record.tokens_per_second, (record.state_bytes, record.peak_rss_bytes)
     costs = ["" if speed is None else format_count(speed)]
@@ -56,8 +58,13 @@ def _rows(record: Record, tag: str) -> list[list[str]]:
     if record.status != "ok" or head not in record.scores:
         return [[*names, "", "", record.status, *costs]]
     others = [name for name in record.scores if name != head and record.scores[name] != record.scores[head]]
-    rows = [["", "", f"  /{name.rsplit('/', 1)[-1]}", *columns(score(record, name)), "", "", ""] for name in others]
+    rows = [[f"  /{name.rsplit('/', 1)[-1]}", "", "", *columns(score(record, name)), "", "", ""] for name in others]
     return [[*names, *columns(score(record, head)), *costs], *rows]
+
+
+def _mark(record: Record) -> str:
+    """The marks of the record's note, as reports have them; empty without a note."""
+    return "".join(note_marks([record])) if record.note else ""
 
 
 def _headline(record: Record) -> str:
@@ -86,18 +93,19 @@ def _notes(cells: Sequence[Record]) -> list[str]:
     first, others = (
         ", ".join(dict.fromkeys(name for is_first, name in named if is_first == of)) for of in (True, False)
     )
+    scored = [record for record in cells if record.status == "ok" and record.scores]
     shared = "; ".join(filter(None, map(_shared, cells)))
-    minded: dict[str, dict[str, None]] = defaultdict(dict)
+    minded: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for record in cells:
         if record.note:
             note = clip(" ".join(record.note.split()), naming.REASON_CHARS)
-            minded[note][f"{task_name(record)} {record.model}"] = None
+            minded[_mark(record), note][f"{task_name(record)} {record.model}"] = None
     return [
-        f"acc % by {first}; 95 % Wilson interval." if first else "",
+        f"acc % by {first}; {interval_words(map(is_sequential, scored))}." if first else "",
         f"Questions share contexts, and the interval is over contexts: {shared}." if shared else "",
         f"An indented row follows where another scorer differs: {others}." if others else "",
         naming.chances((task_name(record), record.chance) for record in cells),
-        *(f"{NOTED} {', '.join(on)}: {note}." for note, on in minded.items()),
+        *(f"{mark} {', '.join(on)}: {note}." for (mark, note), on in minded.items()),
         *(f"{record.status}: {_name(record)}: {naming.reason(record)}" for record in cells if record.status != "ok"),
     ]
 

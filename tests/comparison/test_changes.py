@@ -229,3 +229,11 @@ def test_cells_that_differ_in_samples_alone_are_told(tmp_path, make):
     append(tmp_path / "new.jsonl", make(samples=50))
     told = " ".join(lines(changes(tmp_path / "old.jsonl", tmp_path / "new.jsonl")))
     assert "1 cell of both differ in --samples alone (200 against 50)" in " ".join(told.split())
+
+
+def test_what_was_stopped_by_its_answers_is_compared_by_bets_and_says_so():
+    protocol = {"stopping": {"rule": "width", "points": 20.0}}
+    sides = ([True] * 12, [False] * 12)
+    stopped = found(*([cell(side, protocol=protocol, weights_hash=str(side))] for side in sides))
+    plain = found(*([cell(side, weights_hash=str(side))] for side in sides))
+    assert "(by betting)" in flat(lines(stopped)) and "(by betting)" not in flat(lines(plain))

@@ -65,6 +65,40 @@ def test_many_comparisons_raise_the_bar(cell):
     assert {v["verdict"] for v in found} == {"not separable"}
 
 
+@pytest.mark.parametrize("stopping", [False, True], ids=["asked all", "stopped by bets"])
+@pytest.mark.parametrize("each", [1, 8], ids=lambda each: f"{each} questions a context")
+@pytest.mark.parametrize("candidates", [1, 2, 15])
+def test_too_few_contexts_are_named_with_a_number_that_suffices(cell, candidates, each, stopping):
+    """A candidate that is wrong everywhere is worse at the number that is named, and not separable with one less."""
+
+    def compared(samples):
+        protocol = {"stopping": {"rule": "verdict"}} if stopping else {}
+        contexts = [i // each for i in range(samples)] if each > 1 else None
+        names = [f"c{i}" for i in range(candidates)]
+        others = [cell(name, [False] * samples, contexts, protocol=protocol) for name in names]
+        found = compare([cell("a", [True] * samples, contexts), *others])
+        return " ".join(" ".join(lines(found)).split()), {versus(found, name)["verdict"] for name in names}
+
+    text, verdicts = compared(3 * each)
+    assert verdicts == {"not separable"} and "Only 3 contexts: no difference could reach p < 0.05" in text
+    needed = int(text.split("Ask for --samples ")[1].split()[0])
+    assert needed % each == 0
+    if not stopping:
+        assert needed // each == {1: 6, 2: 7, 15: 10}[candidates]
+    text, verdicts = compared(needed)
+    assert verdicts == {"worse"} and "no difference could" not in text
+    text, verdicts = compared(needed - each)
+    assert verdicts == {"not separable"} and f"Ask for --samples {needed} or more" in text
+
+
+def test_a_few_contexts_suffice_beside_comparisons_that_are_decided(cell):
+    """Holm multiplies by the comparisons that are left: 6 contexts can be separated once the other 2 are."""
+    sides = [(length, n, verdict) for length, n in ((1, 40), (2, 40), (3, 6)) for verdict in (True, False)]
+    found = compare([cell("ab"[not verdict], [verdict] * n, length=length) for length, n, verdict in sides])
+    few = next(row["versus"] for row in found["rows"] if row["length"] == 3 and row["versus"])
+    assert few["contexts_needed"] is None and few["verdict"] == "worse" and few["p_holm"] == pytest.approx(1 / 32)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), min_size=2, max_size=30))
 def test_turning_the_candidates_round_turns_the_signs(triples):

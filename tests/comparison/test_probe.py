@@ -129,7 +129,7 @@ def test_a_users_memory_is_taken_apart_under_the_name_that_it_is_given(here):
     result = call("probe", "mine=model", *words)
     assert result.exit_code == 0, result.output
     assert "mqar:8, 256" in result.stdout and "mqar:8, 512" in result.stdout and "caution=0" in result.stdout
-    assert "Only 1 contexts: no difference could reach p < 0.05." in result.stdout
+    assert "Only 1 context: no difference could reach p < 0.05" in result.stdout
     records, _ = store.read(here / "probe" / "mqar.jsonl")
     assert {record.model: record.model_spec for record in records} == {
         "mine": "model", **{f"mine;{name}": f"model;{name}" for name in (

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import atlas_bench
-from atlas_bench.results import breakdowns, leaderboard
+from atlas_bench.results import breakdowns, leaderboard, report
 from atlas_bench.results.formats.text import grid_lines
 from atlas_bench.results.record import answer_row
 from atlas_bench.results.ruler_summary import TASKS
@@ -38,7 +38,20 @@ def test_depth_by_length(make):
         " 50 %     0 (0-66) 100 (21-100)",
         "100 % 100 (34-100) 100 (21-100)",
     ]
-    assert "% by needle depth" in shown(cells)
+    assert "% by needle depth" not in shown(cells) and "% by needle depth" in shown([cell(4000, [True] * 15)])
+
+
+def test_tables_of_few_answers_are_in_json_alone(make):
+    def told(form, n):
+        answers = [row(i, True, needle_depth=float(i % 2)) for i in range(n)]
+        cell = make(task="niah", subset="single", headline="s", answers=answers, scores={"s": {"correct": n, "n": n}})
+        return " ".join(report.main([cell], form=form).split())
+
+    for form in ("text", "md", "html"):
+        few, enough = told(form, 8), told(form, 9)  # 4 of each depth; 5 at 0 %
+        assert "by needle depth, n = " not in few and "by needle depth, n = 4 to 5 a cell" in enough
+        assert "1 breakdown with fewer than 5 answers in every cell" in few and "breakdown with" not in enough
+    assert "by needle depth, n = 4 a cell" in told("json", 8)
 
 
 def test_rulers_average_needs_all_thirteen(make):
@@ -174,7 +187,7 @@ def test_what_the_records_have_decides_and_not_the_name_of_the_task(make):
 def test_a_user_s_own_task_file_has_its_breakdowns(tmp_path):
     """Of the example, which hides a number at a depth, run and reported by the real program."""
     folder = tmp_path / "runs"
-    records = atlas_bench.run(str(EXAMPLE), 600, "oracle", 6, out=folder)
+    records = atlas_bench.run(str(EXAMPLE), 600, "oracle", 20, out=folder)
     assert all("needle_depth" in answer for answer in records[0].answers)
     for form in ("text", "markdown", "json", "html"):
         assert "by needle depth" in atlas_bench.report(folder, format=form)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.results.leaderboard import Leaderboard, make
-from atlas_bench.results.panels import Panel, above, shade
+from atlas_bench.results.panels import Panel, shade
 from atlas_bench.results.record import Record
 from atlas_bench.results.summary import only, summaries
 from atlas_bench.stats.intervals import wilson
@@ -81,35 +81,62 @@ def test_effective_length_is_the_longest_that_the_lower_bound_passes(found, thre
         passing = [length for length in LENGTHS if length in row.cells and row.cells[length].n]
         passing = [length for length in passing if row.cells[length].interval[0] >= threshold]
         assert row.effective == (passing[-1] if passing else None)
-    order = [-1 if row.effective is None else row.effective for row in panel.rows]
-    assert order == sorted(order, reverse=True)
+    order = [(row.rank or 99, 0 if row.effective is None else -1 - row.effective) for row in panel.rows if row.scored]
+    assert order == sorted(order)
 
 
 @settings(max_examples=80, deadline=None)
 @given(grids())
-def test_a_rank_is_shared_exactly_where_intervals_overlap_with_its_first(found):
+def test_a_rank_is_one_more_than_the_number_of_models_above(found):
     (panel,) = board(found).panels
-    scored = [row for row in panel.rows if any(cell.n for cell in row.cells.values())]
-    assert all(row.rank is None for row in panel.rows if row not in scored)
-    assert [row.rank for row in scored[:1]] == [1][: len(scored)]
-    places = {id(row): place for place, row in enumerate(panel.rows, start=1)}
-    first: dict[int, object] = {}
-    for before, row in zip([None, *scored], scored, strict=False):
-        leader = first.setdefault(row.rank, row)
-        if leader is row:
-            assert row.rank == places[id(row)]
-            assert before is None or stands_above(first[before.rank], row)
+    scored = {row.model: {at: cell.interval for at, cell in row.cells.items() if cell.n} for row in panel.rows}
+    for row in panel.rows:
+        own = scored[row.model]
+        others = [intervals for model, intervals in scored.items() if model != row.model and intervals]
+        if not own or (others and not any(own.keys() & other.keys() for other in others)):
+            assert row.rank is None
         else:
-            assert not stands_above(leader, row) and before.rank == row.rank
+            assert row.rank == 1 + sum(stands_above(other, own) for other in others)
+    ranks = [row.rank for row in panel.rows if row.rank is not None]
+    assert ranks == sorted(ranks) and all(row.rank is None for row in panel.rows[len(ranks) :])
 
 
 def stands_above(a, b) -> bool:
-    """Whether all of a's interval at the longest common length is above b's."""
-    common = [length for length in LENGTHS if all(length in row.cells and row.cells[length].n for row in (a, b))]
-    if not common:
-        return False
-    (low, _), (_, high) = (row.cells[common[-1]].interval for row in (a, b))
-    return low > high
+    """Whether an interval of a lies above b's at some length, and none of b's above a's."""
+    sides = {(a[at][0] > b[at][1]) - (b[at][0] > a[at][1]) for at in LENGTHS if at in a and at in b}
+    return 1 in sides and -1 not in sides
+
+
+def ranks(*scores: tuple[str, int, int, int]) -> dict[str, int | None]:
+    """Model -> its rank, in the order of the panel, from (model, length, right answers, n)."""
+    found = [record(model=model, length=length, correct=correct, n=n) for model, length, correct, n in scores]
+    return {row.model: row.rank for row in board(found).panels[0].rows}
+
+
+def test_few_questions_do_not_rank_a_model_below_one_that_it_beats():
+    """The oracle's ten questions reach no effective length, and still lie above those of the second model."""
+    found = ranks(
+        ("gated", 1000, 60, 60), ("transformer", 1000, 57, 60), ("oracle", 1000, 10, 10),
+        ("gated", 16_000, 10, 10), ("transformer", 16_000, 2, 10), ("oracle", 16_000, 10, 10),
+    )  # fmt: skip
+    assert found == {"gated": 1, "oracle": 1, "transformer": 3} and [*found] == ["gated", "oracle", "transformer"]
+
+
+def test_two_that_fail_at_the_longest_length_are_told_apart_at_a_shorter_one():
+    weak, strong = [("swa", 1000, 25, 200), ("swa", 4000, 24, 200)], [("full", 1000, 193, 200), ("full", 4000, 30, 200)]
+    assert ranks(*weak, *strong) == {"full": 1, "swa": 2}
+
+
+def test_of_two_that_win_at_a_length_each_none_is_above():
+    assert ranks(("a", 1000, 200, 200), ("b", 1000, 9, 200), ("a", 4000, 9, 200), ("b", 4000, 200, 200)) == {
+        "b": 1, "a": 1,
+    }  # fmt: skip
+
+
+def test_a_model_at_lengths_of_its_own_has_no_rank():
+    shared = [("a", 1000, 99, 99), ("b", 1000, 0, 99)]
+    assert ranks(*shared, ("c", 4000, 99, 99)) == {"a": 1, "b": 2, "c": None}
+    assert ranks(("c", 4000, 99, 99)) == {"c": 1}
 
 
 @settings(max_examples=80, deadline=None)
@@ -212,13 +239,6 @@ def test_shade_rises_from_chance_to_perfect(accuracy, chance):
     assert shade(chance, chance) in (0.0, 1.0) and (chance == 1 or shade(chance, chance) == 0)
     assert shade(1.0, chance) == 1 and (accuracy > chance or chance == 1 or shade(accuracy, chance) == 0)
     assert shade(accuracy, None) == accuracy
-
-
-def test_no_common_length_tells_nothing_apart():
-    (panel,) = board(
-        [record(model="a", length=1000, n=99, correct=99), record(model="b", length=4000, correct=0)]
-    ).panels
-    assert not above(*panel.rows) and [row.rank for row in panel.rows] == [1, 1]
 
 
 def test_no_record_makes_no_panel():

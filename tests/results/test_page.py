@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.results import html as page
-from atlas_bench.results import store
+from atlas_bench.results import labels, store
 from atlas_bench.results.html import build, chart
 from atlas_bench.results.html.build import STEPS, step
 from atlas_bench.results.html.facts import GROUPS
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.reference import CAVEAT
 from atlas_bench.units import format_length
+from tests.records import NOTED
 from tests.results.pages import ATTACK, NASTY, ROOT, board_of, embedded, hostile, unscripted
 
 CSS = (ROOT / "atlas_bench/results/html/style.css").read_text(encoding="utf-8")
@@ -198,10 +199,12 @@ def test_shared_contexts_are_marked_and_explained(make):
     assert "share contexts" not in page.leaderboard(board_of([make()]), published=False)
 
 
-def test_a_cell_that_the_model_was_never_trained_for_is_marked_and_explained(make):
-    text = page.leaderboard(board_of([make(note="never trained for it")]), published=False)
-    assert "n=2#" in text and "never trained for this" in text and "note never trained for it" in text
-    assert "never trained" not in page.leaderboard(board_of([make()]), published=False)
+@pytest.mark.parametrize(("changes", "mark"), NOTED)
+def test_each_kind_of_note_is_marked_and_explained(make, changes, mark):
+    text = page.leaderboard(board_of([make(**changes)]), published=False)
+    assert f"n=2{mark}" in text and f"note {changes['note']}" in text
+    told = {other: note.meaning in html.unescape(text) for other, note in labels.NOTES.items()}
+    assert told == {other: other == mark for other in labels.NOTES}
 
 
 def test_a_metric_that_is_no_score_stands_without_colour(make):
@@ -211,15 +214,15 @@ def test_a_metric_that_is_no_score_stands_without_colour(make):
 
 
 def test_depths_are_a_map(make):
-    judged = {"headline": "n", "scores": {"n": {"correct": 1, "n": 2}}, "scorer_version": {"n": "1"}}
+    judged = {"headline": "n", "scores": {"n": {"correct": 5, "n": 10}}, "scorer_version": {"n": "1"}}
     answers = [
-        answer_row(i, question="?", targets=["a"], answer="a", correct={"n": not i}) | {"needle_depth": float(i)}
-        for i in range(2)
+        answer_row(i, question="?", targets=["a"], answer="a", correct={"n": not i % 2}) | {"needle_depth": i % 2.0}
+        for i in range(10)
     ]
     record = make(task="niah", subset="single", answers=answers, **judged)
     text = page.leaderboard(board_of([record]), published=False)
     assert "by needle depth" in text
-    assert 'class="h10">100 (21-100)' in text and 'class="h0">0 (0-79)' in text
+    assert 'class="h10">100 (57-100)' in text and 'class="h0">0 (0-43)' in text
 
 
 def test_losses_have_their_numbers(make):

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_bench.errors import UserError
-from atlas_bench.results import leaderboard, reference, report, store
+from atlas_bench.results import labels, leaderboard, reference, report, store
 from atlas_bench.results.formats import data
 from atlas_bench.results.formats.latex import latex
 from atlas_bench.results.formats.markdown import markdown
@@ -24,7 +24,8 @@ from atlas_bench.results.formats.text import WIDTH, table, text
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.ruler_summary import TASKS
 from atlas_bench.results.summary import summaries
-from tests.records import FACTS
+from atlas_bench.stats.intervals import wilson
+from tests.records import FACTS, NOTED
 
 ROOT = Path(__file__).parents[2]
 READERS = {"text": text, "md": markdown, "tex": latex}
@@ -125,6 +126,29 @@ def test_numbers_scorer_chance_and_reasons(folder, form):
     assert "GPT-4o-mini" not in without and reference.CAVEAT[:30] not in " ".join(without.split())
 
 
+@pytest.mark.parametrize("form", READERS)
+@pytest.mark.parametrize(("changes", "mark"), NOTED)
+def test_each_kind_of_note_has_a_mark_and_a_sentence_of_its_own(make, form, changes, mark):
+    told = READERS[form](board(make(**changes)), []).replace(r"\textasciicircum{}", "^").replace("\\", "")
+    flat = " ".join(told.split())
+    for other, note in labels.NOTES.items():
+        says = f"; {note.words} |" if form == "md" else f"{other}: {note.meaning}"
+        assert (says in flat) == (other == mark), other
+    assert form == "md" or re.search(rf"[ n{{]2{re.escape(mark)}", flat)
+    assert ("95 % Wilson interval" in flat) == (mark != "^")
+
+
+def test_parts_of_a_stopped_cell_have_intervals_that_hold_at_any_stop(make):
+    answers = [{**make().answers[0], "index": i, "needle_depth": 0.5} for i in range(20)]
+    scores = {"babilong/official": {"correct": 20, "n": 20}}
+    plain, stopped = (
+        leaderboard.make(summaries([make(answers=answers, scores=scores, protocol=protocol)])).summaries[0].depths[5]
+        for protocol in ({}, {"stopping": {"rule": "width"}})
+    )
+    assert plain.interval == wilson(20, 20)
+    assert stopped.interval[0] < plain.interval[0] and stopped.interval[1] == 1
+
+
 def test_text_as_a_whole():
     many = [scored(97, 100, length=1000), scored(200, 400, length=16_000), scored(1, 3, model="b", length=1000)]
     oom = replace(many[0], model="b", status="oom", reason="too\nbig", scores={}, length=16_000)
@@ -140,8 +164,9 @@ def test_text_as_a_whole():
         "oom: out of memory.\n"
         "eff.: effective length, the longest whose lower bound, before it is rounded,\n"
         "    reaches 80 %. -: none does.\n"
-        "rank: models share a rank unless the best model of the rank above has an\n"
-        "    interval entirely above theirs, at the longest length with a score of both.\n\n"
+        "rank: 1 + the number of models above it. A is above B where A's interval lies\n"
+        "    wholly above B's at some length that both have, and B's above A's at none.\n"
+        "    -: no other model has a score at its lengths.\n\n"
         "Without a score:\n"
         "babilong:qa1 16K b: oom: too big\n"
     )
@@ -352,6 +377,14 @@ def test_tables_keep_to_80_columns_and_lose_nothing(names, cells):
     for piece in ("oom", "1-99", "n10"):
         assert shown.count(piece) == sum(piece in cell.split() for line in lines for cell in line[3:])
     assert all(f" {head}" in shown for head in heads)
+
+
+def test_a_long_name_stands_beside_what_comes_before_it():
+    """The number of a source, or a rank, is on the line of its name."""
+    lines = [["[3]", "Llama3-ChatQA-1.5-8B + RAG", *["58.5"] * 11], ["[4]", "short", *["60.5"] * 11]]
+    told = list(table(["from", "model", *(f"{i}K" for i in range(11))], lines, left=[1], stub=2))
+    assert [line.split()[0] for line in told[:4]] == ["from", "[3]", "58.5", "[4]"]
+    assert told[1].split(maxsplit=1) == ["[3]", "Llama3-ChatQA-1.5-8B + RAG"] and max(map(len, told)) <= WIDTH
 
 
 def test_published_lines_are_by_model_source_and_kind():

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
+import re
 from collections import defaultdict
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from atlas_bench.results import summary
+from atlas_bench.comparison.changes import changes
+from atlas_bench.comparison.paired import compare
+from atlas_bench.results import report, store, summary
 from atlas_bench.results.record import Record, answer_row
 from atlas_bench.results.score import Score as Tally
 from atlas_bench.results.score import score
-from atlas_bench.results.summary import summaries
+from atlas_bench.results.summary import reported, summaries
+from atlas_bench.running.run_table import render
 from tests.records import FACTS
 
 LENGTH = 100_000
@@ -96,3 +103,26 @@ def test_foreign_answers_without_the_usual_fields_are_counted_nowhere(make):
     bare = {"index": 0, "correct": {}, "needle_depth": 0.5, "distance": 3}
     (found,) = summaries([make(headline="s", answers=[bare])])
     assert (found.depths, found.distances, found.right, found.wrong, found.contexts) == ({}, {}, (), (), 1)
+
+
+def test_costs_that_are_not_the_models_are_left_out(make, failed):
+    server = reported(make(device="server"))
+    assert (server.state_bytes, server.peak_rss_bytes) == (None, None) and server.tokens_per_second == 19_990
+    lost = reported(failed("failed", "full", tokens_per_second=12.5, peak_rss_bytes=100))
+    assert lost.tokens_per_second is None and lost.peak_rss_bytes == 100
+    assert reported(make()) == make()
+
+
+def test_nothing_shows_the_memory_of_an_endpoints_client(make, tmp_path):
+    """Neither a run's table nor any form of a report, nor comparisons and changes."""
+    clients = {"device": "server", "state_bytes": 987_654_321, "peak_rss_bytes": 876_543_210}
+    found = [make(model=model, **clients) for model in "ab"]
+    for name, weights in (("old", "beef"), ("new", "feed")):
+        store.append(tmp_path / f"{name}.jsonl", make(weights_hash=weights, **clients))
+    console = Console(file=io.StringIO(), width=80)
+    render(found, console)
+    told = [report.main(found, form=form) for form in report.FORMS]
+    told += report.with_answers(found, tmp_path / "all.html", leaderboard=None)[1].values()
+    told += [console.file.getvalue(), json.dumps(compare(found))]
+    told.append(json.dumps(changes(tmp_path / "old.jsonl", tmp_path / "new.jsonl")))
+    assert all(len(text) > 300 and not re.search('987|941.9|876|835.9|peak_rss_bytes": 1', text) for text in told)

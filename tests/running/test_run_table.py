@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from atlas_bench.results.record import answer_row
+from atlas_bench.results.score import UNTRAINED
 from atlas_bench.running.run_table import render
 
 
@@ -61,18 +62,30 @@ def test_a_url_stands_on_one_line_and_takes_no_room_from_the_numbers(make):
     assert lines[lines.index(name) + 1].split()[:3] == ["babilong:qa1", "10M", "100.0"]
 
 
-def test_a_long_name_stands_once_above_its_rows(make):
-    long, same = "a-model-with-a-very-long-name-" * 2, {"correct": 1, "n": 2}
-    scores = {"babilong/official": same, "babilong/word": {"correct": 2, "n": 2}}
-    rows = [make(model=long, length=n, scores=scores) for n in (1000, 2000)]
-    lines = shown([*rows, make(model="short", length=3000), make(model=long, length=4000)]).splitlines()
-    assert [line for line in lines if line == long] == [long] * 2
-    assert lines[lines.index(long) + 1].split()[1] == "1K" and lines[lines.index(long) + 3].split()[1] == "2K"
+def test_a_long_name_stands_once_above_all_its_rows(make):
+    """Names of 40 characters in 80 columns: a heading each, with the rows of both lengths and scorers below."""
+    names = [f"gated-deltanet-with-forty-characters-no-{i}" for i in range(3)]
+    scores = {"babilong/official": {"correct": 1, "n": 2}, "babilong/word": {"correct": 2, "n": 2}}
+    records = [make(model=name, length=n, scores=scores) for n in (1000, 2000) for name in names]
+    lines = shown(records).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line in names] == names
+    for name in names:
+        first = lines.index(name) + 1
+        starts = [line.split()[:2] for line in lines[first : first + 4]]
+        assert starts == [["babilong:qa1", "1K"], ["/word", "100.0"], ["babilong:qa1", "2K"], ["/word", "100.0"]]
 
 
 def test_a_note_is_marked_and_told_once(make):
-    text = " ".join(shown([make(note="never trained for it"), make(length=1000, note="never trained for it")]).split())
-    assert text.count("babilong:qa1 # ") == 2 and text.count("# babilong:qa1 atlas: never trained for it.") == 1
+    note = f"{UNTRAINED}, by its card for babilong:qa2 alone"
+    text = " ".join(shown([make(note=note), make(length=1000, note=note)]).split())
+    assert text.count("babilong:qa1 # ") == 2 and text.count(f"# babilong:qa1 atlas: {note}.") == 1
+
+
+def test_a_stopped_cell_has_a_mark_of_its_own_and_no_wilson_interval(make):
+    text = " ".join(shown([make(note="asked 2 of 9 {}", protocol={"stopping": {"rule": "width"}})]).split())
+    assert "babilong:qa1 ^ " in text and "^ babilong:qa1 atlas: asked 2 of 9 {}." in text
+    assert "Wilson" not in text and "95 % Wilson interval" in shown([make()])
 
 
 def test_questions_that_share_contexts_have_an_interval_over_these(make):

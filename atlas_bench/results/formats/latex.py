@@ -30,7 +30,7 @@ def latex(
         heads, rows = leaderboard.table(panel, _cell)
         stub = len(heads) - len(panel.lengths)
         escaped = [[*(_tex(clip(text, labels.NAME_CHARS)) for text in row[:stub]), *row[stub:]] for row in rows]
-        caption = f"{panel.name}: {labels.CELL}. " if panel.scorer else f"{panel.name}. "
+        caption = f"{panel.name}: {labels.cell_words(panel.cells)}. " if panel.scorer else f"{panel.name}. "
         caption = " ".join((f"{caption}{'; '.join(labels.facts(panel))}.", *legend))
         out.append(_table(caption, [*map(_tex, heads)], escaped, left=[heads.index("model")]))
     for each in beside:

@@ -27,8 +27,10 @@ def markdown(
         heads, rows = leaderboard.table(panel, labels.sentence)
         out += [f"## {_md(panel.name)}", _md("; ".join(labels.facts(panel)))]
         out.append(table(heads, rows, left=[heads.index("model")]))
-    for grid in breakdowns.grids(board):
+    grids, left_out = breakdowns.telling(board)
+    for grid in grids:
         out += [f"### {_md(grid.title)}", table(*grid.table(), left=[0])]
+    out += [_md(left_out)] if left_out else []
     if reasons := [f"- {_md(reason)}" for reason in labels.reasons(board)]:
         out += ["## Without a score", "\n".join(reasons)]
     out += _published(beside) if beside else []

@@ -29,49 +29,78 @@ _SHORT = {"unsupported": "unsup", "effective": "eff."}  # statuses and headings 
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,),
-    stub: int | None = None, gap: int = 1, width: int = WIDTH, rule: bool = False,
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,), stub: int | None = None,
+    gap: int = 1, width: int = WIDTH, rule: bool = False, group: int | None = None,
 ) -> Iterator[str]:  # fmt: skip
     """The lines of a table for a terminal; it cuts no name.
 
     rows   printable texts, of one or several lines
-    left   columns of names: they are aligned left, and a name too long for its column stands once above its rows
+    left   columns of names: they are aligned left. Where a name is too long for its column, its row begins with a line
+           up to the name; rows of one such name share that line
     stub   how many first columns each part repeats where not all columns fit side by side, None: there is one part.
            A part leaves out the rows that are blank or "." in all its columns
     gap    spaces before each column behind the stub
     width  of the terminal
     rule   whether to draw a line below the headings
+    group  column whose texts stand above their rows, if the table is too wide with it; a row that is blank there
+           belongs to the row before
     """
     stub = len(heads) if stub is None else stub
     cells = [[text.split("\n") for text in row] for row in rows]
     sizes = [max([min(len(head), HEAD_WIDTH), *(len(line) for row in cells for line in row[i])])
              for i, head in enumerate(heads)]  # fmt: skip
     before = ["", *[" "] * (stub - 1), *[" " * gap] * (len(heads) - stub)]
-    for number, chosen in enumerate(_parts(sizes, left, stub, gap, width)):
+    group = group if sum(sizes) + sum(map(len, before)) > width else None
+    cells = cells if group is None else _together(cells, group)
+    for number, part in enumerate(_parts(sizes, left, stub, gap, width)):
+        chosen = {i: size for i, size in part.items() if i != group}
         widths = _fitted(chosen, left, width - sum(len(before[i]) for i in chosen))
-
-        def lines(texts: Mapping[int, Sequence[str]], widths: Mapping[int, int] = widths) -> Iterator[str]:
-            for line in zip_longest(*texts.values(), fillvalue=""):
-                aligned = (
-                    f"{text:{'<' if i in left else '>'}{widths[i]}}" for i, text in zip(texts, line, strict=True)
-                )
-                yield "".join(before[i] + text for i, text in zip(texts, aligned, strict=True)).rstrip()
-
-        folded = {i: textwrap.wrap(heads[i], size) for i, size in widths.items()}
-        height = max(map(len, folded.values()), default=0)
         yield from [""] if number else []
-        yield from lines({i: [""] * (height - len(head)) + head for i, head in folded.items()})
+        yield from _heading(heads, widths, left, before)
         yield from ["-" * sum(len(before[i]) + size for i, size in widths.items())] if rule else []
-        above = ""
+        above: list[str] = []
+        heading = ""
         for row in cells:
             if stub < len(heads) and all(row[i] in ([""], ["."]) for i in widths if i >= stub):
                 continue
+            if group is not None and row[group][0] != heading:
+                heading = row[group][0]
+                yield from textwrap.wrap(heading, width, break_on_hyphens=False)
             long = [i for i in left if i in widths and len(row[i][0]) > widths[i]]
-            names = " ".join(row[i][0] for i in long)
-            if names != above:
-                yield from textwrap.wrap(names, width, break_on_hyphens=False)
+            names, blank = [row[i][0] for i in long], long
+            if names and names != above:
+                blank = [i for i in widths if i <= max(long)]
+                (start,) = _aligned({i: row[i][:1] for i in blank}, widths, left, before)
+                yield from textwrap.wrap(start, width, drop_whitespace=False, break_on_hyphens=False)
             above = names if long or row[0][0] else above
-            yield from lines({i: [""] if i in long else row[i] for i in widths})
+            yield from _aligned({i: [""] if i in blank else row[i] for i in widths}, widths, left, before)
+
+
+def _together(cells: Sequence[list[list[str]]], group: int) -> list[list[list[str]]]:
+    """The rows by their text in a column, in order of first appearance; a blank one has the text of the row before."""
+    found: dict[str, list[list[list[str]]]] = {}
+    name = ""
+    for row in cells:
+        name = row[group][0] or name
+        found.setdefault(name, []).append([*row[:group], [name], *row[group + 1 :]])
+    return [row for rows in found.values() for row in rows]
+
+
+def _heading(
+    heads: Sequence[str], widths: Mapping[int, int], left: Sequence[int], before: Sequence[str]
+) -> Iterator[str]:
+    folded = {i: textwrap.wrap(heads[i], size) for i, size in widths.items()}
+    height = max(map(len, folded.values()), default=0)
+    return _aligned({i: [""] * (height - len(head)) + head for i, head in folded.items()}, widths, left, before)
+
+
+def _aligned(
+    texts: Mapping[int, Sequence[str]], widths: Mapping[int, int], left: Sequence[int], before: Sequence[str]
+) -> Iterator[str]:
+    """The lines of some columns side by side, of which each has one or several lines."""
+    for line in zip_longest(*texts.values(), fillvalue=""):
+        parts = zip(texts, line, strict=True)
+        yield "".join(f"{before[i]}{text:{'<' if i in left else '>'}{widths[i]}}" for i, text in parts).rstrip()
 
 
 def _parts(sizes: Sequence[int], left: Sequence[int], stub: int, gap: int, width: int) -> Iterator[dict[int, int]]:
@@ -111,8 +140,10 @@ def text(
     out = wrapped(f"{title}: {labels.number(board)}")
     for panel in board.panels:
         out += ["", *wrapped(panel.name), *wrapped("; ".join(labels.facts(panel)), "  ", "  "), "", *_panel(panel)]
-    for grid in breakdowns.grids(board):
+    grids, left_out = breakdowns.telling(board)
+    for grid in grids:
         out += ["", *grid_lines(grid)]
+    out += ["", *wrapped(left_out)] if left_out else []
     out += ["", *(line for sentence in _legend(board) for line in wrapped(sentence, "    "))]
     if reasons := list(labels.reasons(board)):
         out += ["", "Without a score:", *(line for reason in reasons for line in wrapped(reason, "    "))]
@@ -154,7 +185,7 @@ def _legend(board: Leaderboard) -> list[str]:
     """The legend, with the short statuses that occur."""
     legend = labels.legend(board, ". or no line")
     statuses = {cell.status for cell in board.cells}
-    short = {"unsupported": "the model cannot read that length.", "oom": "out of memory."}
+    short = {"unsupported": "the model cannot do that; the reason stands below.", "oom": "out of memory."}
     terms = {"Cells": legend.pop("Cells")} | {name: short[name] for name in short if name in statuses} | legend
     return [f"{_SHORT.get(term, term)}: {meaning}" for term, meaning in terms.items()]
 

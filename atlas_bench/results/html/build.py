@@ -42,7 +42,7 @@ def leaderboard(
     answers    cell_key -> address on the page of all answers (html/answers.py), None where there is no such page
     """
     sections = [_section(board, number, published) for number in range(len(board.panels))]
-    grids, (figures, figures_left_out) = breakdowns.grids(board), _figures(board.panels)
+    (grids, few_left_out), (figures, figures_left_out) = breakdowns.telling(board), _figures(board.panels)
     places = {id: cell for section in sections for id, _, _, cell in section["places"]}
     extra = _uncounted(board)
     opened = not answers and len(places) + len(extra) <= DETAILS
@@ -61,6 +61,7 @@ def leaderboard(
         figures=figures,
         figures_left_out=figures_left_out,
         grids=grids[:GRIDS],
+        few_left_out=few_left_out,
         grids_left_out=len(grids[GRIDS:]),
         answers=next(iter(answers.values())).partition("#")[0] if answers else "",
         others=others if published else None,
@@ -92,7 +93,7 @@ def _section(board: Leaderboard, number: int, published: bool) -> dict[str, Any]
         "theirs": theirs,
         "columns": [(length, length not in panel.lengths) for length in sorted(lengths)],
         "contexts": sorted({cell.contexts for cell in panel.cells if labels.shares(cell)}),
-        "is_noted": any(map(labels.is_noted, panel.cells)),
+        "notes": labels.notes(panel.cells),
         "places": [
             (f"p{number}-{i}-{length}", row, length, cell)
             for i, row in enumerate(panel.rows)
