@@ -147,5 +147,4 @@ def final(evaluation: Evaluation, record: Record | None) -> Record | None:
 
 def _may_have_changed(model: Model) -> bool:
     """Whether records cannot distinguish two models of this name: a user's object without a hash of its weights."""
-    facts = model.facts()
-    return not (facts.get("weights_hash") or facts.get("device") == "server" or model.is_control)
+    return not (model.facts().get("weights_hash") or model.is_remote or model.is_control)

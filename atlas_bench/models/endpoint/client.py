@@ -77,23 +77,23 @@ class ApiError(Exception):
 class Failure(Exception):
     """One try that failed.
 
-    again   whether the next may not
-    after   seconds that the server wants to be left alone
-    absent  nobody listens at the address, or there is no such host
+    retryable  whether another try could succeed
+    after      seconds that the server wants to be left alone
+    absent     nobody listens at the address, or there is no such host
     """
 
     def __init__(
         self,
         what: str,
         *,
-        again: bool,
+        retryable: bool,
         status: int | None = None,
         reply: str = "",
         after: float = 0.0,
         absent: bool = False,
     ) -> None:
         super().__init__(what)
-        self.again, self.status, self.reply, self.after, self.absent = again, status, reply, after, absent
+        self.retryable, self.status, self.reply, self.after, self.absent = retryable, status, reply, after, absent
 
 
 class Client:
@@ -143,7 +143,7 @@ class Client:
                     ) from None
                 if failure.after > self.timeout:
                     what += f", and it asks to be left alone for {failure.after:.0f} s"
-                elif failure.again and tries <= self.max_retries:
+                elif failure.retryable and tries <= self.max_retries:
                     wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (tries - 1)) * random.uniform(0.75, 1.25)
                     self._tell(what, tries, failure.after + wait)
                     await asyncio.sleep(failure.after + wait)
@@ -178,11 +178,11 @@ class Client:
         except aiohttp.ClientConnectorError as error:
             raise _unreached(error) from None
         except aiohttp.ClientError as error:
-            raise Failure(clean(f"{type(error).__name__}: {error}"), again=True) from None
+            raise Failure(clean(f"{type(error).__name__}: {error}"), retryable=True) from None
         except TimeoutError:
-            raise Failure(f"no whole reply within {self.timeout:g} s", again=True) from None
+            raise Failure(f"no whole reply within {self.timeout:g} s", retryable=True) from None
         except OSError as error:
-            raise Failure(clean(f"{type(error).__name__}: {error}"), again=True) from None
+            raise Failure(clean(f"{type(error).__name__}: {error}"), retryable=True) from None
         if status != 200:
             raise _refusal(self.url, status, headers, _shown(raw))
         try:
@@ -195,9 +195,9 @@ class Client:
 def _unreached(error: aiohttp.ClientConnectorError) -> Failure:
     """The failure that a refused connection means."""
     if isinstance(error.os_error, ConnectionRefusedError):  # by the server, or by a proxy before it
-        return Failure(clean(f"connection refused by {error.host}:{error.port}"), again=True, absent=True)
+        return Failure(clean(f"connection refused by {error.host}:{error.port}"), retryable=True, absent=True)
     what = clean(f"{type(error).__name__}: {error}")
-    return Failure(what, again=True, absent=isinstance(error.os_error, gaierror))
+    return Failure(what, retryable=True, absent=isinstance(error.os_error, gaierror))
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -206,7 +206,7 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     async for part in response.content.iter_chunked(1 << 16):
         parts += part
         if len(parts) > most:
-            raise Failure(f"the reply has more than {most} bytes, so it was not read to its end", again=False)
+            raise Failure(f"the reply has more than {most} bytes, so it was not read to its end", retryable=False)
     return bytes(parts)
 
 
@@ -221,7 +221,7 @@ def _json_object(raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict):
-        raise Failure("the reply is no JSON object", again=True)
+        raise Failure("the reply is no JSON object", retryable=True)
     return reply
 
 
@@ -241,7 +241,7 @@ def _refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> Fa
         meaning = f"no such model or path; most servers want /v1 after the address: try {url}/v1"
     return Failure(
         f"HTTP {status} ({meaning})" if meaning else f"HTTP {status}",
-        again=(status in (408, 425, 429) or status >= 500) and not (too_long or _HOPELESS.search(text)),
+        retryable=(status in (408, 425, 429) or status >= 500) and not (too_long or _HOPELESS.search(text)),
         status=status,
         reply=text,
         after=_retry_after(headers.get("Retry-After", ""), headers.get("Date", "")),
