@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas_bench.errors import MachineError, NoAnswer, UserError
+from atlas_bench.errors import MachineError, NoAnswer, Unsupported, UserError
 from atlas_bench.running import answers, consistency, losses, reading, streams
 from atlas_bench.running.checkpoint import Checkpoint, Point
 from atlas_bench.running.evaluation import Evaluation
@@ -30,10 +30,6 @@ Streams = Sequence[Sequence[Sample]]  # read side by side, each the samples on o
 
 
 class _Timeout(Exception):
-    pass
-
-
-class _Unsupported(Exception):
     pass
 
 
@@ -74,7 +70,7 @@ class Attempt:
                 f"more than {self._settings.timeout:g} s, at token {self.point.read:,} of {self._total:,}; "
                 "the same command with a longer --timeout goes on from there"
             )
-        except _Unsupported as error:
+        except Unsupported as error:
             return "unsupported", str(error)
         except _Failed as error:
             return "failed", str(error)
@@ -125,7 +121,7 @@ class Attempt:
 
     def _read_all(self) -> None:
         if why := self._evaluation.unsupported():
-            raise _Unsupported(why)
+            raise Unsupported(why)
         self._reached = True
         self._resume()
         if not self.resumed:
@@ -214,7 +210,7 @@ class Attempt:
         if longest > self._evaluation.prompt_tokens and (
             why := self._model.supports(longest + self._rules.max_answer_tokens)
         ):
-            raise _Unsupported(f"a sample has {longest:,} tokens: {why}")
+            raise Unsupported(f"a sample has {longest:,} tokens: {why}")
         side_by_side = [
             stream
             for stream in streams.of(group)
