@@ -138,7 +138,14 @@ class Attempt:
             raise RuntimeError(f"the task made {len(self.point.rows)} of {count} samples")
 
     def _check_consistency(self) -> None:
-        """Fail the cell of a user's model that reads a stream otherwise in other blocks; warn where that is likely."""
+        """Fail the cell of a user's task that makes other samples again, and of a user's model that reads otherwise in
+        other blocks; warn where that is likely.
+        """
+        if differs := self._evaluation.made_otherwise():
+            raise _Failed(
+                f"the task makes another sample from the same seed: {differs}. Draw from nothing but the rng that "
+                "hide() is given, or the seed that samples() is given"
+            )
         fault = consistency.fault(self._evaluation, self.batch)
         if fault and fault.certain:
             raise _Failed(fault.why)

@@ -16,10 +16,15 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from atlas_bench import registry
 from atlas_bench.running import streams
 from atlas_bench.running.progress import title_of
 from atlas_bench.running.stopping import Stop
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
+
+LOOK = 4096  # tokens of a sample that are compared when it is made again
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,28 @@ class Evaluation:
         made = islice(made, cell.asked.stop)
         return streams.wrapped(made, before, after) if before or after else made
 
+    def made_otherwise(self) -> str | None:
+        """What differs between two makings of the first sample; None if nothing does, and for tasks of ours.
+
+        A user's task that draws anything but from the rng it is given would have other questions in every run.
+        """
+        if not registry.is_file(self.cell.task):
+            return None
+        one, other = (next(self.samples()) for _ in range(2))
+        for name in ("targets", "question", "prefill", "asked_at", "length"):
+            first, second = getattr(one, name), getattr(other, name)
+            if first != second:
+                return f"{name} {first} and {second}"
+        read = min(one.context.length, LOOK)
+        if not np.array_equal(one.context.read(0, read), other.context.read(0, read)):
+            return f"other tokens among the first {read}"
+        plans = [sample.meta.get("plan_hash") for sample in (one, other)]
+        return None if plans[0] == plans[1] else f"plan_hash {plans[0]} and {plans[1]}"
+
     def unsupported(self) -> str | None:
         """Why the model cannot be asked this cell, by its length alone; None if it can."""
         if not self.rules.scorers and not self.model.has_logprobs:
-            return f"{self.task.name} measures losses, and this model gives no probabilities of tokens"
+            return (
+                f"{self.task.name} has no scorers and measures losses, and this model gives no probabilities of tokens"
+            )
         return self.model.supports(self.prompt_tokens + self.rules.max_answer_tokens)

@@ -92,6 +92,17 @@ def with_(base: type = Reader, **methods: Any) -> Model:
     return type("Wrong", (base,), methods)()
 
 
+def test_a_failure_names_the_line_of_the_user_s_file(tmp_path, monkeypatch):
+    source = "def feed(self, state, tokens):\n    rows = []\n    return rows[3]\n"
+    (tmp_path / "mine.py").write_text(source)
+    scope: dict[str, Any] = {}
+    exec(compile(source, str(tmp_path / "mine.py"), "exec"), scope)
+    record = go(tmp_path / "runs", with_(feed=scope["feed"]))
+    assert record.status == "failed" and record.reason == (
+        "IndexError: list index out of range (line 3 of mine.py: return rows[3]); --debug shows the traceback"
+    )
+
+
 @pytest.mark.parametrize("said", [None, 3, b"kitchen", ["kitchen"], np.array(["kitchen"])])
 def test_what_is_no_text_fails_the_cell(tmp_path, said):
     record = go(tmp_path, with_(answer=lambda *asked, **more: said))
