@@ -10,7 +10,7 @@ Nothing is run here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -24,6 +24,7 @@ from atlas_bench.running.progress import title_of
 from atlas_bench.running.stopping import Stop
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 
+UNTRAINED = ("hf:", "openai:")  # what the name of a model of others' begins with
 LOOK = 4096  # tokens of a sample that are compared when it is made again
 
 
@@ -86,6 +87,18 @@ def rules_of(cell: Cell, task: Task) -> Rules:
         rules: Rules = task.rules_for(cell.subset, cell.options)
         return rules
     return task.rules(cell.subset)
+
+
+def prompt_advice(cells: Iterable[Cell], models: Mapping[str, Model]) -> str | None:
+    """What to type where BABILong's bare prompt goes to a model that was not trained on it; None where it does not."""
+    bare = {cell.model for cell in cells if cell.task == "babilong" and cell.options.prompt == "bare"}
+    untrained = [name for name in sorted(bare) if (models[name].spec or models[name].name).startswith(UNTRAINED)]
+    if not untrained:
+        return None
+    return (
+        f"the bare prompt of babilong does not say how to answer, and {', '.join(untrained)} may not know it: the "
+        "score may be lower than what it remembers. Add --prompt official"
+    )
 
 
 @dataclass(frozen=True, eq=False)

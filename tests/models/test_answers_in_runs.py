@@ -51,6 +51,24 @@ def test_a_key_is_in_no_record_wherever_the_server_puts_it(monkeypatch, tmp_path
     assert key not in str(caught.value)
 
 
+def test_the_bare_prompt_of_babilong_is_warned_of_once_for_models_of_others(tmp_path, capsys):
+    with Stub(lambda _: say("garden")) as stub:
+        spec = f"openai:{stub.url}#tiny"
+        models = loading.load_all([spec, f"mine={spec}", "oracle"])
+
+        def warned(prompt: str, *names: str) -> str:
+            options, folder = TaskOptions(prompt=prompt), tmp_path / f"{prompt}-{len(names)}"
+            cells = [
+                Cell("babilong", "qa1", n, name, samples=1, options=options) for n in (1600, 1700) for name in names
+            ]
+            runner.run(cells, {name: models[name] for name in names}, folder, runner.Settings(), Progress(quiet=True))
+            return " ".join(capsys.readouterr().err.split())
+
+        said = warned("bare", *models)
+        assert said.count("Add --prompt official.") == 1 and f"and mine, {spec} may not know it" in said
+        assert not warned("official", *models) and not warned("bare", "oracle")
+
+
 # with BABILong's own prompt and rules
 
 
