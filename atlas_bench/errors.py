@@ -19,8 +19,15 @@ class NoAnswer(Exception):
     """
 
 
+class Unsupported(Exception):
+    """The model cannot be asked this cell, and the message says why: the cell is `unsupported`, and others are run."""
+
+
 class MachineError(UserError):
-    """A failure of the machine rather than of the command or a cell: a full disk, a read-only folder."""
+    """A failure of the machine or a server rather than of a cell: a full disk, a key that is refused.
+
+    The run stops, what is there is kept, and the same command goes on once that is mended.
+    """
 
 
 def reason(error: BaseException) -> str:

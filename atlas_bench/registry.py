@@ -143,6 +143,11 @@ def name_task(path: str | Path) -> str:
             raise UserError(f"task file '{file}': rules({subset!r}) fails: {cause}.") from None
         if not isinstance(rules, Rules):
             raise UserError(f"task file '{file}': rules({subset!r}) gives a {type(rules).__name__}, no types.Rules.")
+        if hasattr(made, "hide") and not rules.scorers:
+            raise UserError(
+                f"task file '{file}': rules({subset!r}) has no scorers, so nothing would judge the answers. "
+                "Write Rules({'NAME/contains': Scorer(contains)}, ..)."
+            )
     made.name = name
     _TASK_FILES[name] = made, source
     return name

@@ -252,8 +252,15 @@ class Model(ABC):
         return sys.maxsize
 
     def row(self, state: Any, index: int) -> Any:
-        """A fork of one stream's state, batch 1."""
-        return {name: array[index : index + 1].copy() for name, array in self._arrays(state).items()}
+        """A fork of one stream's state, batch 1; IndexError if the state is of fewer streams."""
+        arrays = self._arrays(state)
+        short = next((name for name, array in arrays.items() if len(array) <= index), None)
+        if short is not None:
+            raise IndexError(
+                f"the state of {type(self).__name__} has '{short}' of shape {arrays[short].shape}, and stream {index} "
+                "of the batch is asked: start() and feed() keep one row for each stream"
+            )
+        return {name: array[index : index + 1].copy() for name, array in arrays.items()}
 
     def state_bytes(self, state: Any) -> int:
         """Bytes of one stream's state."""
@@ -339,6 +346,11 @@ class Model(ABC):
     def is_control(self) -> bool:
         """Whether the model sees the samples: its scores are bounds, and say nothing about a memory."""
         return self._defines("peek")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server reads and answers: every question sends its whole context."""
+        return bool(self.facts().get("device") == "server")
 
     def _defines(self, method: str) -> bool:
         return getattr(getattr(self, method), "__func__", None) is not getattr(Model, method)

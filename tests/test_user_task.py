@@ -93,6 +93,43 @@ def test_a_mistake_is_told_in_one_sentence(here, source, said):
     assert "Traceback" not in result.stderr and not (here / "runs").exists()
 
 
+NO_SCORERS = EXAMPLE.read_text().replace("return Rules(scorers,", "return Rules({},")
+
+
+def test_a_task_without_hide_or_scorers_is_told_so(here):
+    (here / "my_task.py").write_text(EXAMPLE.read_text().replace("def hide(", "def hidden("))
+    result = call("run", "./my_task.py", "--len", "1K")
+    assert result.exit_code == 2 and "makes no sample of 1000 tokens: hide() is missing." in result.stderr
+    (here / "my_task.py").write_text(NO_SCORERS)
+    result = call("run", "./my_task.py", "--len", "1K")
+    assert result.exit_code == 2 and "rules('kept') has no scorers, so nothing would judge" in result.stderr
+    (here / "my_task.py").write_text(EXAMPLE.read_text().replace("def describe(", "def description("))
+    assert "has no describe(). Let it return the text" in call("describe", "./my_task.py").stderr
+
+
+@pytest.mark.parametrize(
+    ("drawn", "differs"),
+    [
+        ("rng.random() * 10_000", "targets ('"),
+        ("int(rng.random() * 9)", "targets ('"),
+        ("HIDDEN", "other tokens among the first|plan_hash"),
+    ],
+)
+def test_a_task_that_draws_from_another_generator_fails_its_cell(here, drawn, differs):
+    text = EXAMPLE.read_text()
+    if drawn == "HIDDEN":
+        text = text.replace("(stated,)", "(stated, f' Never mind {random.random()}.')").replace("len(facts) - 1,", "0,")
+    else:
+        text = text.replace(drawn, drawn.replace("rng", "random"))
+    assert text != EXAMPLE.read_text()
+    (here / "my_task.py").write_text(text)
+    result = call("run", "./my_task.py:kept", "--len", "1K", "--model", "oracle", "--samples", "2", "-q")
+    shown = " ".join(result.stdout.split())
+    assert result.exit_code == 1 and "makes another sample from the same seed" in shown
+    assert any(each in shown for each in differs.split("|")) and "rng that hide() is given" in shown
+    assert [record.status for record in store.read_all(here / "runs")[0]] == ["failed"]
+
+
 def test_a_task_that_makes_no_sample_is_told_with_the_line(here):
     (here / "my_task.py").write_text(EXAMPLE.read_text().replace("supporting=(len(facts) - 1,)", "supporting=(9,)"))
     result = call("run", "./my_task.py", "--len", "1K")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import sys
+import sysconfig
 import tokenize
 import traceback
 from pathlib import Path
@@ -18,6 +20,7 @@ from atlas_bench.errors import UserError
 from atlas_bench.files import text_files
 from atlas_bench.files.home import expanded
 
+OURS = str(Path(__file__).parents[1]) + os.sep  # the folder of atlas_bench
 NAME = r".*\.py(@[0-9a-f]+)?"  # a user's file, with or without its version
 
 
@@ -64,13 +67,21 @@ def own_classes(module: ModuleType) -> list[type]:
     return list(dict.fromkeys(classes))
 
 
-def describe_error(error: BaseException, path: Path | str, base: Path | str | None = None) -> str:
+def left_last(error: BaseException) -> str | None:
+    """The last file that an error came through and that is neither ours nor an installed package's; None for none."""
+    libraries = (OURS, *(sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib")))
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    own = (file for file in reversed(files) if os.path.isfile(file) and not file.startswith(libraries))
+    return next(own, None)
+
+
+def describe_error(error: BaseException, path: Path | str) -> str:
     """An error, with where it left the user's file: 'KeyError: 'M' (line 12 of my_memory.py: return state["M"])'.
 
-    A method that should have been overridden, left to raise in the file `base`, is 'step() is missing'.
+    A method of our base class that should have been overridden is 'step() is missing'.
     """
     traced = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, NotImplementedError) and base and traced[-1].filename == str(base):
+    if isinstance(error, NotImplementedError) and not error.args and traced and traced[-1].filename.startswith(OURS):
         return f"{traced[-1].name}() is missing"
     message = " ".join(str(error).split())
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__

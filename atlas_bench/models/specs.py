@@ -50,7 +50,7 @@ def typed(models: Any) -> dict[str, Any]:
 
     models  a word as it stands after --model, a model object, several of both, or a mapping of shown names to them
 
-    Raises UserError for an unknown model, a list that cannot be split, and a name that is given twice.
+    Raises UserError for an unknown model, an empty one, and a name that is given twice.
     """
     found: dict[str, Any] = {}
     for name, spec in _named(models) if isinstance(models, Mapping) else _listed(models):
@@ -158,17 +158,28 @@ def unknown_model(name: str, known: Iterable[str] | None = None, *, kind: str = 
 
 
 def _parts(word: str) -> list[str]:
-    """The models of a list, 'atlas-nano,swa-nano'; commas after hf: and openai: belong to that entry."""
+    """The models of a list, 'atlas-nano,hf:a/b:dtype=float32,chat=false,swa-nano'.
+
+    A comma begins the next model, but where what follows is none and may belong to an hf:, openai: or py: before it.
+    """
     if "," not in word or _is_dir(word):
         return [word]
-    specs = [shown(part.strip())[1] for part in word.split(",")]
-    if not any(map(is_elsewhere, specs)):
-        if "" in specs:
+    parts: list[str] = []
+    for part in word.split(","):
+        if not part.strip():
             raise UserError(f"--model '{word}' has a comma too many. Write atlas-nano,omeganet-nano, without blanks.")
-        return [part.strip() for part in word.split(",")]
-    if is_elsewhere(specs[0]) and not any(_is_model(spec) for spec in specs[1:]):
-        return [word]
-    raise UserError(f"--model '{word}' may be parted in several ways. Repeat the option: --model A --model B.")
+        if parts and _goes_on(shown(parts[-1].strip())[1], part):
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    return [part.strip() for part in parts]
+
+
+def _goes_on(spec: str, part: str) -> bool:
+    """Whether what stands behind a comma belongs to the spec before it: an option, or a part of a path."""
+    if not is_elsewhere(spec) or _is_model(shown(part.strip())[1]):
+        return False
+    return not spec.startswith("hf:") or "=" in part or _is_dir(f"{spec.removeprefix('hf:')},{part}")
 
 
 def _is_model(spec: str) -> bool:

@@ -57,7 +57,7 @@ def _is_known_unsupported(evaluation: Evaluation) -> bool:
 
 
 def _is_remote(model: Model) -> bool:
-    return model.facts().get("device") == "server"
+    return model.is_remote
 
 
 def _tokens(evaluation: Evaluation) -> int:

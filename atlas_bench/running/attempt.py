@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from atlas_bench.errors import MachineError, NoAnswer, UserError
-from atlas_bench.running import answers, losses, reading, streams
+from atlas_bench.errors import MachineError, NoAnswer, Unsupported, UserError
+from atlas_bench.running import answers, consistency, losses, reading, streams
 from atlas_bench.running.checkpoint import Checkpoint, Point
 from atlas_bench.running.evaluation import Evaluation
 from atlas_bench.running.keeping import Keeper
@@ -33,7 +33,7 @@ class _Timeout(Exception):
     pass
 
 
-class _Unsupported(Exception):
+class _Failed(Exception):
     pass
 
 
@@ -70,8 +70,10 @@ class Attempt:
                 f"more than {self._settings.timeout:g} s, at token {self.point.read:,} of {self._total:,}; "
                 "the same command with a longer --timeout goes on from there"
             )
-        except _Unsupported as error:
+        except Unsupported as error:
             return "unsupported", str(error)
+        except _Failed as error:
+            return "failed", str(error)
         except Exception as error:
             if isinstance(error, MachineError):  # not the cell's fault: it goes on when the machine is mended
                 self._keeper.save(self.point)
@@ -119,9 +121,12 @@ class Attempt:
 
     def _read_all(self) -> None:
         if why := self._evaluation.unsupported():
-            raise _Unsupported(why)
+            raise Unsupported(why)
         self._reached = True
         self._resume()
+        if not self.resumed:
+            self._check_consistency()
+        self._keeper.start_clock()
         shared, count = self._rules.questions_per_context, len(self._cell.asked)
         self._total = streams.to_read_in_all(list(islice(self._evaluation.samples(), shared)), count)
         self._progress.start(self._evaluation.title, samples=count, tokens=self._total, read=self.point.read)
@@ -131,6 +136,21 @@ class Attempt:
             self._read_group(group)
         if len(self.point.rows) < count and not self.suffices():
             raise RuntimeError(f"the task made {len(self.point.rows)} of {count} samples")
+
+    def _check_consistency(self) -> None:
+        """Fail the cell of a user's task that makes other samples again, and of a user's model that reads otherwise in
+        other blocks; warn where that is likely.
+        """
+        if differs := self._evaluation.made_otherwise():
+            raise _Failed(
+                f"the task makes another sample from the same seed: {differs}. Draw from nothing but the rng that "
+                "hide() is given, or the seed that samples() is given"
+            )
+        fault = consistency.fault(self._evaluation, self.batch)
+        if fault and fault.certain:
+            raise _Failed(fault.why)
+        if fault:
+            self._progress.warn(f"{self._evaluation.title}: {fault.why}. If that is more than rounding, correct it.")
 
     def suffices(self) -> bool:
         """Whether the cell's rule for stopping is met; asked between groups of whole contexts."""
@@ -197,7 +217,7 @@ class Attempt:
         if longest > self._evaluation.prompt_tokens and (
             why := self._model.supports(longest + self._rules.max_answer_tokens)
         ):
-            raise _Unsupported(f"a sample has {longest:,} tokens: {why}")
+            raise Unsupported(f"a sample has {longest:,} tokens: {why}")
         side_by_side = [
             stream
             for stream in streams.of(group)
@@ -288,12 +308,20 @@ class Attempt:
 
         def keep(i: int, answer: str | Exception) -> None:
             sample = forks[i][0]
+            if any(row["index"] == sample.index for row in self.point.rows):
+                raise ValueError(f"answer_all() gave keep() two answers to question {i}")
             self._answered(*forks[i], answer)
             if not isinstance(answer, Exception):
                 self._keeper.save_answer(self.point, sample, stream_of[sample.index])
 
         asked = [(state, sample.asked) for sample, _, state in forks]
         self._model.answer_all(asked, self._rules.max_answer_tokens, self._rules.stop, keep)
+        kept = {row["index"] for row in self.point.rows}
+        if missing := [sample.index for sample, *_ in forks if sample.index not in kept]:
+            raise ValueError(
+                f"answer_all() gave keep() no answer to {len(missing)} of {len(forks)} questions, the first of them "
+                f"that of sample {missing[0]}: call keep(i, answer) for each"
+            )
 
     def _answered(self, sample: Sample, first: int, state: Any, answer: str | Exception) -> None:
         """Judge and keep the answer to a sample of the stream whose first sample's index is given."""

@@ -235,8 +235,8 @@ class _Driver:
 
     def _needs(self, planned: _Cell) -> dict[str, Any]:
         """What a worker must have, for Ray; a warning where no node has it now."""
-        making, facts = self._cluster.makings[planned.evaluation.cell.model], planned.evaluation.model.facts()
-        torch = not planned.evaluation.model.is_control and facts.get("device") != "server"
+        making, model = self._cluster.makings[planned.evaluation.cell.model], planned.evaluation.model
+        torch = not (model.is_control or model.is_remote)
         gpus = int(torch and (making.device == "cuda" or (making.device is None and self._has("GPU") > 0)))
         wanted = {"CPU": max(making.threads or 1, self._settings.readers), "GPU": gpus, "memory": planned.memory or 0}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]

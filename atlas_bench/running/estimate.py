@@ -121,7 +121,7 @@ def _to_do(tokens: int, checkpoint: Checkpoint, model: Model, cell: Cell) -> Row
 
 
 def _is_endpoint(model: Model) -> bool:
-    return model.facts().get("device") == "server"
+    return model.is_remote
 
 
 def _would_ask(model: Model) -> bool:

@@ -10,16 +10,22 @@ Nothing is run here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from atlas_bench import registry
 from atlas_bench.running import streams
 from atlas_bench.running.progress import title_of
 from atlas_bench.running.stopping import Stop
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
+
+UNTRAINED = ("hf:", "openai:")  # what the name of a model of others' begins with
+LOOK = 4096  # tokens of a sample that are compared when it is made again
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,18 @@ def rules_of(cell: Cell, task: Task) -> Rules:
     return task.rules(cell.subset)
 
 
+def prompt_advice(cells: Iterable[Cell], models: Mapping[str, Model]) -> str | None:
+    """What to type where BABILong's bare prompt goes to a model that was not trained on it; None where it does not."""
+    bare = {cell.model for cell in cells if cell.task == "babilong" and cell.options.prompt == "bare"}
+    untrained = [name for name in sorted(bare) if (models[name].spec or models[name].name).startswith(UNTRAINED)]
+    if not untrained:
+        return None
+    return (
+        f"the bare prompt of babilong does not say how to answer, and {', '.join(untrained)} may not know it: the "
+        "score may be lower than what it remembers. Add --prompt official"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """A cell with the task and the model that it names: all that running it needs to know of both."""
@@ -131,8 +149,28 @@ class Evaluation:
         made = islice(made, cell.asked.stop)
         return streams.wrapped(made, before, after) if before or after else made
 
+    def made_otherwise(self) -> str | None:
+        """What differs between two makings of the first sample; None if nothing does, and for tasks of ours.
+
+        A user's task that draws anything but from the rng it is given would have other questions in every run.
+        """
+        if not registry.is_file(self.cell.task):
+            return None
+        one, other = (next(self.samples()) for _ in range(2))
+        for name in ("targets", "question", "prefill", "asked_at", "length"):
+            first, second = getattr(one, name), getattr(other, name)
+            if first != second:
+                return f"{name} {first} and {second}"
+        read = min(one.context.length, LOOK)
+        if not np.array_equal(one.context.read(0, read), other.context.read(0, read)):
+            return f"other tokens among the first {read}"
+        plans = [sample.meta.get("plan_hash") for sample in (one, other)]
+        return None if plans[0] == plans[1] else f"plan_hash {plans[0]} and {plans[1]}"
+
     def unsupported(self) -> str | None:
         """Why the model cannot be asked this cell, by its length alone; None if it can."""
         if not self.rules.scorers and not self.model.has_logprobs:
-            return f"{self.task.name} measures losses, and this model gives no probabilities of tokens"
+            return (
+                f"{self.task.name} has no scorers and measures losses, and this model gives no probabilities of tokens"
+            )
         return self.model.supports(self.prompt_tokens + self.rules.max_answer_tokens)

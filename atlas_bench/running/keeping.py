@@ -28,6 +28,10 @@ class Keeper:
         self._began, self._used = time.perf_counter(), model.facts().get("usage")  # by earlier cells
         self._saved = 0  # position of the last checkpoint, or of the last try to save one
 
+    def start_clock(self) -> None:
+        """Count the attempt's seconds from here: what came before was no reading."""
+        self._began = time.perf_counter()
+
     def timed(self, point: Point) -> Point:
         """The point with the time, memory and usage of this attempt added."""
         seconds = point.seconds + time.perf_counter() - self._began

@@ -12,6 +12,7 @@ from atlas_bench.running.checkpoint import Point
 from atlas_bench.running.evaluation import Evaluation
 from atlas_bench.types import Model, Sample
 
+ROUNDING = 0.01  # nats above 0 that a log-probability may have
 Sums = list[list[list[float]]]  # losses so far, [streams, ranges, 3]: Point.sums
 
 
@@ -32,13 +33,15 @@ def feed(
     block  tokens of a stream fed at once
     found  what the model's search() found in them, if anything
 
-    Raises FloatingPointError, naming the token, where the state is not finite.
+    Raises FloatingPointError, naming the token, where the state is not finite, and ValueError for log-probabilities
+    that are none.
     """
     model = evaluation.model
     if sums is None:
         new = model.feed(state, tokens) if found is None else model.replay(state, found)
     else:
         new, nats, greedy = model.logprobs(state, tokens)
+        check_logprobs(tokens, nats, greedy)
         first = position + 1 - len(evaluation.around[0])  # of the text: what stands before it is not measured
         nats, greedy = nats[:, max(0, -first) :], greedy[:, max(0, -first) :]
         sums = losses.add(np.array(sums), evaluation.cell.length, max(first, 0), nats, greedy).tolist()
@@ -49,6 +52,24 @@ def feed(
         f"the state is not finite after token {bad:,} (block {position // block + 1}); "
         "the memory diverged, and an answer from it would mean nothing"
     )
+
+
+def check_logprobs(tokens: np.ndarray, nats: Any, greedy: Any) -> None:
+    """Raise ValueError where a model's logprobs() of tokens [B, T + 1] gave no log-probabilities [B, T]."""
+    wanted = (tokens.shape[0], tokens.shape[1] - 1)
+    for name, array in (("nats", nats), ("greedy", greedy)):
+        if np.shape(array) != wanted:
+            raise ValueError(
+                f"logprobs() returned {name} of shape {np.shape(array)} for tokens of shape {tokens.shape}; it returns "
+                f"one for each token but the first, {wanted}"
+            )
+    if (wrong := ~(np.isfinite(nats) & (nats <= ROUNDING))).any():
+        raise ValueError(
+            f"logprobs() returned {float(nats[wrong][0]):g} for the token at {int(np.argwhere(wrong)[0][1]) + 1} of a "
+            "block; a log-probability is a finite number, 0 or less"
+        )
+    if np.asarray(greedy).dtype != bool:
+        raise ValueError(f"logprobs() returned greedy as {np.asarray(greedy).dtype}, not as bool")
 
 
 def _first_not_finite(model: Model, state: Any, tokens: np.ndarray) -> int:

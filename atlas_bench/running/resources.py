@@ -13,17 +13,22 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from atlas_bench.files import user_file
 from atlas_bench.types import Status
 
 
 def status_of(error: Exception) -> tuple[Status, str]:
-    """An exception as status and one line; torch's out-of-memory error is recognised by its name, without importing
-    torch."""
+    """An exception as status and one line, with the line of the user's own file that it left last.
+
+    torch's out-of-memory error is recognised by its name, without importing torch.
+    """
     message = " ".join(str(error).split())
     phrases = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate")
     full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if full or (isinstance(error, RuntimeError) and any(phrase in message.lower() for phrase in phrases)):
         return "oom", f"{message or 'out of memory'}; a smaller --batch or --block needs less"
+    if file := user_file.left_last(error):
+        return "failed", f"{user_file.describe_error(error, file)}; --debug shows the traceback"
     return "failed", f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

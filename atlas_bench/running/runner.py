@@ -20,7 +20,7 @@ from atlas_bench.results.record import Record, cell_key
 from atlas_bench.running import recording
 from atlas_bench.running.attempt import Attempt
 from atlas_bench.running.checkpoint import Checkpoint
-from atlas_bench.running.evaluation import Cell, Evaluation
+from atlas_bench.running.evaluation import Cell, Evaluation, prompt_advice
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
 from atlas_bench.types import Model
@@ -40,7 +40,10 @@ def run(
 
     Raises Interrupted on Ctrl-C, and UserError if a record cannot be written or an object is not a model.
     """
-    evaluations = evaluations_of(cells, {name: as_model(model, name=name) for name, model in models.items()})
+    cells, models = list(cells), {name: as_model(model, name=name) for name, model in models.items()}
+    evaluations = evaluations_of(cells, models)
+    if advice := prompt_advice(cells, models):
+        progress.warn(f"{advice}.")
     kept = store.Followed(folder, warn=progress.warn)
     records: dict[Cell, Record] = {}
     for wait in (False, True):
@@ -147,5 +150,4 @@ def final(evaluation: Evaluation, record: Record | None) -> Record | None:
 
 def _may_have_changed(model: Model) -> bool:
     """Whether records cannot distinguish two models of this name: a user's object without a hash of its weights."""
-    facts = model.facts()
-    return not (facts.get("weights_hash") or facts.get("device") == "server" or model.is_control)
+    return not (model.facts().get("weights_hash") or model.is_remote or model.is_control)

@@ -75,7 +75,7 @@ class HaystackTask:
 
     def describe(self) -> str:
         """What is measured, on what, by which scorers, with the pitfalls and an example."""
-        raise NotImplementedError
+        raise UserError(f"task '{self.name}' has no describe(). Let it return the text that `describe` is to show.")
 
     def lessons(
         self, subsets: Sequence[str], tokenizer: Tokenizer, seed: int, corpora: Sequence[corpora.Corpus]

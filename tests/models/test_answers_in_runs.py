@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.models.endpoint import client as http_client
 from atlas_bench.running import runner
@@ -29,9 +30,8 @@ def test_a_key_is_in_no_record_wherever_the_server_puts_it(monkeypatch, tmp_path
         say(f"garden {key}"),
         say("", finish_reason=key, reasoning=key),
         say(None, refusal=f"not for {key}"),
-        error(401, f"Incorrect API key provided: {key}"),
+        error(422, f"Incorrect API key provided: {key}"),
         error(400, key, headers={"Location": key}, param=key),
-        Reply(307, headers={"Location": f"http://{key}/v1"}),
         say([{"type": key}]),
         reply({"choices": [{"message": {"content": "garden"}}], "model": key, "usage": {key: key}}),
     ]
@@ -43,6 +43,30 @@ def test_a_key_is_in_no_record_wherever_the_server_puts_it(monkeypatch, tmp_path
     assert len(record.answers) == len(stub.requests) == len(replies) and "[key]" in record.to_json()
     assert all(key not in path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".jsonl", ".json"))
     assert key not in repr(record)
+    with Stub(lambda _: Reply(307, headers={"Location": f"http://{key}/v1"})) as stub:
+        model = loading.load(f"openai:{stub.url}#tiny")
+        cells = [Cell("babilong", "qa1", 400, model.name, samples=2)]
+        with pytest.raises(UserError, match=r"redirect to http://\[key\]/v1") as caught:
+            runner.run(cells, {model.name: model}, tmp_path / "redirected", settings, Progress(quiet=True))
+    assert key not in str(caught.value)
+
+
+def test_the_bare_prompt_of_babilong_is_warned_of_once_for_models_of_others(tmp_path, capsys):
+    with Stub(lambda _: say("garden")) as stub:
+        spec = f"openai:{stub.url}#tiny"
+        models = loading.load_all([spec, f"mine={spec}", "oracle"])
+
+        def warned(prompt: str, *names: str) -> str:
+            options, folder = TaskOptions(prompt=prompt), tmp_path / f"{prompt}-{len(names)}"
+            cells = [
+                Cell("babilong", "qa1", n, name, samples=1, options=options) for n in (1600, 1700) for name in names
+            ]
+            runner.run(cells, {name: models[name] for name in names}, folder, runner.Settings(), Progress(quiet=True))
+            return " ".join(capsys.readouterr().err.split())
+
+        said = warned("bare", *models)
+        assert said.count("Add --prompt official.") == 1 and f"and mine, {spec} may not know it" in said
+        assert not warned("official", *models) and not warned("bare", "oracle")
 
 
 # with BABILong's own prompt and rules

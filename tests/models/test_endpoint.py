@@ -400,7 +400,8 @@ def test_long_waits_are_told_once_for_requests_that_fail_alike(capsys):
 
 
 def test_every_sample_is_answered_or_an_exception():
-    kinds = [*PASSING.values(), *(told for told, _ in FINAL.values()), KITCHEN]
+    every = re.compile("wrong key|no model|no dollars|redirect|too l")  # is about every question: asking ends
+    kinds = [*PASSING.values(), *(told for name, (told, _) in FINAL.items() if not every.match(name)), KITCHEN]
     kinds = [kind for kind in kinds if not kind.wait]
 
     def does(request):
@@ -682,7 +683,12 @@ TASK = Rooms()
 
 def test_a_run_loses_no_sample_and_counts_no_failure_wrong(tmp_path, monkeypatch):
     monkeypatch.setitem(registry.TASKS, "rooms", f"{__name__}:TASK")
-    broken = {1: error(500, "boom"), 4: Reply(200, b"{"), 8: CONTEXT_ERRORS[0], 11: say(None, refusal="no", read=100)}
+    broken = {
+        1: error(500, "boom"),
+        4: Reply(200, b"{"),
+        8: error(400, "messages: bad"),
+        11: say(None, refusal="no", read=100),
+    }
     healed = []
 
     def does(request):
@@ -704,12 +710,77 @@ def test_a_run_loses_no_sample_and_counts_no_failure_wrong(tmp_path, monkeypatch
         second = go()
     failed = {row["index"]: row["failed"] for row in first.answers if "failed" in row}
     assert first.status == "failed" and [row["index"] for row in first.answers] == list(range(13))
-    assert failed.keys() == broken.keys() and "HTTP 500" in failed[1] and "context" in failed[8]
+    assert failed.keys() == broken.keys() and "HTTP 500" in failed[1] and "HTTP 400" in failed[8]
     assert first.scores["rooms/exact"] == {"correct": 9, "n": 9}
     assert first.usage["requests"] == asked == 15 and first.usage["prompt_tokens"] == 1000
     assert second.status == "ok" and second.scores["rooms/exact"] == {"correct": 13, "n": 13}
     assert len(stub.requests) == asked + len(broken)  # only what was missing is asked again
     assert {record.status for record in store.read_all(tmp_path)[0]} == {"failed", "ok"}
+
+
+REFUSED = {
+    "key": (error(401, f"Incorrect API key provided: {KEY}"), "HTTP 401"),
+    "account": (error(402, "Insufficient credits"), "no credit"),
+    "right": (error(403, "Project has no access to this model"), "HTTP 403"),
+    "model": (error(404, "The model `tiny` does not exist"), "no such model or path"),
+    "address": (Reply(308, headers={"Location": "https://h/v1"}), "redirect to https://h/v1; give that address"),
+    "quota": (error(429, "You exceeded your quota", type="insufficient_quota"), "HTTP 429"),
+}
+
+
+def rooms(stub: Stub, folder, *lengths: int, options: str = ";concurrency=2", samples: int = 13):
+    """The records of cells of a stub's rooms, run in a folder."""
+    cells = [Cell("rooms", "a", length, "stub", samples=samples) for length in lengths or (64,)]
+    chosen = runner.Settings(block=16, batch=4)
+    return runner.run(cells, {"stub": model_at(stub, options)}, folder, chosen, Progress(quiet=True))
+
+
+def right(request) -> Reply:
+    return say(request.prompt.split(" in the ")[1].partition(".")[0])
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_a_refusal_of_every_question_stops_the_run_and_the_same_command_goes_on(tmp_path, monkeypatch, refused):
+    monkeypatch.setitem(registry.TASKS, "rooms", f"{__name__}:TASK")
+    told, why = REFUSED[refused]
+    with Stub(right) as stub:
+        rooms(stub, tmp_path, 64)
+        stub.does, before = (lambda _: told), len(stub.requests)
+        with pytest.raises(UserError, match=r"Nothing more is asked.*the same command goes on") as caught:
+            rooms(stub, tmp_path, 64, 80, 96)
+        asked = len(stub.requests) - before
+        assert why in str(caught.value) and KEY not in str(caught.value) and 1 <= asked <= 2  # those under way
+        assert [record.status for record in store.read_all(tmp_path)[0]] == ["ok"]
+        stub.does = right
+        assert [record.status for record in rooms(stub, tmp_path, 64, 80, 96)] == ["ok"] * 3
+    assert len(stub.requests) == 3 * 13 + asked
+
+
+def test_a_key_that_is_refused_on_the_way_loses_no_answer_and_a_prompt_that_is_forbidden_stops_no_run(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(registry.TASKS, "rooms", f"{__name__}:TASK")
+    with Stub(lambda request: right(request) if len(stub.requests) <= 6 else error(401, "expired")) as stub:
+        with pytest.raises(UserError, match="HTTP 401"):
+            rooms(stub, tmp_path / "key", options=";concurrency=1")
+        stub.does = right
+        assert rooms(stub, tmp_path / "key", options=";concurrency=1")[0].status == "ok"
+        assert len(stub.requests) == 6 + 1 + 7
+        stub.does = lambda request: error(403, "blocked") if " Item 5 " in request.prompt else right(request)
+        (record,) = rooms(stub, tmp_path / "prompt")
+    assert record.status == "failed" and [row["index"] for row in record.answers if "failed" in row] == [5]
+
+
+@pytest.mark.parametrize("told", [*CONTEXT_ERRORS, Reply(413), error(400, "prompt is too long: 9 tokens > 4 maximum")])
+def test_a_prompt_beyond_the_server_s_context_makes_its_cell_unsupported(tmp_path, monkeypatch, told):
+    monkeypatch.setitem(registry.TASKS, "rooms", f"{__name__}:TASK")
+    with Stub(lambda request: right(request) if len(request.prompt) < 300 else told) as stub:
+        short, long = rooms(stub, tmp_path, 64, 300)
+        assert (short.status, long.status) == ("ok", "unsupported") and not long.answers
+        assert f"HTTP {told.status} (the prompt is l" in long.reason and "asks them again" not in long.reason
+        assert len(stub.requests) <= 13 + 2
+        stub.does = right  # started again, with a longer context
+        assert [record.status for record in rooms(stub, tmp_path, 64, 300)] == ["ok", "ok"]
 
 
 def test_every_answer_is_on_disk_as_it_comes(tmp_path, monkeypatch):

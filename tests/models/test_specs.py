@@ -19,16 +19,57 @@ from atlas_bench.models import loading, specs
         (["q=openai:http://h/v1#m;context=4K"], {"q": "openai:http://h/v1#m;context=4K"}),
         (["hf:a/b:dtype=float32,chat=false"], {word: word for word in ["hf:a/b:dtype=float32,chat=false"]}),
         (["oracle", "oracle"], {"oracle": "oracle"}),
+        (["oracle,hf:a/b"], {"oracle": "oracle", "hf:a/b": "hf:a/b"}),
+        (["hf:a/b,hf:c/d"], {"hf:a/b": "hf:a/b", "hf:c/d": "hf:c/d"}),
+        (["hf:a/b, oracle"], {"hf:a/b": "hf:a/b", "oracle": "oracle"}),
+        (
+            ["x=hf:a/b:dtype=float32,chat=false,oracle,y=hf:c/d:chat=false,thinking=9"],
+            {"x": "hf:a/b:dtype=float32,chat=false", "oracle": "oracle", "y": "hf:c/d:chat=false,thinking=9"},
+        ),
+        (
+            ["q=openai:http://h/v1#m;context=4K,openai:http://h/v1#n,p,constant"],
+            {
+                "q": "openai:http://h/v1#m;context=4K",
+                "openai:http://h/v1#n,p": "openai:http://h/v1#n,p",
+                "constant": "constant",
+            },
+        ),
     ],
 )
 def test_lists_are_parted_and_names_taken_off(words, found):
     assert specs.typed(words) == found
 
 
-@pytest.mark.parametrize("words", [["oracle,hf:a/b"], ["hf:a/b,oracle"], ["oracle,"], ["a=oracle", "a=constant"], [""]])
-def test_what_may_be_read_in_two_ways_is_refused(words):
-    with pytest.raises(UserError, match=r"--model|Give each its own|it is empty"):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["oracle,"], "a comma too many"),
+        (["hf:a/b,"], "a comma too many"),
+        (["hf:a/b,,oracle"], "a comma too many"),
+        (["hf:a/b,orcle"], "unknown model 'orcle'. Did you mean 'oracle'"),
+        (["a=oracle", "a=constant"], "Give each its own"),
+        (["a=hf:a/b,a=hf:c/d"], "Give each its own"),
+        ([""], "it is empty"),
+    ],
+)
+def test_a_list_that_cannot_be_right_is_refused(words, said):
+    with pytest.raises(UserError, match=said):
         specs.typed(words)
+
+
+def test_lists_of_files_and_folders_are_parted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "b", "llama", "gpt2", "x,y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "mine" / "card.json").write_text('{"config": {"memory": "none"}}')
+    (tmp_path / "m.py").touch()
+    for word, parted in (
+        ("hf:./llama,hf:./gpt2", ["hf:./llama", "hf:./gpt2"]),
+        ("hf:./x,y,./mine", ["hf:./x,y", "./mine"]),
+        ("py:m.py:a,b,py:m.py,mine", ["py:m.py:a,b", "py:m.py", "mine"]),
+    ):
+        assert list(specs.typed([word])) == parted
 
 
 @pytest.mark.parametrize(

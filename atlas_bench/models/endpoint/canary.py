@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from atlas_bench.errors import UserError
+from atlas_bench.errors import Unsupported, UserError
 from atlas_bench.models.endpoint.client import REPLY_CHARS
 
 BATCH = 4  # prompts at once
@@ -54,7 +54,7 @@ async def _answered(answer: Callable[[str], Awaitable[str]], prompt: str) -> str
     """The answer, or why there is none; both should be the same each time."""
     try:
         return await answer(prompt)
-    except UserError:  # about the server
+    except (UserError, Unsupported):  # about the server, or the length of every prompt
         raise
     except Exception as error:  # as for any other question
         return f"no answer: {str(error).partition(';')[0]}"[:REPLY_CHARS]  # what follows is another for each request

@@ -6,9 +6,10 @@
 
 Tried again, after waits that double from a second to a minute, with jitter, and at least as long as the server's
 Retry-After: no connection, no whole reply in time, HTTP 408, 425, 429 and 5xx, a reply that is no JSON object, and
-whatever `reads` says may be had by asking again. Any other reply raises ApiError at once. Waits of more than a second
-are reported on stderr. The error for a server that never answered and cannot be reached: the user has to start it. A
-reply is read up to a size that no answer has.
+whatever `reads` says may be had by asking again. Any other reply raises ApiError at once:
+Refusal where every other question would be refused too, TooLong for a prompt beyond the context. Waits of more than a
+second are reported on stderr. The error for a server that never answered and cannot be reached: the user has to start
+it. A reply is read up to a size that no answer has.
 
 The key is read from OPENAI_API_KEY for each session, goes to the client's own address only, and is in no message.
 """
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from atlas_bench.errors import UserError
+from atlas_bench.errors import MachineError, Unsupported, UserError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -44,10 +45,12 @@ REPLY_CHARS = 200  # of a reply in a message
 MOST_BYTES = 16 << 20  # of a reply, beside an echo of the request: thoughts of a million tokens have some 4 MiB
 LEAST_SECRET = 8  # characters of a key that is one: "EMPTY" and "none" are what servers without a key are given
 
-_TOO_LONG = re.compile(r"context[ _]?(length|size|window)", re.I)  # llama.cpp says it with a 500 at times
-_HOPELESS = re.compile(r"insufficient_quota|request too large", re.I)  # OpenAI says both with a 429
+# llama.cpp says it with a 500 at times
+_TOO_LONG = re.compile(r"context[ _]?(length|size|window)|(prompt|input) is too long", re.I)
+_NO_CREDIT, _TOO_LARGE = "insufficient_quota", "request too large"  # OpenAI says both with a 429
 _MEANING = {
     401: "the server does not take the key in OPENAI_API_KEY, or wants one there",
+    402: "the account has no credit",
     403: "the key in OPENAI_API_KEY may not do this",
     404: "no such model or path",
     413: "the prompt is larger than the server takes",
@@ -74,26 +77,40 @@ class ApiError(Exception):
         self.status, self.reply = status, reply
 
 
+class Refusal(ApiError, MachineError):
+    """The server refuses the key, the account, the model or the address, and so every question: the run stops."""
+
+    def __init__(self, what: str, **about: Any) -> None:
+        super().__init__(f"{what}. Nothing more is asked: correct it, and the same command goes on", **about)
+
+
+class TooLong(ApiError, Unsupported):
+    """The prompt is longer than the server's context: the cell is `unsupported`."""
+
+
 class Failure(Exception):
     """One try that failed.
 
-    again   whether the next may not
-    after   seconds that the server wants to be left alone
-    absent  nobody listens at the address, or there is no such host
+    retryable  whether another try could succeed
+    after      seconds that the server wants to be left alone
+    absent     nobody listens at the address, or there is no such host
+    ends_in    the error that it becomes where there is no other try
     """
 
     def __init__(
         self,
         what: str,
         *,
-        again: bool,
+        retryable: bool,
         status: int | None = None,
         reply: str = "",
         after: float = 0.0,
         absent: bool = False,
+        ends_in: type[ApiError] = ApiError,
     ) -> None:
         super().__init__(what)
-        self.again, self.status, self.reply, self.after, self.absent = again, status, reply, after, absent
+        self.ends_in = ends_in
+        self.retryable, self.status, self.reply, self.after, self.absent = retryable, status, reply, after, absent
 
 
 class Client:
@@ -103,6 +120,7 @@ class Client:
         self.url, self.timeout, self.max_retries = url, timeout, max_retries
         self.requests = self.retries = 0
         self._heard = False  # of the server, whatever it said
+        self._answered = False  # a question, so that the key and the model are right
         self._told: dict[tuple[str, int], float] = {}  # what failed, how often -> when the wait that was told ends
 
     def session(self) -> aiohttp.ClientSession:
@@ -134,7 +152,9 @@ class Client:
                 self.requests += 1
                 self.retries += tries > 1
             try:
-                return await self._try(session, method, url, body, reads)
+                reply = await self._try(session, method, url, body, reads)
+                self._answered |= method == "POST"
+                return reply
             except Failure as failure:
                 what = str(failure)
                 if failure.absent and not self._heard:
@@ -143,12 +163,15 @@ class Client:
                     ) from None
                 if failure.after > self.timeout:
                     what += f", and it asks to be left alone for {failure.after:.0f} s"
-                elif failure.again and tries <= self.max_retries:
+                elif failure.retryable and tries <= self.max_retries:
                     wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (tries - 1)) * random.uniform(0.75, 1.25)
                     self._tell(what, tries, failure.after + wait)
                     await asyncio.sleep(failure.after + wait)
                     continue
-                raise ApiError(what, url=url, tries=tries, status=failure.status, reply=failure.reply) from None
+                ends_in = failure.ends_in
+                if failure.status == 403 and self._answered:  # a gateway may forbid one prompt of many
+                    ends_in = ApiError
+                raise ends_in(what, url=url, tries=tries, status=failure.status, reply=failure.reply) from None
 
     def _tell(self, what: str, tries: int, wait: float) -> None:
         """A line on stderr about a long wait; requests side by side that fail alike share one."""
@@ -178,11 +201,11 @@ class Client:
         except aiohttp.ClientConnectorError as error:
             raise _unreached(error) from None
         except aiohttp.ClientError as error:
-            raise Failure(clean(f"{type(error).__name__}: {error}"), again=True) from None
+            raise Failure(clean(f"{type(error).__name__}: {error}"), retryable=True) from None
         except TimeoutError:
-            raise Failure(f"no whole reply within {self.timeout:g} s", again=True) from None
+            raise Failure(f"no whole reply within {self.timeout:g} s", retryable=True) from None
         except OSError as error:
-            raise Failure(clean(f"{type(error).__name__}: {error}"), again=True) from None
+            raise Failure(clean(f"{type(error).__name__}: {error}"), retryable=True) from None
         if status != 200:
             raise _refusal(self.url, status, headers, _shown(raw))
         try:
@@ -195,9 +218,9 @@ class Client:
 def _unreached(error: aiohttp.ClientConnectorError) -> Failure:
     """The failure that a refused connection means."""
     if isinstance(error.os_error, ConnectionRefusedError):  # by the server, or by a proxy before it
-        return Failure(clean(f"connection refused by {error.host}:{error.port}"), again=True, absent=True)
+        return Failure(clean(f"connection refused by {error.host}:{error.port}"), retryable=True, absent=True)
     what = clean(f"{type(error).__name__}: {error}")
-    return Failure(what, again=True, absent=isinstance(error.os_error, gaierror))
+    return Failure(what, retryable=True, absent=isinstance(error.os_error, gaierror))
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -206,7 +229,7 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     async for part in response.content.iter_chunked(1 << 16):
         parts += part
         if len(parts) > most:
-            raise Failure(f"the reply has more than {most} bytes, so it was not read to its end", again=False)
+            raise Failure(f"the reply has more than {most} bytes, so it was not read to its end", retryable=False)
     return bytes(parts)
 
 
@@ -221,7 +244,7 @@ def _json_object(raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict):
-        raise Failure("the reply is no JSON object", again=True)
+        raise Failure("the reply is no JSON object", retryable=True)
     return reply
 
 
@@ -232,19 +255,27 @@ def _integer(digits: str) -> int | None:
 
 def _refusal(url: str, status: int, headers: Mapping[str, str], text: str) -> Failure:
     """The failure that an HTTP status other than 200 means."""
-    too_long = status >= 400 and _TOO_LONG.search(text)
+    ends_in = ApiError
+    if 300 <= status < 400 or status in (401, 402, 403, 404) or (status == 429 and _NO_CREDIT in text.lower()):
+        ends_in = Refusal
+    elif status == 413 or (status >= 400 and _TOO_LONG.search(text)):
+        ends_in = TooLong
     if 300 <= status < 400:
         meaning = f"a redirect to {clean(headers.get('Location', '?'))}; give that address instead"
     else:
-        meaning = "the prompt is longer than the server's context; it is not cut" if too_long else _MEANING.get(status)
+        longer = "the prompt is longer than the server's context; it is not cut"
+        meaning = _MEANING.get(status) if status == 413 or ends_in is not TooLong else longer
     if status == 404 and not re.search(r"/v\d", url):
         meaning = f"no such model or path; most servers want /v1 after the address: try {url}/v1"
     return Failure(
         f"HTTP {status} ({meaning})" if meaning else f"HTTP {status}",
-        again=(status in (408, 425, 429) or status >= 500) and not (too_long or _HOPELESS.search(text)),
+        retryable=(status in (408, 425, 429) or status >= 500)
+        and ends_in is ApiError
+        and _TOO_LARGE not in text.lower(),
         status=status,
         reply=text,
         after=_retry_after(headers.get("Retry-After", ""), headers.get("Date", "")),
+        ends_in=ends_in,
     )
 
 

@@ -53,17 +53,17 @@ def answered(choice: Choice, question: Question, stop: Sequence[str], thinking: 
             f"the reply holds thoughts in a field of their own and no answer (finish_reason '{choice.finish}'). "
             f"{answers.more_room(thinking)} If it does not think, the server takes its answers for thoughts: switch "
             "the reasoning parser off",
-            again=False,
+            retryable=False,
         )
     if choice.text is None:
         why = f"finish_reason '{choice.finish}'" + (f", refusal '{choice.refusal}'" if choice.refusal else "")
-        raise Failure(clean(f"the reply holds no text ({why})")[:REPLY_CHARS], again=False)
+        raise Failure(clean(f"the reply holds no text ({why})")[:REPLY_CHARS], retryable=False)
     cut = choice.finish == "length"
     try:
         text = answers.without_echo(choice.text, question.text)
         answer = answers.answer(text, stop=stop, cut=cut, thinking=thinking)
     except NoAnswer as error:
-        raise Failure(str(error), again=False) from None
+        raise Failure(str(error), retryable=False) from None
     return Answered(without_key(answer), len(text.split()), cut, shows_thoughts(choice))
 
 
@@ -90,7 +90,7 @@ def check_read(question: Question, read: int, recount: Callable[[str], int] | No
         raise Failure(
             f"the server says that it read {read} tokens of a prompt of {counted}, so it has cut it; give it a longer "
             "context (Ollama: num_ctx)",
-            again=False,
+            retryable=False,
         )
 
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from atlas_bench.errors import UserError, needs
+from atlas_bench.errors import Unsupported, UserError, needs
 from atlas_bench.models import answers
 from atlas_bench.models.endpoint import canary
 from atlas_bench.models.endpoint import reply as replies
@@ -117,7 +117,7 @@ class Endpoint(Model):
         )
 
     def answer(self, state: _Read, question: Sequence[int], max_tokens: int, stop: Sequence[str] = ("\n",)) -> str:
-        """Greedy text after the question; ApiError if there is none, UserError if there is no server."""
+        """Greedy text after the question; ApiError if there is none, else as answer_all()."""
         (said,) = self.answer_all([(state, question)], max_tokens, stop)
         if isinstance(said, Exception):
             raise said
@@ -134,7 +134,8 @@ class Endpoint(Model):
 
         keep  is given (i, answer) as soon as it is there: an interrupt loses what is under way, no more
 
-        Raises UserError if no server is there: nothing was asked.
+        Raises UserError if no server is there, Refusal if it refuses the key or the model, and TooLong for a prompt
+        beyond its context: the questions that are not answered by then are not asked.
         """
         return wait_for(self._answer_all(asked, max_tokens, stop, keep))
 
@@ -191,7 +192,7 @@ class Endpoint(Model):
                 try:
                     async with slots:
                         answer = await ask(await asyncio.to_thread(self._question, state, question))
-                except UserError:  # about the server, not about this sample
+                except (UserError, Unsupported):  # about the server or the cell, not about this sample
                     raise
                 except Exception as error:
                     answer = error

@@ -42,10 +42,10 @@ def first_choice(reply: Mapping[str, Any], *, chat: bool) -> Choice:
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if chat and isinstance(choice, dict) else choice
     if not isinstance(message, dict):
-        raise Failure("the reply holds no choice", again=True)
+        raise Failure("the reply holds no choice", retryable=True)
     finish = clean(_text(choice.get("finish_reason")))[:REPLY_CHARS]
     if finish in BROKEN:
-        raise Failure(f"the reply broke off (finish_reason '{finish}')", again=BROKEN[finish])
+        raise Failure(f"the reply broke off (finish_reason '{finish}')", retryable=BROKEN[finish])
     text, thoughts = _parts(message.get("content" if chat else "text"))
     thoughts += "".join(_text(message.get(name)) for name in THOUGHTS)
     return Choice(text, thoughts, finish, _text(message.get("refusal")))
@@ -113,7 +113,9 @@ def _parts(content: Any) -> tuple[str | None, str]:
         elif kind in ("thinking", "reasoning"):
             thoughts += [each or "" for each in _parts(part.get(kind, part.get("text")))]
         else:
-            raise Failure(f"the reply holds a part of kind '{clean(str(kind))[:REPLY_CHARS]}', no text", again=False)
+            raise Failure(
+                f"the reply holds a part of kind '{clean(str(kind))[:REPLY_CHARS]}', no text", retryable=False
+            )
     return "".join(text), "".join(thoughts)
 
 

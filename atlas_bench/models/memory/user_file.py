@@ -11,6 +11,7 @@ import torch
 
 from atlas_bench.errors import UserError
 from atlas_bench.files import user_file
+from atlas_bench.files.user_file import describe_error
 from atlas_bench.models.memory.base import Memory
 from atlas_bench.models.memory.surroundings import build
 
@@ -64,8 +65,3 @@ def check_runs(spec: str, memory: Memory) -> None:
             f"memory '{spec}' cannot be run: {describe_error(error, inspect.getfile(type(memory)))}. "
             f"`atlas-bench verify {spec}` checks it in full."
         ) from None
-
-
-def describe_error(error: BaseException, path: Path | str) -> str:
-    """user_file.describe_error, for a memory."""
-    return user_file.describe_error(error, path, base=inspect.getfile(Memory))
