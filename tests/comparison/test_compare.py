@@ -71,16 +71,25 @@ def test_a_file_is_trained_asked_and_compared_and_a_failure_stops_nobody(here):
 @pytest.mark.slow
 def test_ctrl_c_ends_the_trainings_and_says_how_to_go_on(here):
     words = ["compare", "titans", "./my_memory.py", "--task", "mqar:8", "--len", "256", "--train", "20M"]
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "atlas_bench", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    for line in process.stderr:  # until a step is trained
-        if "my_memory.py mqar: curriculum" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and not out and "Traceback" not in err and "failed" not in err
-    assert "The same command goes on" in err
+    seen = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "atlas_bench", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        for line in process.stderr:  # until a step is trained
+            if re.search(r"my_memory.py mqar: curriculum +\S+ of 20.0M tokens, about .* left", line):
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130 and not out and "Traceback" not in err and "failed" not in err
+        said = r"my_memory.py mqar: stopped at \S+ of 20.0M tokens; the same command goes on from there\."
+        assert re.search(said, err), err
+        assert err.endswith("stopped. The same command does what is left to do.\n")
+        (log,) = here.glob("compare/models/my_memory.py-*/training.ndjson")
+        seen.append(log.read_text().splitlines())
+    first, both = seen
+    assert both[: len(first)] == first and len(both) > len(first)  # with their seconds: none was trained again
 
 
 def test_embedded_models_are_compared_without_training(here):
