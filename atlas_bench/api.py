@@ -246,6 +246,7 @@ def compare(
     seed: int = 0,
     data: PathLike = "generated",
     background: PathLike = "generated",
+    prompt: str = "bare",
     encoding: str | None = None,
     out: PathLike = "compare",
     jobs: int = 2,
@@ -264,6 +265,7 @@ def compare(
     samples     questions in each cell, or at each length, as run() takes them
     sequential  asks a cell no more once its verdict is decided; `samples` is then the most
     seed        of the first training, and of its questions
+    prompt      'bare', or 'official' for BABILong's, which models other than ours need
     jobs        trainings at once
 
     Returns the comparison as plain data, comparison/paired.py: "rows" with each score and its paired difference to the
@@ -274,12 +276,12 @@ def compare(
     from atlas_bench.comparison import compare as comparison
     from atlas_bench.running.progress import Progress
 
-    compared, _ = comparison.main(
+    compared, _ = comparison.prepare(
         candidates, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
         samples=samples, sequential=sequential, seed=seed, train=train, seeds=seeds, rates=rates, data=str(data),
-        background=str(background), encoding=encoding, jobs=jobs, device=device, code=_several(code),
+        background=str(background), prompt=prompt, encoding=encoding, jobs=jobs, device=device, code=_several(code),
         progress=Progress(quiet=quiet), command=_written(compare, given),
-    )  # fmt: skip
+    ).run()  # fmt: skip
     return compared
 
 

@@ -68,7 +68,7 @@ class Job:
     def _run(self) -> list[Record]:
         if not self.progress.quiet:
             waiting = runner.missing(self.cells, self.models, self.out)
-            for line in announce.lines(waiting, self.models, self.settings):
+            for line in announce.lines(runner.evaluations_of(waiting, self.models), self.settings):
                 self.progress.note(line)
         records = runner.run(self.cells, self.models, self.out, self.settings, self.progress)
         if self.theirs:

@@ -117,7 +117,7 @@ class _Worker:
 
 def _train(training: Training, worker: _Worker, say: Callable[[str], Any]) -> str:
     """Run one training; '' or why it failed."""
-    if _is_done(training):
+    if is_done(training):
         say(f"{training.title}: already trained, {training.folder}")
         return ""
     for file in filter(registry.is_file, (training.candidate.file, training.task)):
@@ -133,7 +133,7 @@ def _train(training: Training, worker: _Worker, say: Callable[[str], Any]) -> st
     return reason
 
 
-def _is_done(training: Training) -> bool:
+def is_done(training: Training) -> bool:
     """Whether the model is there, with all that its card is to state; the card is the last thing that is written."""
     if not (training.folder / loading.CARD).exists():
         return False

@@ -1,6 +1,6 @@
 """The first lines of a run: what it will read, about how long that takes here, and what interval its questions buy.
 
-    for line in lines(cells, models, Settings()):
+    for line in lines(runner.evaluations_of(cells, models), Settings()):
         print(line)
 
     10 cells (babilong:qa1,qa2,qa3,qa4,qa5 at 1K,16K): 1.7M tokens to read, about 30 s at 90K/s. With 20 questions
@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from atlas_bench.results.naming import natural
-from atlas_bench.running.evaluation import Cell, Evaluation
-from atlas_bench.running.runner import evaluations_of
+from atlas_bench.running.evaluation import Evaluation
 from atlas_bench.running.settings import Settings
 from atlas_bench.stats.intervals import wilson, worth_of
 from atlas_bench.types import Model, Rules, Sample
@@ -40,15 +39,30 @@ class Pace:
     question_seconds: float
 
 
-def lines(cells: Sequence[Cell], models: Mapping[str, Model], settings: Settings) -> list[str]:
+def lines(evaluations: Iterable[Evaluation], settings: Settings) -> list[str]:
     """What running the cells means, in lines of 79 columns; nothing for no cells."""
-    waiting = [evaluation for evaluation in evaluations_of(cells, models) if not _is_known_unsupported(evaluation)]
+    waiting = _asked(evaluations)
     if not waiting:
         return []
-    tokens = sum(map(_tokens, waiting))
-    text = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} ({_what(waiting)}): {format_count(tokens)} tokens to read"
-    text += f"{_how_long(waiting, settings)}. {' '.join(_intervals(waiting))}".rstrip()
+    text = f"{reading(waiting)}{_how_long(waiting, settings)}. {' '.join(_intervals(waiting))}".rstrip()
+    return wrapped(text)
+
+
+def reading(evaluations: Iterable[Evaluation]) -> str:
+    """'2 cells (babilong:qa1 at 1K,16K, atlas-nano): 340.0K tokens to read'."""
+    waiting = _asked(evaluations)
+    tokens = format_count(sum(map(_tokens, waiting)))
+    return f"{len(waiting)} cell{'s' * (len(waiting) != 1)} ({_what(waiting)}): {tokens} tokens to read"
+
+
+def wrapped(text: str) -> list[str]:
+    """The text in lines of 79 columns."""
     return textwrap.wrap(text, COLUMNS, break_on_hyphens=False, break_long_words=False)
+
+
+def _asked(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Those without the ones that the model is known not to support."""
+    return [evaluation for evaluation in evaluations if not _is_known_unsupported(evaluation)]
 
 
 def _is_known_unsupported(evaluation: Evaluation) -> bool:

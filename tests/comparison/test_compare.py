@@ -102,6 +102,36 @@ def test_embedded_models_are_compared_without_training(here):
     assert "baseline" in result.stdout and not (here / "compare" / "models").exists()
 
 
+def test_two_models_are_asked_with_the_official_prompt_after_the_lines_of_a_run(here):
+    words = ["compare", "oracle", "constant", "--task", "babilong:qa1", "--len", "2K", "--samples", "8"]
+    result = call(*words, "--prompt", "official")
+    assert result.exit_code == 0, result.output
+    records, _ = store.read(here / "compare" / "babilong.jsonl")
+    assert [record.options["prompt"] for record in records] == ["official"] * 2
+    said = " ".join(result.stderr.split())
+    assert "2 cells (babilong:qa1 at 2K, oracle, constant): 32.0K tokens to read. With 8 questions a score of" in said
+    again = call(*words, "--prompt", "official")
+    assert "tokens to read" not in again.stderr and again.stderr.count("not run again") == 2
+    assert call(*words, "--prompt", "offical").exit_code == 2
+
+
+def test_a_dry_run_counts_trainings_and_tokens_and_writes_nothing(here):
+    words = ["compare", "oracle", "constant", "--task", "mqar:8", "--len", "1K", "--samples", "16", "--dry-run"]
+    told = json.loads(call(*words, "--json").stdout)
+    assert [(row["model"], row["contexts"]) for row in told["cells"]] == [("oracle", 2), ("constant", 2)]
+    assert all(2000 < row["tokens"] < 2100 for row in told["cells"])
+    assert told["training"] == {"trainings": 0, "tokens_each": None}
+    words = [*words[:2], "titans", "swa", *words[3:], "--train", "20M", "--seeds", "2"]
+    told = json.loads(call(*words, "--json").stdout)
+    assert told["training"] == {"trainings": 4, "tokens_each": 20_000_000}
+    assert {row["model"] for row in told["cells"]} == {"oracle"} and len(told["cells"]) == 2  # seeds
+    text = " ".join(call(*words).stdout.split())
+    assert "4 trainings of 20.0M tokens each, 2 at once. Of unknown time, and not in the total: 4 cells" in text
+    told = json.loads(call(*words, "--rates", "3", "--json").stdout)
+    assert told["training"]["trainings"] == 8  # three rates of the first seed, then one of the second
+    assert not (here / "compare").exists() or not [file for file in here.glob("compare/**/*") if file.is_file()]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
