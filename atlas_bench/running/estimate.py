@@ -9,8 +9,8 @@
         10M atlas-nano               80.0M  16 min  589.1MiB  225.0KiB
         10M transformer-nano                                            unsupported
 
-Time and memory come from a calibration, see calibration.py. What it does not know: how busy the machine will be,
-subsets other than the calibrated one, background that must still be tokenised. Endpoints are not called: their tokens
+Time and memory come from a calibration, see calibration.py. What it does not know: how busy the machine will be, and
+background that must still be tokenised. Endpoints are not called: their tokens
 are counted, for they cost money.
 """
 
