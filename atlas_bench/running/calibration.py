@@ -111,9 +111,7 @@ def _read_with_care(
             return readings, "stopped there; a state that grows may take longer than this"
         if len(readings) > 1 and reading["seconds"] ** 2 / readings[-2]["seconds"] > following:
             break
-    if (
-        readings and readings[-1]["length"] < lengths[-1]
-    ):  # facts may be dense in a short context, and rare in a long one
+    if readings and 2 * readings[-1]["length"] <= lengths[-1]:  # facts may be dense in short contexts alone
         last = _measure(_group(evaluation, lengths[-1], settings), settings, following)
         readings += [last] * (last["status"] in READ)
     return readings, ""
