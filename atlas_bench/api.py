@@ -133,7 +133,7 @@ def report(
     form = results.chosen({f"format={format!r}": format}, file)
     text, pages = results.with_answers(
         records, page, leaderboard=file if form == "html" else None, form=form, threshold=units.share_of(threshold),
-        published=published, tasks=[name for names in _several(task) for name in names.split(",")],
+        published=published, tasks=_tasks(task),
         models=_several(model), warn=_warn, command=_written(report, given),
     )  # fmt: skip
     for part, html in pages.items():
@@ -208,7 +208,7 @@ def score(
     file = None if out is None else rescore.new_file(Path(out))
     new = rescore.records(
         store.scan(records, _warn), rescore.load(scorer), models=_several(model),
-        tasks=[each for one in _several(task) for each in one.split(",")], data=_path(data),
+        tasks=_tasks(task), data=_path(data),
         background=_path(background), tokenizer=tokenizer, command=_written(score, given), warn=_warn,
     )  # fmt: skip
     made = list(new)
@@ -375,6 +375,13 @@ def _each(given: Any) -> Iterable[Any]:
 def _several(given: Any) -> list[str]:
     """One or several, as a list of texts."""
     return [str(value) for value in _each(given)]
+
+
+def _tasks(given: Any) -> list[str]:
+    """Tasks, where one, several or comma-separated ones are given."""
+    from atlas_bench import registry
+
+    return registry.split_tasks(",".join(several)) if (several := _several(given)) else []
 
 
 def _path(given: PathLike | None) -> str | None:

@@ -59,14 +59,19 @@ def parse_task(text: str) -> list[tuple[str, str]]:
 
 def split_lm_eval(text: str) -> tuple[str, list[str]]:
     """(our own of comma-separated tasks, the names after 'lm-eval:'): 'niah,lm-eval:piqa' -> 'niah', ['piqa']."""
-    parts = [part.strip() for part in text.split(",")]
+    parts = registry.split_tasks(text)
     theirs = [part.removeprefix(LM_EVAL) for part in parts if part.startswith(LM_EVAL)]
     return ",".join(part for part in parts if not part.startswith(LM_EVAL)), theirs
 
 
 def parse_tasks(text: str) -> list[tuple[str, str]]:
-    """The pairs of comma-separated tasks, each once, in the order written."""
-    return list(dict.fromkeys(pair for part in text.split(",") for pair in parse_task(part)))
+    """The pairs of comma-separated tasks, each once, in the order written: 'babilong:qa1,qa2' has two."""
+    pairs: list[tuple[str, str]] = []
+    for part in registry.split_tasks(text):
+        name = pairs[-1][0] if pairs else ""
+        follows = registry.is_file(name) and part not in registry.TASKS and part in registry.task(name).subsets
+        pairs += [(name, part)] if follows else parse_task(part)
+    return list(dict.fromkeys(pairs))
 
 
 def subsets(text: str) -> dict[str, list[str]]:
