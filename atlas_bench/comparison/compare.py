@@ -82,8 +82,8 @@ def prepare(
     store.check_writable(out)
     ready = _ready(entrants, device)
     reader = loading.load("oracle")
-    for name in wanted:
-        plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
+    asking = {each.label: ready.get(each.label, reader) for each in entrants}
+    cells = {name: plan.askable(cells[name], asking, plan.named(task), progress.note) for name in wanted}
     return Job(
         entrants, wanted, cells, planned, tokens, all_seeds, rates, init, ready, reader, out, sequential, jobs, device,
         Settings(command=command), progress,

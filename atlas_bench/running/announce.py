@@ -25,7 +25,8 @@ from atlas_bench.types import Model
 from atlas_bench.units import format_count, format_length, format_seconds
 
 COLUMNS = 79
-NAMED = 3  # models that are named, at most
+NAMED = 3  # models that are named, at most,
+WRITTEN = 6  # and subsets of a task
 
 
 def lines(evaluations: Iterable[Evaluation], settings: Settings) -> list[str]:
@@ -75,7 +76,10 @@ def _what(waiting: Sequence[Evaluation]) -> str:
     subsets: dict[str, dict[str, None]] = {}
     for cell in sorted(cells, key=lambda cell: natural(cell.subset)):
         subsets.setdefault(cell.task, {})[cell.subset] = None
-    tasks = (f"{task}:{','.join(names)}".rstrip(":") for task, names in subsets.items())
+    tasks = (
+        f"{task}:{','.join(names)}".rstrip(":") if len(names) <= WRITTEN else f"{len(names)} subsets of {task}"
+        for task, names in subsets.items()
+    )
     lengths = dict.fromkeys(format_length(cell.length) for cell in cells)
     models = list(dict.fromkeys(cell.model for cell in cells))
     named = ", ".join(models) if len(models) <= NAMED else f"{len(models)} models"

@@ -9,6 +9,7 @@ import pytest
 
 from atlas_bench import registry
 from atlas_bench.errors import UserError
+from atlas_bench.models import loading
 from atlas_bench.running import plan
 from atlas_bench.running.stopping import Width
 from atlas_bench.units import parse_length
@@ -37,6 +38,30 @@ def test_a_subset_may_follow_the_subset_of_its_task(tmp_path):
     file = tmp_path / "my_task.py"
     file.write_bytes((ROOT / "examples" / "my_task.py").read_bytes())
     assert [subset for _, subset in plan.parse_tasks(f"{file}:kept,changed,mqar:8")] == ["kept", "changed", "8"]
+
+
+def test_cells_of_a_bare_task_that_cannot_be_asked_are_left_out():
+    models, said = loading.load_all(["oracle", "constant"]), []
+
+    def left(text, *lengths):
+        cells = plan.make(plan.parse_tasks(text), lengths=lengths, models=list(models), samples=1)
+        kept = plan.askable(cells, models, plan.named(text), said.append)
+        return [(cell.subset, cell.length) for cell in kept if cell.model == "constant"]
+
+    assert left("mqar:8", 1000) == [("8", 1000)] and not said
+    small = [name for name in registry.task("mqar").subsets if "4096" not in name]
+    assert left("mqar", 1000, 30_000) == [(name, 1000) for name in small] + [
+        (name, 30_000) for name in registry.task("mqar").subsets
+    ]
+    (note,) = said
+    assert note.startswith("left out, since no subset was named: mqar:4096 at 1K: length 1000 is too short")
+    assert "mqar:4096-spread at 1K: " in note and "30K" not in note
+    assert ("qa_1", 1000) not in left("ruler,mqar:8", 1000)
+    for refused, why in (("mqar,mqar:4096", "too short for mqar:4096"), ("recall,mqar", "recall is made of published")):
+        with pytest.raises(UserError, match=why):
+            left(refused, 1000)
+    with pytest.raises(UserError, match="too short"):  # nobody would be asked at a length that was named
+        left("mqar", 4, 1000)
 
 
 def test_samples_depend_on_the_length():
