@@ -133,7 +133,7 @@ def report(
     form = results.chosen({f"format={format!r}": format}, file)
     text, pages = results.with_answers(
         records, page, leaderboard=file if form == "html" else None, form=form, threshold=units.share_of(threshold),
-        published=published, tasks=[name for names in _several(task) for name in names.split(",")],
+        published=published, tasks=_tasks(task),
         models=_several(model), warn=_warn, command=_written(report, given),
     )  # fmt: skip
     for part, html in pages.items():
@@ -208,7 +208,7 @@ def score(
     file = None if out is None else rescore.new_file(Path(out))
     new = rescore.records(
         store.scan(records, _warn), rescore.load(scorer), models=_several(model),
-        tasks=[each for one in _several(task) for each in one.split(",")], data=_path(data),
+        tasks=_tasks(task), data=_path(data),
         background=_path(background), tokenizer=tokenizer, command=_written(score, given), warn=_warn,
     )  # fmt: skip
     made = list(new)
@@ -246,6 +246,7 @@ def compare(
     seed: int = 0,
     data: PathLike = "generated",
     background: PathLike = "generated",
+    prompt: str = "bare",
     encoding: str | None = None,
     out: PathLike = "compare",
     jobs: int = 2,
@@ -264,6 +265,7 @@ def compare(
     samples     questions in each cell, or at each length, as run() takes them
     sequential  asks a cell no more once its verdict is decided; `samples` is then the most
     seed        of the first training, and of its questions
+    prompt      'bare', or 'official' for BABILong's, which models other than ours need
     jobs        trainings at once
 
     Returns the comparison as plain data, comparison/paired.py: "rows" with each score and its paired difference to the
@@ -274,12 +276,12 @@ def compare(
     from atlas_bench.comparison import compare as comparison
     from atlas_bench.running.progress import Progress
 
-    compared, _ = comparison.main(
+    compared, _ = comparison.prepare(
         candidates, task=",".join(_several(task)), lengths=lengths, out=Path(out), init=_path(init),
         samples=samples, sequential=sequential, seed=seed, train=train, seeds=seeds, rates=rates, data=str(data),
-        background=str(background), encoding=encoding, jobs=jobs, device=device, code=_several(code),
+        background=str(background), prompt=prompt, encoding=encoding, jobs=jobs, device=device, code=_several(code),
         progress=Progress(quiet=quiet), command=_written(compare, given),
-    )  # fmt: skip
+    ).run()  # fmt: skip
     return compared
 
 
@@ -373,6 +375,13 @@ def _each(given: Any) -> Iterable[Any]:
 def _several(given: Any) -> list[str]:
     """One or several, as a list of texts."""
     return [str(value) for value in _each(given)]
+
+
+def _tasks(given: Any) -> list[str]:
+    """Tasks, where one, several or comma-separated ones are given."""
+    from atlas_bench import registry
+
+    return registry.split_tasks(",".join(several)) if (several := _several(given)) else []
 
 
 def _path(given: PathLike | None) -> str | None:

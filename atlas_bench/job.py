@@ -68,7 +68,7 @@ class Job:
     def _run(self) -> list[Record]:
         if not self.progress.quiet:
             waiting = runner.missing(self.cells, self.models, self.out)
-            for line in announce.lines(waiting, self.models, self.settings):
+            for line in announce.lines(runner.evaluations_of(waiting, self.models), self.settings):
                 self.progress.note(line)
         records = runner.run(self.cells, self.models, self.out, self.settings, self.progress)
         if self.theirs:
@@ -134,11 +134,13 @@ def prepare(
         seeds=[units.whole("seed", seed, least=-units.SEEDS, most=units.SEEDS) for seed in seeds],
         samples=numbers, stop=stop, options=options,
     )  # fmt: skip
-    if split:
-        cells = shards.of(cells, *split)
     plan.check_names(out, loaded)
     with settings.making():  # the first sample of a long cell takes most of the text that the run will read
-        plan.check(cells, loaded)  # the last thing that can be the user's mistake
+        cells = plan.askable(
+            cells, loaded, plan.named(ours) if ours else (), progress.note
+        )  # the last possible mistake
+    if split:
+        cells = shards.of(cells, *split)
     workers = cluster.Cluster(address, makings) if on_ray else None
     return Job(cells, loaded, out, settings, theirs, documents, shots, progress, workers)
 

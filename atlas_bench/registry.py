@@ -198,6 +198,19 @@ def parted(text: str) -> tuple[str, str | None]:
     return parts[1], parts[2]
 
 
+def split_tasks(text: str) -> list[str]:
+    """The comma-separated tasks, each with its subset: 'babilong:qa1,qa2' -> ['babilong:qa1', 'babilong:qa2'].
+
+    Only names of our own tasks have subsets here; no file is executed.
+    """
+    parts: list[str] = []
+    for part in map(str.strip, text.split(",")):
+        name, subset = parted(parts[-1]) if parts else ("", None)
+        follows = subset is not None and name in TASKS and part not in TASKS and part in task(name).subsets
+        parts.append(f"{name}:{part}" if follows else part)
+    return parts
+
+
 def parse_memory(spec: str) -> tuple[str, dict[str, Any]]:
     """(name or path, options) of a written memory: 'atlas:degree=1,omega_window=16', './my_memory.py:tau=0.5'.
 

@@ -127,7 +127,7 @@ def _mistakes_shown(ctx: Any) -> Iterator[None]:
         path = where.command_path if where else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
         message = f"{text}{'' if text.endswith('?') else '.'} See `{path} --help`."
     except KeyboardInterrupt as stop:
-        goes_on = " The same command goes on from the last checkpoint." * (ctx.invoked_subcommand in _RESUMING)
+        goes_on = " The same command does what is left to do." * (ctx.invoked_subcommand in _RESUMING)
         typer.echo(str(stop) or f"stopped.{goes_on}", err=True)
         raise typer.Exit(130) from None
     from atlas_bench.results.naming import printable

@@ -33,6 +33,8 @@ def is_harmless(key: str, value: Any) -> bool:
     if key in _AMOUNTS_AND_CHOICES:
         return all(re.fullmatch(r"[\w-]*|\d[\w.=]*", word) for word in words)
     names = _NAMES.get(key)
+    if key == "task":
+        words = registry.split_tasks(",".join(words))
     return names is not None and set(words) <= set(names(words))
 
 

@@ -6,12 +6,17 @@ from types import SimpleNamespace
 
 import typer
 
-from atlas_bench import api
+from atlas_bench import api, registry
 from atlas_bench.cli import config, output
 from atlas_bench.cli import options as opt
 from atlas_bench.files import output_file
 
 _report = SimpleNamespace(**api.defaults(api.report))
+
+
+def _tasks(typed: list[str] | None) -> list[str]:
+    """The tasks of a repeatable option, of which each may be a list with commas."""
+    return registry.split_tasks(",".join(typed)) if typed else []
 
 
 def report(
@@ -38,7 +43,7 @@ def report(
     form = results.chosen({"--json": "json" if as_json else None, f"--format {form}": form}, out)
     text, pages = results.with_answers(
         paths, answers, leaderboard=out if form == "html" else None, form=form, threshold=share_of(threshold),
-        published=not no_published, tasks=[name for typed in task or [] for name in typed.split(",")],
+        published=not no_published, tasks=_tasks(task),
         models=model or [], warn=output.warn, command=config.typed(),
     )  # fmt: skip
     for file, html in pages.items():
@@ -101,7 +106,7 @@ def score(
 
     file, by = rescore.new_file(out), rescore.load(scorer)
     new = rescore.records(
-        store.scan(paths, output.warn), by, tasks=[name for typed in task or [] for name in typed.split(",")],
+        store.scan(paths, output.warn), by, tasks=_tasks(task),
         models=model or [], data=data, background=background, tokenizer=tokenizer, command=config.typed(),
         warn=output.warn,
     )  # fmt: skip

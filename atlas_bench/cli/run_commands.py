@@ -79,10 +79,12 @@ def compare(
     seed: opt.CompareSeed = _compare.seed,
     data: opt.Data = _compare.data,
     background: opt.Background = _compare.background,
+    prompt: opt.Prompt = _compare.prompt,
     encoding: opt.Encoding = _compare.encoding,
     out: opt.CompareFolder = Path(_compare.out),
     page: opt.Page = None,
     jobs: opt.Jobs = _compare.jobs,
+    dry_run: opt.DryRun = False,
     device: opt.Device = _compare.device,
     code: opt.Code = [*_compare.code],  # noqa: B006
     as_json: opt.Json = False,
@@ -103,11 +105,16 @@ def compare(
     from atlas_bench.running.progress import Progress
 
     output_file.check(page)
-    compared, well = comparison.main(
+    asked = comparison.prepare(
         candidates, task=task, lengths=length, out=out, init=init, samples=samples, sequential=sequential, seed=seed,
-        train=train, seeds=seeds, rates=rates, data=data, background=background, encoding=encoding, jobs=jobs,
-        device=device, code=code, progress=Progress(quiet=quiet),
+        train=train, seeds=seeds, rates=rates, data=data, background=background, prompt=prompt, encoding=encoding,
+        jobs=jobs, device=device, code=code, progress=Progress(quiet=quiet),
     )  # fmt: skip
+    if dry_run:
+        from atlas_bench.running import estimate_table
+
+        return output.show(asked.estimate(), as_json, estimate_table.lines)
+    compared, well = asked.run()
     output.show(compared, as_json, compare_lines)
     if page:
         from atlas_bench.comparison.page import comparison_html

@@ -1,9 +1,14 @@
-"""`atlas-bench compare`: train the untrained candidates, ask all of them the same questions, compare the records."""
+"""`atlas-bench compare`: train the untrained candidates, ask all of them the same questions, compare the records.
+
+job = prepare(["titans", "atlas-nano"], task="mqar:8", lengths="1K", ..)    # raises every mistake
+job.estimate()                                                              # what it would take
+comparison, well = job.run()                                                # from here on files are written
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -20,24 +25,25 @@ from atlas_bench.files import text_files
 from atlas_bench.models import loading
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
-from atlas_bench.running import plan, runner
-from atlas_bench.running.evaluation import Cell, rules_of
+from atlas_bench.running import announce, estimate, plan, runner
+from atlas_bench.running.evaluation import Cell, Evaluation, rules_of
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
 from atlas_bench.running.stopping import Verdict
 from atlas_bench.training.recipe import Recipe
 from atlas_bench.types import Model, TaskOptions
+from atlas_bench.units import format_count
 
 SAMPLES = 200  # questions in each cell of a length that --samples does not name
 
 
-def main(
+def prepare(
     words: Sequence[str | Model], *, task: str, lengths: Any, out: Path, train: str | int | None, seeds: int,
     rates: int, init: str | None, samples: plan.Samples, sequential: bool, seed: int, data: str, background: str,
-    encoding: str | None, jobs: int, device: str | None, code: Iterable[str | Path], progress: Progress,
+    prompt: str, encoding: str | None, jobs: int, device: str | None, code: Iterable[str | Path], progress: Progress,
     command: str | None = None,
-) -> tuple[Comparison, bool]:  # fmt: skip
-    """(the comparison, whether nothing failed); records go to out/*.jsonl, models to out/models.
+) -> Job:  # fmt: skip
+    """The comparison that a user asks for.
 
     words       candidates as candidates.py knows them, the baseline first
     train       budget of each training, one for every candidate, task, seed and rate; None trains nobody
@@ -49,7 +55,7 @@ def main(
     device      "cpu" or "cuda", that models are trained and asked on; None: a GPU where torch sees one
     command     that records name as theirs; None: what was typed
 
-    Raises UserError for every mistake before anything is trained or written, KeyboardInterrupt on Ctrl-C.
+    Raises UserError for every mistake before anything is trained or written.
     """
     lengths = units.parse_lengths(lengths)
     numbers = {None: SAMPLES} | units.parse_samples(samples)
@@ -64,7 +70,7 @@ def main(
         registry.name_file(file)
     entrants = candidates.resolve(words, train=tokens is not None)
     wanted, all_seeds = plan.subsets(task), list(range(seed, seed + number))
-    cells = _cells(entrants, wanted, lengths, all_seeds, numbers, TaskOptions(data, background, encoding=encoding))
+    cells = _cells(entrants, wanted, lengths, all_seeds, numbers, TaskOptions(data, background, prompt, encoding))
     planned = []
     if tokens is not None:
         planned = _trainings(
@@ -74,23 +80,147 @@ def main(
         )  # fmt: skip
         loading.checked(device, None)
     store.check_writable(out)
-    load = partial(loading.load, device=device)
     ready = _ready(entrants, device)
-    reader = loading.load("oracle")  # has the tokenizer that every model trained here will have
-    for name in wanted:
-        plan.check(cells[name], {each.label: ready.get(each.label, reader) for each in entrants})
-    compared, failed, rated = _trained(planned, seed, rates, jobs, progress)
-    ask = partial(runner.run, folder=out, settings=Settings(command=command), progress=progress)
-    comparisons = sum(map(len, cells.values())) * (len(entrants) - 1) // len(entrants) if sequential else 0
-    records = []
-    for name, one in product(wanted, all_seeds):
-        folders = {each.candidate.label: each.folder for each in compared if (each.task, each.seed) == (name, one)}
-        mine = [cell for cell in cells[name] if cell.seed == one]
-        records += _asked(mine, ready, folders, failed, load, ask, entrants[0].label, comparisons)
-    comparison = compare_records(records, [each.label for each in entrants])
-    comparison["training"] = None if tokens is None else _said(tokens, all_seeds, rates, wanted, init, list(ready))
-    comparison["rates"] = rated if rates > 1 else []
-    return comparison, all(record.status not in store.AGAIN for record in records)
+    reader = loading.load("oracle")
+    asking = {each.label: ready.get(each.label, reader) for each in entrants}
+    cells = {name: plan.askable(cells[name], asking, plan.named(task), progress.note) for name in wanted}
+    return Job(
+        entrants, wanted, cells, planned, tokens, all_seeds, rates, init, ready, reader, out, sequential, jobs, device,
+        Settings(command=command), progress,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """A comparison as it was asked for, checked and ready.
+
+    entrants    the candidates, the baseline first
+    cells       of each task, of all seeds
+    planned     trainings of the candidates that are memories, at every rate
+    tokens      of one training, None where nobody is trained
+    ready       label -> model of the other candidates
+    reader      has the tokenizer that every model trained here will have
+    sequential  ask no more in a cell once its verdict against the baseline, which is asked everything, is decided
+    """
+
+    entrants: Sequence[Candidate]
+    wanted: Mapping[str, Sequence[str]]
+    cells: Mapping[str, Sequence[Cell]]
+    planned: Sequence[Training]
+    tokens: int | None
+    seeds: Sequence[int]
+    rates: int
+    init: str | None
+    ready: Mapping[str, Model]
+    reader: Model
+    out: Path
+    sequential: bool
+    jobs: int
+    device: str | None
+    settings: Settings
+    progress: Progress
+
+    def estimate(self) -> dict[str, Any]:
+        """The estimate of estimate.py as plain data, and how many trainings come before; nothing is run or written."""
+        todo = self._to_train()
+        groups = self._groups([] if todo else self._compared(trainings.choose(self._first(), ())), {})
+        evaluations = [each for group in groups for each in runner.evaluations_of(*group)]
+        estimated = estimate.of(evaluations, self.out, self.settings, progress=self.progress)
+        estimated["training"] = {"trainings": len(todo), "tokens_each": self.tokens}
+        if todo:
+            note = (
+                f"{self._budget(todo)}. Of unknown time, and not in the total: {announce.reading(self._untrained())}."
+            )
+            estimated["notes"].append(note)
+        if self.sequential:
+            note = "--sequential: a cell may end before its samples do; this is what all of them would take."
+            estimated["notes"].append(note)
+        return estimated
+
+    def run(self) -> tuple[Comparison, bool]:
+        """(the comparison, whether nothing failed); records go to out/*.jsonl, models to out/models.
+
+        Raises KeyboardInterrupt on Ctrl-C, UserError if a record cannot be written.
+        """
+        if todo := self._to_train():
+            known = [each for group in self._groups([], {}) for each in runner.evaluations_of(*group)]
+            self._say(announce.wrapped(f"{self._budget(todo)}; then {announce.reading([*known, *self._untrained()])}."))
+        failed = workers.train_all(self._first(), jobs=self.jobs, say=self.progress.note)
+        rated = trainings.choose(self._first(), failed)
+        compared = self._compared(rated)
+        later = [each for each in compared if each not in self._first()]
+        failed |= workers.train_all(later, jobs=self.jobs, say=self.progress.note)
+        groups = self._groups(compared, failed)
+        if not self.progress.quiet:
+            waiting = [(runner.missing(cells, models, self.out), models) for cells, models in groups]
+            evaluations = [each for group in waiting for each in runner.evaluations_of(*group)]
+            self._say(announce.lines(evaluations, self.settings))
+        records = [record for group in groups for record in self._asked(*group)]
+        lost = {(each.candidate.label, each.task, each.seed): failed.get(each.folder) for each in compared}
+        for cell in (cell for name in self.wanted for cell in self.cells[name]):
+            if reason := lost.get((cell.model, cell.task, cell.seed)):
+                records.append(_failed(cell, reason))
+        comparison = compare_records(records, [each.label for each in self.entrants])
+        about = self.seeds, self.rates, self.wanted, self.init, list(self.ready)
+        comparison["training"] = None if self.tokens is None else _said(self.tokens, *about)
+        comparison["rates"] = rated if self.rates > 1 else []
+        return comparison, all(record.status not in store.AGAIN for record in records)
+
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.progress.note(line)
+
+    def _first(self) -> list[Training]:
+        """The trainings that the rates are chosen by: the first seed's; of one rate, all."""
+        return [each for each in self.planned if self.rates == 1 or each.seed == self.seeds[0]]
+
+    def _compared(self, rated: Iterable[Mapping[str, Any]]) -> list[Training]:
+        """The trainings at the chosen rates, which trainings.choose() gives."""
+        chosen = {(each["candidate"], each["task"]): each["chosen"] for each in rated}
+        return [each for each in self.planned if each.rate == chosen[each.candidate.label, each.task]]
+
+    def _to_train(self) -> list[Training]:
+        """The trainings that are still to be done; of seeds whose rate is not chosen yet, those at the usual rate."""
+        left = [each for each in self._first() if not workers.is_done(each)]
+        usual = [each for each in self.planned if each.rate == trainings.USUAL]
+        later = usual if left else self._compared(trainings.choose(self._first(), ()))
+        return left + [each for each in later if each not in self._first() and not workers.is_done(each)]
+
+    def _budget(self, todo: Sequence[Training]) -> str:
+        """'4 trainings of 20.0M tokens each, 2 at once'."""
+        if len(todo) == 1:
+            return f"1 training of {format_count(self.tokens or 0)} tokens"
+        at_once = min(self.jobs, len(todo))
+        return f"{len(todo)} trainings of {format_count(self.tokens or 0)} tokens each, {at_once} at once"
+
+    def _untrained(self) -> list[Evaluation]:
+        """The cells of the candidates that are memories, as any model of the same tokenizer would read them."""
+        cells = [cell for name in self.wanted for cell in self.cells[name] if cell.model not in self.ready]
+        return runner.evaluations_of(cells, dict.fromkeys((cell.model for cell in cells), self.reader))
+
+    def _groups(
+        self, compared: Sequence[Training], failed: Mapping[Path, str]
+    ) -> list[tuple[list[Cell], dict[str, Model]]]:
+        """(the cells of one task and seed whose models are there, these models), in the order of the records."""
+        groups = []
+        for name, seed in product(self.wanted, self.seeds):
+            mine = [each for each in compared if (each.task, each.seed) == (name, seed) and each.folder not in failed]
+            models = {each.candidate.label: loading.load(str(each.folder), device=self.device) for each in mine}
+            models = {**self.ready, **models}
+            cells = [cell for cell in self.cells[name] if cell.seed == seed and cell.model in models]
+            groups.append((cells, models))
+        return groups
+
+    def _asked(self, cells: Sequence[Cell], models: Mapping[str, Model]) -> list[Record]:
+        """Records of the cells of one task and seed."""
+        baseline = self.entrants[0].label
+        comparisons = sum(map(len, self.cells.values())) * (len(self.entrants) - 1) // len(self.entrants)
+        ask = partial(runner.run, models=models, folder=self.out, settings=self.settings, progress=self.progress)
+        first = [cell for cell in cells if self.sequential and cell.model == baseline]
+        records = ask(first)
+        rules = {(record.subset, record.length): _verdict(record, comparisons) for record in records}
+        later = [replace(cell, stop=rules.get((cell.subset, cell.length))) for cell in cells if cell not in first]
+        return [*records, *ask(later)]
 
 
 def _cells(
@@ -114,22 +244,6 @@ def _ready(entrants: Iterable[Candidate], device: str | None) -> dict[str, Model
         for each in entrants
         if each.model
     }
-
-
-def _trained(
-    planned: Sequence[Training], seed: int, rates: int, jobs: int, progress: Progress
-) -> tuple[list[Training], dict[Path, str], list[dict[str, Any]]]:
-    """(the trainings that are compared, folder -> why a training failed, the rates as trainings.choose() gives them).
-
-    Of several rates the first seed chooses; the other seeds are trained at that rate alone.
-    """
-    first = [each for each in planned if rates == 1 or each.seed == seed]
-    failed = workers.train_all(first, jobs=jobs, say=progress.note)
-    rated = trainings.choose(first, failed)
-    chosen = {(each["candidate"], each["task"]): each["chosen"] for each in rated}
-    compared = [each for each in planned if each.rate == chosen[each.candidate.label, each.task]]
-    failed |= workers.train_all([each for each in compared if each not in first], jobs=jobs, say=progress.note)
-    return compared, failed, rated
 
 
 def _check_trainings(tokens: int | None, seeds: int, rates: int, init: str | None, sequential: bool) -> None:
@@ -164,28 +278,6 @@ def _trainings(
     if not planned:
         raise UserError("all candidates are trained models, so --train would do nothing. Leave it out.")
     return planned
-
-
-def _asked(
-    cells: Sequence[Cell], ready: Mapping[str, Model], folders: Mapping[str, Path], failed: Mapping[Path, str],
-    load: Callable[[str], Model], ask: Callable[..., list[Record]], baseline: str, comparisons: int,
-) -> list[Record]:  # fmt: skip
-    """Records of the cells of one task and seed.
-
-    ready, folders  label -> model that was there before, or folder of one that was trained
-    failed          folder -> why its training failed
-    comparisons     with --sequential, how many verdicts there are to be in all; 0: every cell is asked everything
-    """
-    lost = {label: failed[folder] for label, folder in folders.items() if folder in failed}
-    trained = {label: load(str(path)) for label, path in folders.items() if label not in lost}
-    models = {**ready, **trained}
-    runnable = [cell for cell in cells if cell.model in models]
-    first = [cell for cell in runnable if comparisons and cell.model == baseline]
-    records = ask(first, models)
-    rules = {(record.subset, record.length): _verdict(record, comparisons) for record in records}
-    later = [replace(cell, stop=rules.get((cell.subset, cell.length))) for cell in runnable if cell not in first]
-    lacking = [_failed(cell, lost[cell.model]) for cell in cells if cell.model in lost]
-    return [*records, *ask(later, models), *lacking]
 
 
 def _verdict(baseline: Record, comparisons: int) -> Verdict | None:

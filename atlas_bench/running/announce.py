@@ -1,54 +1,58 @@
 """The first lines of a run: what it will read, about how long that takes here, and what interval its questions buy.
 
-    for line in lines(cells, models, Settings()):
+    for line in lines(runner.evaluations_of(cells, models), Settings()):
         print(line)
 
     10 cells (babilong:qa1,qa2,qa3,qa4,qa5 at 1K,16K): 1.7M tokens to read, about 30 s at 90K/s. With 20 questions
     a score of 50 % is known to 30-70 %, one of 100 % to 84-100 %.
 
-The time is that of a few blocks of the longest cell and of one answer, really read and asked for a second: enough to
-tell a minute from an hour. `--dry-run` calibrates with care.
+The time is that of a brief calibration, a second for each model and task: enough to tell a minute from an hour.
+`--dry-run` calibrates with care.
 """
 
 from __future__ import annotations
 
 import textwrap
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Iterable, Iterator, Sequence
 
 from atlas_bench.results.naming import natural
-from atlas_bench.running.evaluation import Cell, Evaluation
-from atlas_bench.running.runner import evaluations_of
+from atlas_bench.running import calibration
+from atlas_bench.running.evaluation import Evaluation
+from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
 from atlas_bench.stats.intervals import wilson, worth_of
-from atlas_bench.types import Model, Rules, Sample
+from atlas_bench.types import Model
 from atlas_bench.units import format_count, format_length, format_seconds
 
-SECONDS = 1.0  # that a model is tried for
 COLUMNS = 79
-NAMED = 3  # models that are named, at most
+NAMED = 3  # models that are named, at most,
+WRITTEN = 6  # and subsets of a task
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How fast a model reads and answers: tokens/s over all streams, seconds for one question."""
-
-    tokens_per_second: float
-    question_seconds: float
-
-
-def lines(cells: Sequence[Cell], models: Mapping[str, Model], settings: Settings) -> list[str]:
+def lines(evaluations: Iterable[Evaluation], settings: Settings) -> list[str]:
     """What running the cells means, in lines of 79 columns; nothing for no cells."""
-    waiting = [evaluation for evaluation in evaluations_of(cells, models) if not _is_known_unsupported(evaluation)]
+    waiting = _asked(evaluations)
     if not waiting:
         return []
-    tokens = sum(map(_tokens, waiting))
-    text = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} ({_what(waiting)}): {format_count(tokens)} tokens to read"
-    text += f"{_how_long(waiting, settings)}. {' '.join(_intervals(waiting))}".rstrip()
+    text = f"{reading(waiting)}{_how_long(waiting, settings)}. {' '.join(_intervals(waiting))}".rstrip()
+    return wrapped(text)
+
+
+def reading(evaluations: Iterable[Evaluation]) -> str:
+    """'2 cells (babilong:qa1 at 1K,16K, atlas-nano): 340.0K tokens to read'."""
+    waiting = _asked(evaluations)
+    tokens = format_count(sum(map(_tokens, waiting)))
+    return f"{len(waiting)} cell{'s' * (len(waiting) != 1)} ({_what(waiting)}): {tokens} tokens to read"
+
+
+def wrapped(text: str) -> list[str]:
+    """The text in lines of 79 columns."""
     return textwrap.wrap(text, COLUMNS, break_on_hyphens=False, break_long_words=False)
+
+
+def _asked(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Those without the ones that the model is known not to support."""
+    return [evaluation for evaluation in evaluations if not _is_known_unsupported(evaluation)]
 
 
 def _is_known_unsupported(evaluation: Evaluation) -> bool:
@@ -72,7 +76,10 @@ def _what(waiting: Sequence[Evaluation]) -> str:
     subsets: dict[str, dict[str, None]] = {}
     for cell in sorted(cells, key=lambda cell: natural(cell.subset)):
         subsets.setdefault(cell.task, {})[cell.subset] = None
-    tasks = (f"{task}:{','.join(names)}".rstrip(":") for task, names in subsets.items())
+    tasks = (
+        f"{task}:{','.join(names)}".rstrip(":") if len(names) <= WRITTEN else f"{len(names)} subsets of {task}"
+        for task, names in subsets.items()
+    )
     lengths = dict.fromkeys(format_length(cell.length) for cell in cells)
     models = list(dict.fromkeys(cell.model for cell in cells))
     named = ", ".join(models) if len(models) <= NAMED else f"{len(models)} models"
@@ -80,57 +87,49 @@ def _what(waiting: Sequence[Evaluation]) -> str:
 
 
 def _how_long(waiting: Sequence[Evaluation], settings: Settings) -> str:
-    """', about 9 min at 180K/s', or '' where that cannot be known so soon."""
-    seconds, rates, unknown = 0.0, [], []
-    for name in dict.fromkeys(evaluation.cell.model for evaluation in waiting):
-        own = [evaluation for evaluation in waiting if evaluation.cell.model == name]
-        pace = _pace(max(own, key=lambda evaluation: evaluation.cell.length), settings)
-        if pace is None:
+    """', about 9 min at 180K/s and transformer-nano', or '' where that cannot be known so soon.
+
+    Controls and endpoints are not timed. A growing state slows reading down, so short readings do not show the speed.
+    """
+    seconds, tokens, unknown, times = 0.0, 0, [], 0
+    for name, own in _by_model(waiting).items():
+        rows = [_row(evaluation) for evaluation in own]
+        if own[0].model.is_control or _is_remote(own[0].model) or not _calibrated(own, rows, settings):
             unknown.append(name)
             continue
-        rates.append(pace.tokens_per_second)
-        seconds += sum(
-            _tokens(evaluation) / pace.tokens_per_second + len(evaluation.cell.asked) * pace.question_seconds
-            for evaluation in own
-        )
-    if not rates:
+        times += 1
+        tokens += sum(row["tokens"] for row in rows)
+        seconds += sum(row["seconds"] for row in rows)
+    if not times:
         return ""
-    speed = f" at {format_count(rates[0])}/s" if len(rates) == 1 else ""
+    speed = f" at {format_count(tokens / seconds)}/s" if times == 1 else ""
     return f", about {format_seconds(max(1.0, seconds))}{speed}" + (f" and {', '.join(unknown)}" if unknown else "")
 
 
-def _pace(evaluation: Evaluation, settings: Settings) -> Pace | None:
-    """The model's pace on the cell's first context; None for controls, endpoints, and what cannot be known so soon.
+def _by_model(waiting: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
+    found: dict[str, list[Evaluation]] = {}
+    for evaluation in waiting:
+        found.setdefault(evaluation.cell.model, []).append(evaluation)
+    return found
 
-    A growing state slows reading down, so a few blocks do not show the speed.
-    """
-    model, rules = evaluation.model, evaluation.rules
-    if model.is_control or _is_remote(model) or not rules.scorers:
-        return None
+
+def _row(evaluation: Evaluation) -> calibration.Row:
+    """What a calibration is told of a cell."""
+    tokens = _tokens(evaluation)
+    return {
+        "samples": len(evaluation.cell.asked), "contexts": evaluation.contexts, "tokens": tokens, "tokens_left": tokens,
+    }  # fmt: skip
+
+
+def _calibrated(own: Sequence[Evaluation], rows: Sequence[calibration.Row], settings: Settings) -> bool:
+    """Set the time of all rows of a model's cells; False where that cannot be known so soon."""
     try:
-        return _measured(next(evaluation.samples()), evaluation.contexts, rules, model, settings)
+        made = list(calibration.calibrate(zip(own, rows, strict=True), settings, Progress(quiet=True), brief=True))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped before the first cell: nothing was run.") from None
     except Exception:  # whatever it is, the run itself says so in a record
-        return None
-
-
-def _measured(sample: Sample, contexts: int, rules: Rules, model: Model, settings: Settings) -> Pace | None:
-    streams = settings.streams(contexts, sample.length, model)
-    size = max(1, min(settings.tokens(streams, model), sample.reads))
-    first = np.tile(sample.context.read(0, size), (streams, 1))
-    model.feed(model.start(streams), first)  # warms up what is lazy
-    state, read, weights, began = model.start(streams), 0, [], time.perf_counter()
-    for at in range(0, max(1, sample.reads - size + 1), size):
-        state = model.feed(state, np.tile(sample.context.read(at, at + size), (streams, 1)))
-        read += streams * size
-        weights.append(model.state_bytes(model.row(state, 0)))
-        if len(weights) > 1 and time.perf_counter() - began > SECONDS:
-            break
-    rate = read / (time.perf_counter() - began)
-    if len(weights) > 1 and weights[-1] > weights[-2]:
-        return None
-    began = time.perf_counter()
-    model.answer(model.row(state, 0), sample.asked, rules.max_answer_tokens, rules.stop)
-    return Pace(rate, time.perf_counter() - began)
+        return False
+    return not any(each["state_grows"] for each in made) and all("seconds" in row for row in rows)
 
 
 def _intervals(waiting: Sequence[Evaluation]) -> Iterator[str]:

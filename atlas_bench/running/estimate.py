@@ -9,8 +9,8 @@
         10M atlas-nano               80.0M  16 min  589.1MiB  225.0KiB
         10M transformer-nano                                            unsupported
 
-Time and memory come from a calibration, see calibration.py. What it does not know: how busy the machine will be,
-subsets other than the calibrated one, background that must still be tokenised. Endpoints are not called: their tokens
+Time and memory come from a calibration, see calibration.py. What it does not know: how busy the machine will be, and
+background that must still be tokenised. Endpoints are not called: their tokens
 are counted, for they cost money.
 """
 
@@ -56,16 +56,23 @@ def estimate(
 
     Raises KeyboardInterrupt on Ctrl-C, after removing the temporary folder.
     """
+    return of(evaluations_of(cells, models), folder, settings, progress=progress)
+
+
+def of(
+    evaluations: Iterable[Evaluation], folder: Path, settings: Settings, *, progress: Progress | None = None
+) -> dict[str, Any]:
+    """The same of cells with their models, of which several may have one name."""
     progress = progress or Progress(quiet=True)
     try:
         done = store.done(folder, warn=progress.warn)
-        planned = [(evaluation, _row(evaluation, folder, done)) for evaluation in evaluations_of(cells, models)]
+        planned = [(evaluation, _row(evaluation, folder, done)) for evaluation in evaluations]
         waiting = [(evaluation, row) for evaluation, row in planned if row["action"] in TO_RUN and not row["endpoint"]]
         calibrations = list(calibration.calibrate(waiting, settings, progress))
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped while estimating: nothing was run, and nothing written.") from None
     rows = [row for _, row in planned]
-    notes = [*_notes(rows, settings), *_sent(rows, models)]
+    notes = [*_notes(rows, settings), *_sent(planned)]
     return {"cells": rows, "calibration": calibrations, "total": _total(rows), "notes": notes}
 
 
@@ -142,9 +149,10 @@ def _notes(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
         yield "Questions share a context: intervals are over contexts that differ no more than chance would have them."
 
 
-def _sent(rows: Sequence[Row], models: Mapping[str, Model]) -> Iterator[str]:
+def _sent(planned: Sequence[tuple[Evaluation, Row]]) -> Iterator[str]:
     """What each endpoint would be sent, and what that costs."""
-    waiting = [row for row in rows if row["endpoint"] and row["action"] in TO_RUN]
+    waiting = [row for _, row in planned if row["endpoint"] and row["action"] in TO_RUN]
+    models = {evaluation.cell.model: evaluation.model for evaluation, _ in planned}
     for name in dict.fromkeys(row["model"] for row in waiting):
         tokens = sum(row["tokens_left"] for row in waiting if row["model"] == name)
         price = models[name].options.usd_per_million_in

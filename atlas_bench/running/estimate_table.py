@@ -88,13 +88,16 @@ def _sum(total: Row) -> str:
 
 def _fitted(fit: Row) -> list[str]:
     """'atlas-nano, babilong:qa1: 1K 490 ms, 2K 610 ms, ..; 56 ms a question + 12 us a token'."""
-    others = len(fit["subsets"]) - 1
-    title = f"{fit['model']}, {task_name(fit)}" + (f" (for {others} other subsets too)" if others else "")
-    ran = ", ".join(
-        f"{format_length(reading['length'])} {format_seconds(reading['seconds'])}" for reading in fit["readings"]
-    )
+    title = f"{fit['model']}, {task_name(fit)}"
+    ran = ", ".join(map(_read, fit["readings"]))
     costs = (f"{format_seconds(cost)} a {part.replace('_', ' ')}" for part, cost in fit["seconds_per"].items() if cost)
     return _lines_of(f"{title}: {'; '.join(filter(None, (ran, ' + '.join(costs), fit['note'])))}", "    ")
+
+
+def _read(reading: Row) -> str:
+    """'1K 490 ms', '10M stopped after 1.3 s'."""
+    stopped = "stopped after " if reading["status"] == "timeout" else ""
+    return f"{format_length(reading['length'])} {stopped}{format_seconds(reading['seconds'])}"
 
 
 def _size(count: int | None) -> str:

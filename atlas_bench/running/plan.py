@@ -8,7 +8,7 @@ check(cells, models)                     # raises every mistake before anything 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -59,14 +59,29 @@ def parse_task(text: str) -> list[tuple[str, str]]:
 
 def split_lm_eval(text: str) -> tuple[str, list[str]]:
     """(our own of comma-separated tasks, the names after 'lm-eval:'): 'niah,lm-eval:piqa' -> 'niah', ['piqa']."""
-    parts = [part.strip() for part in text.split(",")]
+    parts = registry.split_tasks(text)
     theirs = [part.removeprefix(LM_EVAL) for part in parts if part.startswith(LM_EVAL)]
     return ",".join(part for part in parts if not part.startswith(LM_EVAL)), theirs
 
 
 def parse_tasks(text: str) -> list[tuple[str, str]]:
-    """The pairs of comma-separated tasks, each once, in the order written."""
-    return list(dict.fromkeys(pair for part in text.split(",") for pair in parse_task(part)))
+    """The pairs of comma-separated tasks, each once, in the order written: 'babilong:qa1,qa2' has two."""
+    return list(dict.fromkeys(pair for pairs in _parts(text) for pair in pairs))
+
+
+def named(text: str) -> set[tuple[str, str]]:
+    """The pairs of comma-separated tasks that are written out; of 'ruler,niah:single' the second alone."""
+    return {pairs[0] for pairs in _parts(text) if len(pairs) == 1}
+
+
+def _parts(text: str) -> Iterator[list[tuple[str, str]]]:
+    """The pairs of each part of comma-separated tasks."""
+    name = ""
+    for part in registry.split_tasks(text):
+        follows = registry.is_file(name) and part not in registry.TASKS and part in registry.task(name).subsets
+        pairs = [(name, part)] if follows else parse_task(part)
+        name = pairs[-1][0]
+        yield pairs
 
 
 def subsets(text: str) -> dict[str, list[str]]:
@@ -152,21 +167,61 @@ def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
 
     Of cells that differ in the seed alone the first is tried: what a seed may do to a cell becomes its record's reason.
     """
-    seen = set()
+    for _, fault in _faults(cells, models):
+        if fault:
+            raise fault
+
+
+def askable(
+    cells: Sequence[Cell], models: Mapping[str, Model], named: Container[tuple[str, str]], note: Callable[[str], Any]
+) -> list[Cell]:
+    """The cells whose samples can be made; the others are left out for all models, and one note says why.
+
+    named  (task, subset) pairs that the user wrote out: these are not left out
+
+    Raises UserError as check() does, for a cell of such a pair and where nothing of a task is left at some length.
+    """
+    faults: dict[tuple[str, int, str], UserError] = {}
+    for cell, fault in _faults(cells, models):
+        if fault and (cell.task, cell.subset) in named:
+            raise fault
+        if fault:
+            faults[cell.task, cell.length, cell.subset] = fault
+    kept = [cell for cell in cells if (cell.task, cell.length, cell.subset) not in faults]
+    left = {(cell.task, cell.length) for cell in kept}
+    for (task, length, _), fault in faults.items():
+        if (task, length) not in left:
+            raise fault
+    if faults:
+        why = (f"{task}:{subset} at {units.format_length(n)}: {fault}" for (task, n, subset), fault in faults.items())
+        note(f"left out, since no subset was named: {' '.join(why)}")
+    return kept
+
+
+def _faults(cells: Iterable[Cell], models: Mapping[str, Model]) -> Iterator[tuple[Cell, UserError | None]]:
+    """Each cell, and why its samples cannot be made; None if they can."""
+    known: dict[Cell, UserError | None] = {}
     for cell in cells:
-        tokenizer, task = models[cell.model].tokenizer, registry.task(cell.task)
-        asked = replace(cell, model=tokenizer.key, seed=0, part=None)
-        if asked not in seen:
-            try:
-                task.check(cell.subset, cell.length, tokenizer, cell.options)
-                # how many there are is known to the samples only: they say so with the first one
-                next(Evaluation(cell, task, models[cell.model]).samples())
-            except Exception as error:
-                if isinstance(error, UserError) or not registry.is_file(cell.task):
-                    raise
-                cause = user_file.describe_error(error, inspect.getfile(type(task)))
-                raise UserError(f"task '{cell.title}' makes no sample of {cell.length} tokens: {cause}.") from None
-            seen.add(asked)
+        asked = replace(cell, model=models[cell.model].tokenizer.key, seed=0, part=None)
+        if asked not in known:
+            known[asked] = _fault(cell, models[cell.model])
+        yield cell, known[asked]
+
+
+def _fault(cell: Cell, model: Model) -> UserError | None:
+    task = registry.task(cell.task)
+    try:
+        task.check(cell.subset, cell.length, model.tokenizer, cell.options)
+        # how many there are is known to the samples only: they say so with the first one
+        next(Evaluation(cell, task, model).samples())
+    except UserError as error:
+        return error
+    except Exception as error:
+        if not registry.is_file(cell.task):
+            raise
+        cause = user_file.describe_error(error, inspect.getfile(type(task)))
+        return UserError(f"task '{cell.title}' makes no sample of {cell.length} tokens: {cause}.")
+    return None
 
 
 def check_names(folder: Path, models: Mapping[str, Model]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from atlas_bench import registry
 from atlas_bench.running import plan
 
 Unread = tuple[str, tuple[str, ...]]  # (why, names of parameters)
@@ -26,7 +27,7 @@ def by_train(placement: str, tasks: Sequence[str]) -> Iterator[Unread]:
     """What `train` does not read in this placement of the memory, and of these tasks."""
     if placement != "mac":
         yield f"does nothing in placement '{placement}': mac alone has segments", ("segment",)
-    names = {text.strip().partition(":")[0] for task in tasks for text in task.split(",")}
+    names = {text.partition(":")[0] for task in tasks for text in registry.split_tasks(task)}
     if names == {"loss"}:
         yield "does nothing for running text: its schedule is always fixed", ("fixed_schedule",)
     else:

@@ -30,7 +30,9 @@ from atlas_bench.training.log import Log
 from atlas_bench.training.loop import open_shares, train
 from atlas_bench.training.processes import Processes, launched
 from atlas_bench.training.recipe import Progress, Recipe, is_language, language
+from atlas_bench.training.schedule import budget, left
 from atlas_bench.training.texts import Texts, clean, open_texts
+from atlas_bench.units import format_count, format_seconds
 
 WARM_LENGTH = 1024  # first contexts of a run that begins from a trained model,
 WARM_RATE = 1.0  # and its share of the rates there: a memory put in anew learns to bind half as fast at the recipe's
@@ -155,7 +157,7 @@ def _trained(
     with _reporting(config, recipe, out, starts, say, processes) as report:
         model, progress = train(
             config, recipe, Mixture(list(kinds.values()), recipe.seed).seeded, out, device=processes.device or device,
-            warm_start=warm, report=report, warn=partial(_warn, say),
+            warm_start=warm, report=report, say=say, warn=partial(_warn, say),
             background=clean(reads, CLEAN_TOKENS) if reads else None, processes=processes, shard_weights=shard_weights,
         )  # fmt: skip
     processes.end()
@@ -270,11 +272,12 @@ class Reporter:
             return
         elapsed = progress.seconds - self.seconds
         rate = (progress.tokens - self.tokens) / max(elapsed, 1e-9)
+        seconds = left(self.recipe, progress) / rate
         last = progress.last
         self.say(
-            f"{progress.stage:<10} length {progress.length:>5}  {progress.tokens / 1e6:7.2f}M tokens  "
-            f"{rate / 1e3:5.1f}k/s  accuracy {last['accuracy']:.3f}  loss {last['loss']:.3f}  "
-            f"gates {last['write_rate']:.4f}"
+            f"{progress.stage:<10} {format_count(progress.tokens):>6} of {budget(self.recipe, progress)} tokens, about "
+            f"{format_seconds(seconds)} left at {format_count(rate)}/s  length {progress.length}  "
+            f"accuracy {last['accuracy']:.3f}  loss {last['loss']:.3f}  gates {last['write_rate']:.4f}"
         )
         if len(progress.kinds) > 1 or progress.open:
             kinds = "  ".join(f"{kind} {right:.2f}" for kind, right in sorted(progress.kinds.items()))

@@ -23,11 +23,13 @@ from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.lm import is_finite
 from atlas_bench.tasks.lessons import Lessons, reach, weigh
 from atlas_bench.training import checkpoint, muon
+from atlas_bench.training.interrupts import ended_by_rounds
 from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.processes import ALONE, Processes
 from atlas_bench.training.recipe import Progress, Recipe
-from atlas_bench.training.schedule import advance, plan_round, set_cost, set_rates, summed
+from atlas_bench.training.schedule import advance, budget, plan_round, set_cost, set_rates, summed
 from atlas_bench.training.step import count_skipped, step, token_rows
+from atlas_bench.units import format_count
 
 COUNT_SECONDS = 300  # between two counts of open gates on background
 
@@ -43,6 +45,7 @@ class _Training:
     optimizers: Optimizers
     progress: Progress
     processes: Processes
+    kept: int | None = None  # tokens of the checkpoint in `out`, None for no checkpoint
     window: deque[dict[str, list[int]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +60,7 @@ def train(
     *,
     warm_start: dict[str, Tensor] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], Any] = lambda message: None,
     warn: Callable[[str], Any] = lambda message: None,
     background: np.ndarray | None = None,
     checkpoint_seconds: float = 60.0,
@@ -69,6 +73,7 @@ def train(
 
     make_lessons  lessons of one round, by a seed
     warm_start    weights to begin from; those of like name and shape are taken, the rest stays new
+    say           is told that training stops after the round
     warn          is given a message where a checkpoint cannot be used, or cannot be written: neither ends the training
     background    [B, T] tokens that state nothing; the share of them that is written is taken every few minutes
     until         time.monotonic() of the first process at which to checkpoint and stop
@@ -78,6 +83,8 @@ def train(
     shard_weights deals out the weights too, where all processes have to do the same: running text, equally shared
 
     Raises UserError for a checkpoint of another run, one that not all processes see, and where training diverges.
+    On Ctrl-C in any process the round is finished and a checkpoint saved; then KeyboardInterrupt is raised, which says
+    where the same call goes on.
     """
     if shard_weights:
         _check_shardable(recipe, processes.size)
@@ -86,9 +93,26 @@ def train(
     with processes.in_turn():  # the first one puts a damaged checkpoint aside
         run = _begun(config, recipe, out, device, warm_start, warn, processes, dtype, shard_weights)
     _check_alike(run)
-    progress, failure = run.progress, ""
+    try:
+        with ended_by_rounds(say) as asked:
+            stopped = _read_rounds(run, make_lessons, report, warn, background, checkpoint_seconds, until, asked)
+        if stopped:
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_where_it_stopped(run)) from None
+    run.optimizers.zero_grad()
+    return _averaged(run), run.progress
+
+
+def _read_rounds(
+    run: _Training, make_lessons: Callable[[int], Lessons], report: Callable[[Progress], None],
+    warn: Callable[[str], Any], background: np.ndarray | None, checkpoint_seconds: float, until: float | None,
+    asked: Callable[[], bool],
+) -> bool:  # fmt: skip
+    """Train until the recipe is done, until `until`, or until a process is asked to stop; whether it was asked."""
+    progress, processes, failure, stopped = run.progress, run.processes, "", False
     saved, counted = processes.gathered(time.monotonic())[0], -math.inf
-    while progress.stage != "done":
+    while progress.stage != "done" and not stopped:
         if until is not None and processes.gathered(time.monotonic())[0] > until:
             break
         _read_round(run, make_lessons)
@@ -97,12 +121,22 @@ def train(
             _count_open(run, background)
             counted = now
         report(progress)
-        advance(progress, recipe, run.window)
+        advance(progress, run.recipe, run.window)
+        stopped = any(processes.gathered(asked()))
         if now - saved > checkpoint_seconds or progress.stage == "done":
             failure, saved = _save(run, failure, warn), now
     _save(run, failure, warn)
-    run.optimizers.zero_grad()
-    return _averaged(run), progress
+    return stopped
+
+
+def _where_it_stopped(run: _Training) -> str:
+    """What an interrupted training tells the user: how far it came, and where the same command goes on."""
+    where = f"stopped at {format_count(run.progress.tokens)} of {budget(run.recipe, run.progress)} tokens"
+    if run.kept is None:
+        return f"{where}, before a checkpoint was saved: the same command begins again."
+    if run.kept == run.progress.tokens:
+        return f"{where}; the same command goes on from there."
+    return f"{where}; the same command goes on from the last checkpoint, at {format_count(run.kept)}."
 
 
 def _check_shardable(recipe: Recipe, size: int) -> None:
@@ -143,16 +177,17 @@ def _begun(
     if shard_weights:
         processes.shard(model)
     optimizers = Optimizers(model, recipe, processes, dtype=dtype)
-    progress = Progress(length=recipe.first_length)
+    progress, kept = Progress(length=recipe.first_length), None
     out.mkdir(parents=True, exist_ok=True)
     path = out / checkpoint.FILE
     if path.exists():
         try:
             progress = checkpoint.restore(out, model, optimizers, config, recipe)
+            kept = progress.tokens
         except checkpoint_file.Damaged as error:
             aside = checkpoint_file.put_aside(path)
             warn(f"checkpoint '{path}' cannot be used: {error}. It is now '{aside}'. Training begins again.")
-    return _Training(config, recipe, out, model, optimizers, progress, processes)
+    return _Training(config, recipe, out, model, optimizers, progress, processes, kept)
 
 
 def _check_alike(run: _Training) -> None:
@@ -214,6 +249,7 @@ def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
     """
     path, state = run.out / checkpoint.FILE, run.optimizers.state()
     if not run.processes.first:
+        run.kept = run.progress.tokens
         return failure
     try:
         checkpoint.save(run.out, run.model, state, run.config, run.recipe, run.progress)
@@ -221,6 +257,7 @@ def _save(run: _Training, failure: str, warn: Callable[[str], Any]) -> str:
         if (why := reason(error)) != failure:
             warn(f"'{path}' cannot be written: {why}. Training goes on without.")
         return why
+    run.kept = run.progress.tokens
     return failure
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from atlas_bench.training.recipe import Progress, Recipe
+from atlas_bench.training.recipe import STAGES, Progress, Recipe
+from atlas_bench.units import format_count
 
 AUXILIARY = "~"  # before the name of a kind that decides nothing
 LEAST_ASKED = 20  # questions of a kind over the last steps, for its accuracy to count
@@ -60,6 +61,20 @@ def advance(progress: Progress, recipe: Recipe, window: deque[dict[str, list[int
         progress.stage, progress.stage_tokens = "stream", 0
     elif progress.stage == "stream" and progress.stage_tokens >= recipe.stream_tokens:
         progress.stage = "done"
+
+
+def left(recipe: Recipe, progress: Progress) -> int:
+    """Tokens still to train on; a curriculum that is not paced may end before, so that there it is an upper bound."""
+    if progress.stage == "done":
+        return 0
+    following = STAGES[STAGES.index(progress.stage) :]
+    return max(0, sum(getattr(recipe, f"{stage}_tokens") for stage in following) - progress.stage_tokens)
+
+
+def budget(recipe: Recipe, progress: Progress) -> str:
+    """Tokens of the whole training as text: '300.0K', or 'at most 20.0M' where what is learnt may shorten it."""
+    open_ended = progress.stage == "curriculum" and not recipe.paced
+    return "at most " * open_ended + format_count(progress.tokens + left(recipe, progress))
 
 
 def scheduled_length(recipe: Recipe, progress: Progress) -> int:

@@ -212,6 +212,28 @@ def test_ctrl_c_says_where_and_how_to_go_on(here):
     assert "saved in runs/.checkpoints/" in err and "same command goes on" in err
 
 
+@pytest.mark.slow
+def test_ctrl_c_in_a_training_saves_it_and_the_same_command_goes_on(here):
+    words = ["train", "--memory", "gated-deltanet", "--task", "mqar:8", "--tokens", "2M", "--out", "trained"]
+    log, seen = here / "trained" / "training.ndjson", []
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "atlas_bench", *words], env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        end = time.monotonic() + 60
+        while not log.exists() or len(log.read_text().splitlines()) < (len(seen[-1]) if seen else 0) + 3:
+            assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130 and "Traceback" not in err and " tokens, about " in out
+        assert re.search(r"^stopped at \S+ of at most 2.0M tokens; the same command goes on from there\.$", err, re.M)
+        seen.append(log.read_text().splitlines())
+    first, both = seen
+    assert both[: len(first)] == first and len(both) > len(first)  # with their seconds: none was trained again
+
+
 def test_list_and_describe_name_everything():
     assert call("--version").stdout == f"atlas-bench {__version__}\n"
     assert [line.split("\t")[0] for line in call("list", "tasks").stdout.splitlines()] == list(registry.TASKS)

@@ -71,16 +71,25 @@ def test_a_file_is_trained_asked_and_compared_and_a_failure_stops_nobody(here):
 @pytest.mark.slow
 def test_ctrl_c_ends_the_trainings_and_says_how_to_go_on(here):
     words = ["compare", "titans", "./my_memory.py", "--task", "mqar:8", "--len", "256", "--train", "20M"]
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "atlas_bench", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    for line in process.stderr:  # until a step is trained
-        if "my_memory.py mqar: curriculum" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and not out and "Traceback" not in err and "failed" not in err
-    assert "The same command goes on" in err
+    seen = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "atlas_bench", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        for line in process.stderr:  # until a step is trained
+            if re.search(r"my_memory.py mqar: curriculum +\S+ of 20.0M tokens, about .* left", line):
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130 and not out and "Traceback" not in err and "failed" not in err
+        said = r"my_memory.py mqar: stopped at \S+ of 20.0M tokens; the same command goes on from there\."
+        assert re.search(said, err), err
+        assert err.endswith("stopped. The same command does what is left to do.\n")
+        (log,) = here.glob("compare/models/my_memory.py-*/training.ndjson")
+        seen.append(log.read_text().splitlines())
+    first, both = seen
+    assert both[: len(first)] == first and len(both) > len(first)  # with their seconds: none was trained again
 
 
 def test_embedded_models_are_compared_without_training(here):
@@ -91,6 +100,36 @@ def test_embedded_models_are_compared_without_training(here):
     records, _ = store.read(here / "compare" / "babilong.jsonl")
     assert [record.model_spec for record in records] == [None, "swa-nano"]
     assert "baseline" in result.stdout and not (here / "compare" / "models").exists()
+
+
+def test_two_models_are_asked_with_the_official_prompt_after_the_lines_of_a_run(here):
+    words = ["compare", "oracle", "constant", "--task", "babilong:qa1", "--len", "2K", "--samples", "8"]
+    result = call(*words, "--prompt", "official")
+    assert result.exit_code == 0, result.output
+    records, _ = store.read(here / "compare" / "babilong.jsonl")
+    assert [record.options["prompt"] for record in records] == ["official"] * 2
+    said = " ".join(result.stderr.split())
+    assert "2 cells (babilong:qa1 at 2K, oracle, constant): 32.0K tokens to read. With 8 questions a score of" in said
+    again = call(*words, "--prompt", "official")
+    assert "tokens to read" not in again.stderr and again.stderr.count("not run again") == 2
+    assert call(*words, "--prompt", "offical").exit_code == 2
+
+
+def test_a_dry_run_counts_trainings_and_tokens_and_writes_nothing(here):
+    words = ["compare", "oracle", "constant", "--task", "mqar:8", "--len", "1K", "--samples", "16", "--dry-run"]
+    told = json.loads(call(*words, "--json").stdout)
+    assert [(row["model"], row["contexts"]) for row in told["cells"]] == [("oracle", 2), ("constant", 2)]
+    assert all(2000 < row["tokens"] < 2100 for row in told["cells"])
+    assert told["training"] == {"trainings": 0, "tokens_each": None}
+    words = [*words[:2], "titans", "swa", *words[3:], "--train", "20M", "--seeds", "2"]
+    told = json.loads(call(*words, "--json").stdout)
+    assert told["training"] == {"trainings": 4, "tokens_each": 20_000_000}
+    assert {row["model"] for row in told["cells"]} == {"oracle"} and len(told["cells"]) == 2  # seeds
+    text = " ".join(call(*words).stdout.split())
+    assert "4 trainings of 20.0M tokens each, 2 at once. Of unknown time, and not in the total: 4 cells" in text
+    told = json.loads(call(*words, "--rates", "3", "--json").stdout)
+    assert told["training"]["trainings"] == 8  # three rates of the first seed, then one of the second
+    assert not (here / "compare").exists() or not [file for file in here.glob("compare/**/*") if file.is_file()]
 
 
 @pytest.mark.parametrize(

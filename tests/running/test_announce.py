@@ -22,7 +22,7 @@ def call(*words: str):
 def lines(tasks: str, lengths, names, **options):
     models = loading.load_all(names)
     cells = plan.make(plan.parse_tasks(tasks), lengths=lengths, models=list(models), **options)
-    found = announce.lines(cells, models, SETTINGS)
+    found = announce.lines(runner.evaluations_of(cells, models), SETTINGS)
     assert all(len(line) < 80 for line in found)
     return " ".join(found)
 
@@ -36,7 +36,7 @@ def test_it_says_what_is_read_how_long_that_takes_and_what_interval_it_buys():
 def test_shared_contexts_count_once_and_controls_are_not_timed():
     said = lines("mqar:8", [1000], ["oracle"], samples=80)
     assert "1 cell (mqar:8 at 1K, oracle): 10.0K tokens to read. With 80 questions on 10 contexts" in said
-    assert announce.lines([], {}, SETTINGS) == []
+    assert announce.lines([], SETTINGS) == []
 
 
 def test_an_endpoint_is_sent_every_context_with_every_question_and_not_called():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,7 @@ TEXT = Text()
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    for task in (TINY, SHARED, TEXT):
+    for task in (TINY, SHARED, TEXT, UNEVEN):
         monkeypatch.setitem(registry.TASKS, task.name, f"{__name__}:{task.name.upper()}")
 
 
@@ -82,6 +83,13 @@ def told(cells, folder: Path, model=None, **more):
     assert json.loads(json.dumps(found, allow_nan=False)) == found  # plain data
     assert all(len(line) < 80 for line in estimate_table.lines(found))
     return found
+
+
+def rows(cells):
+    """The cells with what a calibration is told of them."""
+    for each in runner.evaluations_of(cells, dict.fromkeys(("hasher",), Hasher())):
+        tokens = each.cell.length * each.contexts
+        yield each, {"samples": each.cell.samples, "contexts": each.contexts, "tokens": tokens, "tokens_left": tokens}
 
 
 def ran(cells, folder: Path, model=None):
@@ -142,10 +150,12 @@ def test_tokens_and_bytes_are_those_of_the_record(tmp_path, task, samples):
 
 
 def test_a_state_that_grows_is_extrapolated(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "NEXT", 0)  # two readings, at 1K and 2K
+    monkeypatch.setattr(calibration, "NEXT", 0)  # two readings, at 1K and 2K, and the beginning of one at 40K
     cells = [cell(length, task=task) for task in ("tiny", "text") for length in (1000, 40_000)]
     found = told(cells, tmp_path, Keeper())
-    assert [[each["length"] for each in kind["readings"]] for kind in found["calibration"]] == 2 * [[1000, 2000]]
+    assert [[each["length"] for each in kind["readings"]] for kind in found["calibration"]] == 2 * [
+        [1000, 2000, 40_000]
+    ]
     assert all(kind["state_grows"] for kind in found["calibration"])
     for row, record in zip(found["cells"], ran(cells, tmp_path, Keeper()), strict=True):
         weight = record.state_bytes or 4 * row["length"]  # of a loss nobody is asked, and the runner weighs nothing
@@ -161,11 +171,45 @@ def test_nothing_is_read_that_is_longer_than_the_cells(tmp_path):
         assert [each["length"] for each in found["calibration"][0]["readings"]] == readings
 
 
-def test_subsets_of_a_kind_share_a_calibration(tmp_path):
-    cells = [replace(cell(), subset=subset) for subset in ("a", "b")] + [cell(task="shared")]
+class Uneven(Tiny):
+    """A task whose subset b takes long to read."""
+
+    name = "uneven"
+
+    def samples(self, subset, length, n, seed, tokenizer, options):
+        for sample in super().samples(subset, length, n, seed, tokenizer, options):
+            time.sleep(0.1 * (subset == "b"))
+            yield sample
+
+
+UNEVEN = Uneven()
+
+
+def test_each_subset_is_calibrated_for_itself_and_all_share_the_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "NEXT", 0.4)
+    cells = [replace(cell(8000, task="uneven"), subset=subset) for subset in ("a", "b")]
+    began = time.monotonic()
     found = told(cells, tmp_path)
-    assert [kind["subsets"] for kind in found["calibration"]] == [["a", "b"], ["a"]]
-    assert "hasher, tiny:a (for 1 other subsets too)" in "\n".join(estimate_table.lines(found))
+    assert [kind["subset"] for kind in found["calibration"]] == ["a", "b"] and time.monotonic() - began < 5
+    one, other = found["cells"]
+    assert other["seconds"] > 1.5 * one["seconds"]
+    assert "hasher, uneven:b: 1K " in "\n".join(estimate_table.lines(found))
+    began = time.monotonic()
+    brief = list(calibration.calibrate(rows(cells), SETTINGS, Progress(quiet=True), brief=True))
+    assert [[each["length"] for each in kind["readings"]] for kind in brief] == 2 * [[8000]]
+    assert time.monotonic() - began < 3 * calibration.BRIEF
+
+
+def test_a_reading_that_something_else_slowed_down_is_taken_again(tmp_path, monkeypatch):
+    real, slow = calibration._measure, iter([0, 0, 0, 5, 0, 0, 0, 0, 0, 0])
+
+    def measure(evaluation, settings, limit):
+        reading = real(evaluation, settings, limit)
+        return reading | {"seconds": reading["tokens_read"] * 1e-5 + next(slow) / 10}
+
+    monkeypatch.setattr(calibration, "_measure", measure)
+    (found,) = told([cell(8000)], tmp_path)["cells"]
+    assert found["seconds"] == pytest.approx(found["tokens"] * 1e-5, rel=0.1)
 
 
 @given(st.integers(1, 5000), st.floats(0, 1))

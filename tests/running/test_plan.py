@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from atlas_bench import registry
 from atlas_bench.errors import UserError
+from atlas_bench.models import loading
 from atlas_bench.running import plan
 from atlas_bench.running.stopping import Width
 from atlas_bench.units import parse_length
 
-TASKS = Path(__file__).parents[2] / "docs" / "tasks.md"
+ROOT = Path(__file__).parents[2]
+TASKS = ROOT / "docs" / "tasks.md"
 
 
 def test_a_task_s_bare_name_is_its_usual_subsets_and_all_is_every_one():
@@ -21,6 +24,44 @@ def test_a_task_s_bare_name_is_its_usual_subsets_and_all_is_every_one():
     assert plan.parse_tasks("mqar:all") == plan.parse_tasks("mqar")
     with pytest.raises(UserError, match="unknown subset of babilong 'al'"):
         plan.parse_task("babilong:al")
+
+
+def test_a_subset_may_follow_the_subset_of_its_task(tmp_path):
+    assert plan.parse_tasks("babilong:qa1, qa2,mqar:8,32,babilong:qa1") == [
+        ("babilong", "qa1"), ("babilong", "qa2"), ("mqar", "8"), ("mqar", "32"),
+    ]  # fmt: skip
+    assert plan.split_lm_eval("babilong:qa1,qa2,lm-eval:piqa") == ("babilong:qa1,babilong:qa2", ["piqa"])
+    assert registry.split_tasks("niah:single,babilong") == ["niah:single", "babilong"]
+    for wrong, said in (("babilong,qa1", "unknown task 'qa1'"), ("babilong:qa1,qa21", "unknown task 'qa21'")):
+        with pytest.raises(UserError, match=said):
+            plan.parse_tasks(wrong)
+    file = tmp_path / "my_task.py"
+    file.write_bytes((ROOT / "examples" / "my_task.py").read_bytes())
+    assert [subset for _, subset in plan.parse_tasks(f"{file}:kept,changed,mqar:8")] == ["kept", "changed", "8"]
+
+
+def test_cells_of_a_bare_task_that_cannot_be_asked_are_left_out():
+    models, said = loading.load_all(["oracle", "constant"]), []
+
+    def left(text, *lengths):
+        cells = plan.make(plan.parse_tasks(text), lengths=lengths, models=list(models), samples=1)
+        kept = plan.askable(cells, models, plan.named(text), said.append)
+        return [(cell.subset, cell.length) for cell in kept if cell.model == "constant"]
+
+    assert left("mqar:8", 1000) == [("8", 1000)] and not said
+    small = [name for name in registry.task("mqar").subsets if "4096" not in name]
+    assert left("mqar", 1000, 30_000) == [(name, 1000) for name in small] + [
+        (name, 30_000) for name in registry.task("mqar").subsets
+    ]
+    (note,) = said
+    assert note.startswith("left out, since no subset was named: mqar:4096 at 1K: length 1000 is too short")
+    assert "mqar:4096-spread at 1K: " in note and "30K" not in note
+    assert ("qa_1", 1000) not in left("ruler,mqar:8", 1000)
+    for refused, why in (("mqar,mqar:4096", "too short for mqar:4096"), ("recall,mqar", "recall is made of published")):
+        with pytest.raises(UserError, match=why):
+            left(refused, 1000)
+    with pytest.raises(UserError, match="too short"):  # nobody would be asked at a length that was named
+        left("mqar", 4, 1000)
 
 
 def test_samples_depend_on_the_length():

@@ -7,6 +7,7 @@ short, and one that a single process had begun.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -80,8 +81,9 @@ TEXT = {  # more arguments of curve()
 
 
 def curve(
-    out: Path, *, cut: bool = False, config: Config = CONFIG, recipe: Recipe = RECIPE, lessons: Any = Uneven, **given
-) -> list[list[float]]:
+    out: Path, *, cut: bool = False, interrupted: bool = False, config: Config = CONFIG, recipe: Recipe = RECIPE,
+    lessons: Any = Uneven, **given,
+) -> list[list[float]]:  # fmt: skip
     """After each round: [number, loss, accuracy, gradient norm, share of open gates, bytes of optimiser state]."""
     seen, given = [], {"background": BACKGROUND, **given}
 
@@ -91,6 +93,8 @@ def curve(
         seen.append([progress.round, *figures, sum(progress.open), last["state_bytes"]])
         if cut and progress.round == CUT + 1:
             raise KeyboardInterrupt  # the checkpoint is of the round before
+        if interrupted and progress.round == CUT:
+            signal.raise_signal(signal.SIGINT)
 
     with (
         patch.object(muon, "fastest_dtype", lambda *_: torch.float32),
@@ -109,6 +113,8 @@ def main(folder: Path) -> None:
         "whole": curve(folder / "whole", processes=together),
         "cut": curve(folder / "cut by several", cut=True, processes=together),
         "resumed": curve(folder / "cut by one", processes=together),
+        "interrupted": curve(folder / "interrupted", interrupted=together.rank == 1, processes=together),
+        "gone on": curve(folder / "interrupted", processes=together),
     }
     if together.size == 2:  # the weights are dealt out, too
         sharded = {**TEXT, "processes": together, "shard_weights": True}
@@ -146,6 +152,9 @@ def test_several_processes_have_the_loss_curve_of_one_and_go_on_with_its_checkpo
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["size"] == size and {row[0] for row in alone} == set(range(1, len(alone) + 1))
     equal(tmp_path, "", found, alone, curve(tmp_path / "cut by several"))
+    assert [row[0] for row in found["interrupted"]] == list(range(1, CUT + 1))  # one was told, and all have stopped
+    assert [row[0] for row in found["gone on"]] == list(range(CUT + 1, len(alone) + 1))
+    np.testing.assert_allclose([row[:-1] for row in found["gone on"]], [row[:-1] for row in alone[CUT:]], 1e-5, 1e-6)
     if size == 2:
         alone, again = curve(tmp_path / "text alone", **TEXT), curve(tmp_path / "text cut by several", **TEXT)
         equal(tmp_path, "text ", found["text"], alone, again)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 import time
 from collections import Counter, deque
@@ -81,6 +82,36 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(lessons, tmp_path, memor
     )
     assert not said and rounds[0] == 5  # one that began again would end in the same weights
     assert again.tokens == progress.tokens and again.round == progress.round
+    for name, x in weights(whole).items():
+        assert torch.equal(x, weights(cut)[name]), name
+
+
+def test_ctrl_c_saves_the_whole_round_and_a_second_one_stops_at_once(lessons, tmp_path):
+    whole, progress = train(CONFIG, TINY, lessons.seeded, tmp_path / "whole")
+    said, rounds = [], []
+
+    def press(at, times):
+        def report(progress):
+            rounds.append(progress.round)
+            for _ in range(times * (progress.round == at)):
+                signal.raise_signal(signal.SIGINT)
+
+        return report
+
+    def go(report):
+        return train(CONFIG, TINY, lessons.seeded, tmp_path / "cut", report=report, say=said.append)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match=r"before a checkpoint was saved: the same command begins again\.$"):
+        go(press(2, times=2))
+    with pytest.raises(KeyboardInterrupt, match=r"^stopped at \S+ of .* tokens; .* goes on from there\.$"):
+        go(press(5, times=1))
+    with pytest.raises(KeyboardInterrupt, match=r"goes on from the last checkpoint, at \S+\.$"):
+        go(press(7, times=2))
+    cut, again = go(press(0, times=0))
+    assert rounds == [1, 2, 1, 2, 3, 4, 5, 6, 7, *range(6, progress.round + 1)]
+    assert said == 3 * ["stopping after this round of contexts; Ctrl-C again stops at once"]
+    assert signal.getsignal(signal.SIGINT) is before and again.tokens == progress.tokens
     for name, x in weights(whole).items():
         assert torch.equal(x, weights(cut)[name]), name
 
