@@ -14,9 +14,8 @@ from typing import Any
 
 from atlas_bench import registry, units
 from atlas_bench.errors import UserError
-from atlas_bench.files import text_files
+from atlas_bench.files import output_folder, text_files
 from atlas_bench.models import loading, specs
-from atlas_bench.results import store
 from atlas_bench.results.record import Record
 from atlas_bench.running import announce, cluster, copies, estimate, plan, remote, runner, shards
 from atlas_bench.running.evaluation import Cell
@@ -108,16 +107,9 @@ def prepare(
     shots = None if num_fewshot is None else units.whole("num_fewshot", num_fewshot, least=0)
     if theirs and not ours and numbers.keys() - {None}:
         raise UserError(f"samples '{samples}': lm-eval's documents have no length to ask for. Give one number.")
-    documents = numbers.get(None)
-    if lengths is None:
-        numbers.setdefault(None, plan.FIRST_SAMPLES)
-    stop = None if until is None else Width.of(until)
-    asked_lengths = list(plan.FIRST_LENGTHS) if lengths is None else units.parse_lengths(lengths)
-    if ours:
-        plan.questions(numbers, asked_lengths)
-    store.check_writable(out)
-    if checkpoints:
-        copies.at(checkpoints)  # a URL that cannot be used is a mistake
+    documents, stop = numbers.get(None), None if until is None else Width.of(until)
+    asked_lengths = _lengths(lengths, numbers, is_ours=bool(ours))
+    output_folder.check(out)
     for file in code:
         registry.name_file(file)
     if canary:
@@ -145,17 +137,32 @@ def prepare(
     return Job(cells, loaded, out, settings, theirs, documents, shots, progress, workers)
 
 
+def _lengths(
+    lengths: str | int | Iterable[str | int] | None, numbers: dict[int | None, int], *, is_ours: bool
+) -> list[int]:
+    """The lengths that the user gave, or those of a first look, whose number of questions goes into `numbers`."""
+    if lengths is None:
+        numbers.setdefault(None, plan.FIRST_SAMPLES)
+    found = list(plan.FIRST_LENGTHS) if lengths is None else units.parse_lengths(lengths)
+    if is_ours:
+        plan.questions(numbers, found)  # raises for a number whose length is not asked for
+    return found
+
+
 def _settings(
     batch: int | None, block: str | int | None, checkpoint_every: str | int, timeout: float | None, readers: int,
-    **others: Any,
+    checkpoints: str | None, **others: Any,
 ) -> Settings:  # fmt: skip
-    """How cells are read, of what the user gave; UserError for what is no such number."""
+    """How cells are read, of what the user gave; UserError for what is no such number or URL."""
+    if checkpoints:
+        copies.at(checkpoints)  # raises for a URL that cannot be used
     return Settings(
         batch=None if batch is None else units.whole("batch", batch, least=1),
         block=None if block is None else units.parse_length(block),
         checkpoint_tokens=units.parse_length(checkpoint_every),
         timeout=None if timeout is None else units.amount("timeout", timeout),
         readers=units.whole("readers", readers, least=1),
+        checkpoints=checkpoints,
         **others,
     )
 

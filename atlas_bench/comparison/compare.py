@@ -21,7 +21,7 @@ from atlas_bench.comparison.paired import Comparison
 from atlas_bench.comparison.paired import compare as compare_records
 from atlas_bench.comparison.trainings import Training
 from atlas_bench.errors import UserError
-from atlas_bench.files import text_files
+from atlas_bench.files import output_folder, text_files
 from atlas_bench.models import loading
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
@@ -79,7 +79,7 @@ def prepare(
             encoding=None if background in plan.NO_FILES else encoding, device=device,
         )  # fmt: skip
         loading.checked(device, None)
-    store.check_writable(out)
+    output_folder.check(out)
     ready = _ready(entrants, device)
     reader = loading.load("oracle")
     asking = {each.label: ready.get(each.label, reader) for each in entrants}

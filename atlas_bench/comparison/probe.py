@@ -13,6 +13,7 @@ from typing import Any
 from atlas_bench import registry
 from atlas_bench.comparison.paired import Comparison, compare
 from atlas_bench.errors import UserError
+from atlas_bench.files import output_folder
 from atlas_bench.models import loading, specs
 from atlas_bench.results import store
 from atlas_bench.running import plan, runner
@@ -46,7 +47,7 @@ def main(
     for file in code:
         registry.name_file(file)
     wanted = plan.parse_tasks(task)
-    store.check_writable(out)
+    output_folder.check(out)
     whole = loading.named(shown, spec, **machine)
     shown = whole.name if shown == spec else shown
     parts = take_apart(whole, distances)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -137,25 +136,6 @@ def _keep(kept: dict[str, Record], records: Iterable[Record]) -> dict[str, Recor
         if record.status == "ok" or key not in kept or kept[key].status != "ok":
             kept[key] = record
     return kept
-
-
-def check_writable(folder: str | Path) -> None:
-    """Raise UserError where records could not be kept in `folder`; it makes no file and no folder."""
-    folder = Path(folder)
-    ancestor = folder.absolute()
-    try:
-        while not ancestor.exists():
-            ancestor = ancestor.parent
-        if not ancestor.is_dir():
-            raise UserError(f"results folder '{folder}': '{ancestor}' is a file. Choose another folder.")
-        with tempfile.TemporaryFile(dir=ancestor):  # permission bits say too little: root, read-only mounts
-            pass
-        sealed = [file for file in folder.glob("*.jsonl") if not os.access(file, os.W_OK)]
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"results folder '{folder}' is not writable: {reason}. Choose another.") from error
-    if sealed:
-        raise UserError(f"results file '{sealed[0]}' is not writable. Make it writable or choose a folder.")
 
 
 def _below(folder: str | Path, warn: Warn) -> list[Path]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas_bench.errors import UserError, clip
-from atlas_bench.files import locks
+from atlas_bench.files import locks, output_folder
 from atlas_bench.results import store
 from atlas_bench.results.naming import task_name
 from atlas_bench.results.record import Record, Warn, cell_key, timeless
@@ -46,7 +46,7 @@ def merge(folders: Iterable[str | Path], out: Path, *, warn: Warn, command: str 
     found = store.latest(store.scan(folders, warn))
     if not found:
         raise UserError(f"no records in {', '.join(map(str, folders))}. Give the folders that `run --shard` wrote.")
-    store.check_writable(out)
+    output_folder.check(out)
     there = store.Followed(out, warn=warn)
     told: dict[str, list[str]] = {"written": [], "already": [], "missing": []}
     for parts in _cells(found):

@@ -15,13 +15,12 @@ import torch
 
 from atlas_bench import __version__, registry, units
 from atlas_bench.errors import UserError
-from atlas_bench.files import locks, text_files
+from atlas_bench.files import locks, output_folder, text_files
 from atlas_bench.kernels.cpu import matmul_precision
 from atlas_bench.models import lm, loading, sizes
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.tokenizer import embedded
-from atlas_bench.results import store
 from atlas_bench.running import plan
 from atlas_bench.tasks.lessons import Mixture
 from atlas_bench.training import trackers
@@ -79,7 +78,7 @@ def main(
     device = loading.checked(device, None)
     processes, starts = launched(device), trackers.chosen(log_to)
     say = say if processes.first else _silent
-    store.check_writable(out)
+    output_folder.check(out)
     wanted = plan.subsets(",".join(task))
     if units.few(threads):
         torch.set_num_threads(threads)

@@ -294,26 +294,6 @@ def test_latest_groups_by_cell_key_whatever_it_is_given(changes):
         assert len(kept) == len(expected) and all(a is b for a, b in zip(kept, expected, strict=True))
 
 
-def test_check_writable_leaves_no_trace(tmp_path):
-    store.check_writable(tmp_path / "new" / "folder")
-    store.check_writable(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_check_writable_refuses_files_and_what_is_below_them(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    for folder in (file, file / "results", file / "a" / "b"):
-        with pytest.raises(UserError, match="is a file"):
-            store.check_writable(folder)
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc")
-def test_check_writable_refuses_a_read_only_place():
-    with pytest.raises(UserError, match="not writable"):
-        store.check_writable("/proc/results")
-
-
 def test_append_tells_why_it_cannot(tmp_path, make):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "a.jsonl", tmp_path):
