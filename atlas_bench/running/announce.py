@@ -25,7 +25,7 @@ from atlas_bench.running.runner import evaluations_of
 from atlas_bench.running.settings import Settings
 from atlas_bench.stats.intervals import wilson, worth_of
 from atlas_bench.types import Model, Rules, Sample
-from atlas_bench.units import format_count, format_length, format_seconds
+from atlas_bench.units import counted, format_count, format_length, format_seconds
 
 SECONDS = 1.0  # that a model is tried for
 COLUMNS = 79
@@ -46,7 +46,7 @@ def lines(cells: Sequence[Cell], models: Mapping[str, Model], settings: Settings
     if not waiting:
         return []
     tokens = sum(map(_tokens, waiting))
-    text = f"{len(waiting)} cell{'s' * (len(waiting) > 1)} ({_what(waiting)}): {format_count(tokens)} tokens to read"
+    text = f"{counted(len(waiting), 'cell')} ({_what(waiting)}): {format_count(tokens)} tokens to read"
     text += f"{_how_long(waiting, settings)}. {' '.join(_intervals(waiting))}".rstrip()
     return textwrap.wrap(text, COLUMNS, break_on_hyphens=False, break_long_words=False)
 
@@ -139,9 +139,9 @@ def _intervals(waiting: Sequence[Evaluation]) -> Iterator[str]:
     for n, k in sorted(scored, reverse=True):
         worth = worth_of(n, k)
         half, whole = (wilson(share * worth, worth) for share in (0.5, 1.0))
-        on = f" on {k} context{'s' * (k > 1)}" if k < n else ""
-        questions = "1 question" if n == 1 else f"{n} questions"
-        yield f"With {questions}{on} a score of 50 % is known to {_span(half)}, one of 100 % to {_span(whole)}."
+        on = f" on {counted(k, 'context')}" if k < n else ""
+        known = f"a score of 50 % is known to {_span(half)}, one of 100 % to {_span(whole)}"
+        yield f"With {counted(n, 'question')}{on} {known}."
 
 
 def _span(interval: tuple[float, float]) -> str:
