@@ -181,6 +181,8 @@ _TIMES = ((3e5, 86400, "d"), (6e3, 3600, "h"), (100, 60, "min"), (1, 1, "s"), (1
 
 def format_seconds(seconds: float) -> str:
     """'45 s', '9.8 min', '142 h': two digits are as many as an estimate has."""
+    if not seconds:
+        return "0 s"
     _, size, unit = next((each for each in _TIMES if seconds >= each[0]), (0, 1e-9, "ns"))
     return f"{seconds / size:.{int(seconds < 10 * size)}f} {unit}"
 

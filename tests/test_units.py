@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from atlas_bench.comparison.page import comparison_html
+from atlas_bench.comparison.paired import compare
+from atlas_bench.comparison.text import compare_lines
 from atlas_bench.errors import UserError
-from atlas_bench.units import format_bytes, format_count, format_length, parse_length, parse_lengths
+from atlas_bench.results import report
+from atlas_bench.running.run_table import render
+from atlas_bench.units import (
+    counted,
+    format_bytes,
+    format_count,
+    format_length,
+    format_seconds,
+    parse_length,
+    parse_lengths,
+)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +159,21 @@ def test_format_bytes(count, text):
 )
 def test_counts_are_short(count, said):
     assert format_count(count) == said
+
+
+def test_one_of_a_thing_is_singular_everywhere(make):
+    assert [counted(n, "record") for n in (0, 1, 2, 1234)] == ["0 records", "1 record", "2 records", "1,234 records"]
+    answers = [{**answer, "context": 0} for answer in make().answers]
+    records = [make(answers=answers, model=model) for model in ("one", "two")]
+    console = Console(file=io.StringIO(), width=80)
+    render(records[:1], console)
+    comparison = compare(records)
+    told = [report.main(records[:1], form=form) for form in ("text", "md", "tex", "html")]
+    told += [console.file.getvalue(), "\n".join(compare_lines(comparison)), comparison_html(comparison)]
+    for text in told:
+        assert not re.findall(r"\b1 (?:record|context|cell|model|comparison|question|sample)s\b", text)
+    assert "1 comparison;" in " ".join(told[-2].split()) and "Only 1 context:" in told[-2]
+
+
+def test_no_time_is_no_nanosecond():
+    assert [format_seconds(seconds) for seconds in (0, 0.0, 2e-9)] == ["0 s", "0 s", "2.0 ns"]

@@ -10,7 +10,7 @@ from atlas_bench.comparison.labels import ANYTIME, LEVEL, SHARED, Row, too_few
 from atlas_bench.results.naming import chances, natural, reason, task_name
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import is_shared
-from atlas_bench.units import format_length
+from atlas_bench.units import counted, format_length
 
 COSTS = {"tokens_per_second": "tok/s", "peak_rss_bytes": "peak RSS", "state_bytes": "state"}
 VERDICTS = {  # of changes, the most important first
@@ -41,7 +41,8 @@ def summary(found: Row) -> list[str]:
         texts.append(f"Identical: every answer, on equal terms. Costs, new / old: {spread}.")
     if found["around"]:
         differs = (
-            f"{each['what']} {each['old']} -> {each['new']} ({_count(each['cells'])})" for each in found["around"]
+            f"{each['what']} {each['old']} -> {each['new']} ({counted(each['cells'], 'cell')})"
+            for each in found["around"]
         )
         texts.append(f"Around the cells of both: {'; '.join(differs)}.")
     return texts
@@ -60,7 +61,8 @@ def legend(found: Row) -> list[str]:
     if found["comparisons"]:
         texts.append(
             f"diff: points of accuracy, new minus old on the same questions, with a 95 % paired bootstrap interval. "
-            f"p: exact McNemar, Holm-corrected over {found['comparisons']} comparisons; below {LEVEL} a verdict."
+            f"p: exact McNemar, Holm-corrected over {counted(found['comparisons'], 'comparison')}; "
+            f"below {LEVEL} a verdict."
         )
     if any((row["versus"] or {}).get("test") == "betting" for row in found["rows"]):
         texts.append(ANYTIME)
@@ -121,8 +123,8 @@ def _by_samples_alone(found: Row) -> list[str]:
         return []
     before, after = min(apart)
     return [
-        f"{_count(len(apart))} of both differ in --samples alone ({before} against {after}): a cell of other samples is"
-        " another cell. Ask for as many as before to compare them."
+        f"{counted(len(apart), 'cell')} of both differ in --samples alone ({before} against {after}): a cell of other "
+        "samples is another cell. Ask for as many as before to compare them."
     ]
 
 
@@ -132,16 +134,12 @@ def _counts(found: Row) -> str:
     counts["identical"] = found["identical"]["cells"]
     only = f"{len(found['only_old'])} only in the old set, {len(found['only_new'])} only in the new"
     kinds = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return f"{_count(sum(counts.values()))} in both: {kinds}; {only}."
+    return f"{counted(sum(counts.values()), 'cell')} in both: {kinds}; {only}."
 
 
 def _spread_text(ratios: Sequence[float]) -> str:
     least, middle, most = (f"{ratio:.2f}x" for ratio in ratios)
     return least if least == most else f"{least} to {most} (half below {middle})"
-
-
-def _count(cells: int) -> str:
-    return f"{cells} cell" if cells == 1 else f"{cells} cells"
 
 
 def _number(value: float | None) -> str:

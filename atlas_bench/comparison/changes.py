@@ -24,6 +24,7 @@ from atlas_bench.results.naming import natural, tag_text, tags
 from atlas_bench.results.record import Record, Warn, clip, timeless
 from atlas_bench.results.score import is_sequential
 from atlas_bench.results.summary import reported
+from atlas_bench.units import counted
 
 Changes = dict[str, Any]
 # In words -> where it stands in a record
@@ -86,7 +87,8 @@ def _cells(paths: store.Paths, warn: Warn | None) -> dict[str, Record]:
         raise UserError(f"no records in '{where}'. Give .jsonl files, or folders of them.")
     cells = {json.dumps(_named(record), sort_keys=True, default=str): record for record in records}
     if more := len(records) - len(cells):
-        warn(f"{where}: {more} records left out: of several weights or task versions of one cell the last counts.")
+        left_out = f"{where}: {counted(more, 'record')} left out"
+        warn(f"{left_out}: of several weights or task versions of one cell the last counts.")
     return cells
 
 

@@ -53,7 +53,8 @@ def legend(comparison: Row) -> list[str]:
     scorers = dict.fromkeys(f"{row['scorer']} version {row['scorer_version']}" for row in rows if row["n"])
     first = (
         f"Baseline: {comparison['baseline']}. diff: points of accuracy, with a 95 % paired bootstrap interval. "
-        f"p: exact McNemar, Holm-corrected over {comparison['comparisons']} comparisons; below {LEVEL} a verdict."
+        f"p: exact McNemar, Holm-corrected over {counted(comparison['comparisons'], 'comparison')}; "
+        f"below {LEVEL} a verdict."
     )
     if any(is_shared(row["contexts"], row["n"]) for row in rows):
         first += f" {SHARED}"
@@ -96,7 +97,7 @@ def cell_remarks(row: Row) -> list[str]:
         shown = ", ".join(f"{score:.1f}" for score in scores)
         if len(scores) > LISTED:
             shown = f"{min(scores):.1f}..{max(scores):.1f}"
-        texts.append(f"{len(scores)} seeds: {shown}; sd {stdev(scores):.1f}")
+        texts.append(f"{counted(len(scores), 'seed')}: {shown}; sd {stdev(scores):.1f}")
     if row["accuracy"] is not None and isinstance(row["stopping"], dict) and row["n"] < row["samples"]:
         rule = STOPS.get(str(row["stopping"].get("rule")), "the answers sufficed")
         texts.append(f"asked {row['n']:,} of {row['samples']:,}: {rule}")

@@ -10,7 +10,7 @@ from atlas_bench.results.formats.text import WIDTH, table, wrapped
 from atlas_bench.results.naming import printable
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import columns
-from atlas_bench.units import format_bytes, format_length
+from atlas_bench.units import format_bytes, format_count, format_length
 
 _PAIRED = ("", "acc %", "n", "95 % int.", "diff", "95 % int.", "p", "verdict")
 _CHANGED = ("old %", "n", "95 % int.", "new %", "n", "95 % int.", "diff", "95 % int.", "p")
@@ -96,7 +96,7 @@ def _change(row: Mapping[str, Any]) -> list[str]:
 def _cost(cost: Mapping[str, Any]) -> list[str]:
     number = {key: "" if value is None else f"{value:,}" for key, value in cost.items() if isinstance(value, int)}
     state = "" if cost["state_bytes"] is None else format_bytes(cost["state_bytes"]).replace(" ", "")
-    speed = "" if cost["tokens_per_second"] is None else f"{cost['tokens_per_second']:.0f}"
+    speed = "" if cost["tokens_per_second"] is None else format_count(cost["tokens_per_second"])
     parameters, tokens = (number.get(name, "") for name in ("parameters", "training_tokens"))
     return [cost["model"], cost["task"], format_length(cost["length"]), parameters, state, tokens, speed]
 

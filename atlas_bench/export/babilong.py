@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from atlas_bench.errors import UserError
 from atlas_bench.export.folder import code, files_below, filled, new_folder
 from atlas_bench.results.record import ANSWER_CHARS, EARLIER_OFFICIAL, Record, Warn
+from atlas_bench.units import counted
 
 TASK = "babilong"
 SUBSETS = frozenset(f"qa{number}" for number in range(1, 21))
@@ -232,7 +233,7 @@ def _notes(chosen: _Chosen, left_out: Mapping[str, int]) -> list[str]:
 
 def _left_out(left_out: Mapping[str, int]) -> list[str]:
     return [
-        f"{count} record{'s' * (count > 1)} left out: {reason}"
+        f"{counted(count, 'record')} left out: {reason}"
         for reason, count in sorted(left_out.items(), key=lambda e: -e[1])
     ]
 

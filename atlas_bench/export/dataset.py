@@ -30,6 +30,7 @@ from atlas_bench.errors import UserError
 from atlas_bench.export.folder import code, files_below, filled, new_folder
 from atlas_bench.results.record import ANSWER_CHARS, Record, cell_key, json_schema
 from atlas_bench.results.summary import Summary, summary
+from atlas_bench.units import counted
 
 SHARD_BYTES = 32 << 20  # of JSON lines in one set of files: what is in memory at a time
 _NAMED = 40  # models or tasks that the card names
@@ -192,9 +193,9 @@ def _card(facts: Mapping[str, Counter[str]]) -> str:
     return filled(
         "dataset_card.md",
         size=next((size for limit, size in _SIZES if max(records, answered) < limit), "n>10M"),
-        records=_count(records, "record"),
-        cells=_count(len(facts["cell"]), "cell"),
-        answers=_count(answered, "answer"),
+        records=counted(records, "record"),
+        cells=counted(len(facts["cell"]), "cell"),
+        answers=counted(answered, "answer"),
         answers_config=_ANSWERS_CONFIG if answered else "",
         cell_columns=_columns_table(_cell_columns(), cells),
         answer_columns=_columns_table(_ANSWER, answers),
@@ -210,10 +211,6 @@ def _card(facts: Mapping[str, Counter[str]]) -> str:
 def _columns_table(columns: Iterable[str], meanings: Mapping[str, str]) -> str:
     rows = (f"| `{name}` | {meanings[name]} |" for name in columns)
     return "\n".join(("| column | meaning |", "|---|---|", *rows))
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _list(names: Iterable[str]) -> str:

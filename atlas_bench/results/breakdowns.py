@@ -177,7 +177,8 @@ def _losses(board: Leaderboard) -> Iterator[Grid]:
         for length, curves in sorted(found.items()):
             cells = {(f"{part['from']:,} -", name): _nats(part) for name, curve in curves.items() for part in curve}
             streams = _range([part["streams"] for curve in curves.values() for part in curve])
-            title = f"{_terms(group[0])} {format_length(length)}: nats/token by position, {streams} streams"
+            title = f"{_terms(group[0])} {format_length(length)}: nats/token by position, {streams} stream"
+            title += "s" * (streams != "1")
             yield Grid("loss", title, "from", list(dict.fromkeys(row for row, _ in cells)), list(curves), cells)
 
 

@@ -17,7 +17,7 @@ from atlas_bench.results.naming import NAME_CHARS, reason
 from atlas_bench.results.panels import Cell, Panel
 from atlas_bench.results.record import Record, clip
 from atlas_bench.results.score import interval_words, is_sequential, is_shared, is_untrained
-from atlas_bench.units import format_length
+from atlas_bench.units import counted, format_length
 
 TITLE = "atlas-bench report"
 STATUS = {"oom": "out of memory", "timeout": "timed out"}  # in words; the others say it themselves
@@ -64,7 +64,7 @@ def facts(panel: Panel) -> list[str]:
 
 def number(board: Leaderboard) -> str:
     """'175 records, and 9 older of the same cells left out'"""
-    text = f"{len(board.summaries):,} record{'s' * (len(board.summaries) != 1)}"
+    text = counted(len(board.summaries), "record")
     return text + (f", and {len(board.older):,} older of the same cells left out" if board.older else "")
 
 
@@ -97,7 +97,7 @@ def sentence(cell: Cell | None, panel: Panel) -> str:
     if cell.n:
         percent, low, high = numbers(cell)
         text = f"{percent} ({low}-{high}), n={cell.n}"
-        text += f" on {cell.contexts} context{'s' * (cell.contexts != 1)}" if shares(cell) else ""
+        text += f" on {counted(cell.contexts, 'context')}" if shares(cell) else ""
         text += "" if cell.score.design_effect is None else f", design effect {cell.score.design_effect:.1f}"
     text += "".join(f"; {NOTES[mark].words}" for mark in notes([cell]))
     return text + "".join(f"; seed {each.record.seed} {each.record.status}" for each in cell.without)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from atlas_bench.results.naming import metrics_text
 from atlas_bench.results.record import Record
 from atlas_bench.stats.intervals import Spread, design_effect, interval, spread, together
+from atlas_bench.units import counted
 
 UNTRAINED = "the model was never trained for this"  # begins a record's note
 UNKNOWN = Spread()  # of records without answers, whose questions count as independent
@@ -126,7 +127,7 @@ def percent(score: Mapping[str, Any]) -> str:
         return "n=0"
     accuracy, n, span = columns(score)
     shared = is_shared(score["contexts"], score["n"])
-    on = f" on {score['contexts']} context{'s' * (score['contexts'] != 1)}" if shared else ""
+    on = f" on {counted(score['contexts'], 'context')}" if shared else ""
     return f"{accuracy} % ({span}), n={n}{on}"
 
 

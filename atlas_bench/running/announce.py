@@ -21,8 +21,7 @@ from atlas_bench.running.evaluation import Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.running.settings import Settings
 from atlas_bench.stats.intervals import wilson, worth_of
-from atlas_bench.types import Model
-from atlas_bench.units import format_count, format_length, format_seconds
+from atlas_bench.units import counted, format_count, format_length, format_seconds
 
 COLUMNS = 79
 NAMED = 3  # models that are named, at most,
@@ -42,7 +41,7 @@ def reading(evaluations: Iterable[Evaluation]) -> str:
     """'2 cells (babilong:qa1 at 1K,16K, atlas-nano): 340.0K tokens to read'."""
     waiting = _asked(evaluations)
     tokens = format_count(sum(map(_tokens, waiting)))
-    return f"{len(waiting)} cell{'s' * (len(waiting) != 1)} ({_what(waiting)}): {tokens} tokens to read"
+    return f"{counted(len(waiting), 'cell')} ({_what(waiting)}): {tokens} tokens to read"
 
 
 def wrapped(text: str) -> list[str]:
@@ -57,17 +56,13 @@ def _asked(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
 
 def _is_known_unsupported(evaluation: Evaluation) -> bool:
     """Whether the model says, without asking a server, that it cannot read the cell."""
-    return not _is_remote(evaluation.model) and evaluation.unsupported() is not None
-
-
-def _is_remote(model: Model) -> bool:
-    return model.is_remote
+    return not evaluation.model.is_remote and evaluation.unsupported() is not None
 
 
 def _tokens(evaluation: Evaluation) -> int:
     """Tokens of the cell's contexts; an endpoint is sent a context with every question of it."""
     cell = evaluation.cell
-    return cell.length * (len(cell.asked) if _is_remote(evaluation.model) else evaluation.contexts)
+    return cell.length * (len(cell.asked) if evaluation.model.is_remote else evaluation.contexts)
 
 
 def _what(waiting: Sequence[Evaluation]) -> str:
@@ -94,7 +89,7 @@ def _how_long(waiting: Sequence[Evaluation], settings: Settings) -> str:
     seconds, tokens, unknown, times = 0.0, 0, [], 0
     for name, own in _by_model(waiting).items():
         rows = [_row(evaluation) for evaluation in own]
-        if own[0].model.is_control or _is_remote(own[0].model) or not _calibrated(own, rows, settings):
+        if own[0].model.is_control or own[0].model.is_remote or not _calibrated(own, rows, settings):
             unknown.append(name)
             continue
         times += 1
@@ -138,9 +133,9 @@ def _intervals(waiting: Sequence[Evaluation]) -> Iterator[str]:
     for n, k in sorted(scored, reverse=True):
         worth = worth_of(n, k)
         half, whole = (wilson(share * worth, worth) for share in (0.5, 1.0))
-        on = f" on {k} context{'s' * (k > 1)}" if k < n else ""
-        questions = "1 question" if n == 1 else f"{n} questions"
-        yield f"With {questions}{on} a score of 50 % is known to {_span(half)}, one of 100 % to {_span(whole)}."
+        on = f" on {counted(k, 'context')}" if k < n else ""
+        known = f"a score of 50 % is known to {_span(half)}, one of 100 % to {_span(whole)}"
+        yield f"With {counted(n, 'question')}{on} {known}."
 
 
 def _span(interval: tuple[float, float]) -> str:

@@ -18,7 +18,7 @@ from atlas_bench.results.formats.text import wrapped
 from atlas_bench.results.naming import printable, task_name
 from atlas_bench.results.record import clip
 from atlas_bench.running.estimate import ENDED, PERCENT, TO_RUN, Row, where
-from atlas_bench.units import format_bytes, format_count, format_length, format_seconds
+from atlas_bench.units import counted, format_bytes, format_count, format_length, format_seconds
 
 _COLUMNS = "{:>7} {:<21} {:>8} {:>7} {:>9} {:>9}  {}"
 _CALIBRATED = """Calibrated on this machine as it is now, with one group of streams; memory is the process's, without
@@ -53,7 +53,7 @@ def lines(estimate: Mapping[str, Any]) -> list[str]:
 def _sureness(row: Row) -> str:
     """'100 samples on 4 contexts; 95 % interval at 50 %: 40-60, at 90 %: 83-94'."""
     n, contexts = row["samples"], row["contexts"]
-    text = f"{n} samples" + (f" on {contexts} context{'s' * (contexts > 1)}" if contexts < n else "")
+    text = counted(n, "sample") + (f" on {counted(contexts, 'context')}" if contexts < n else "")
     bounds = {percent: row[f"interval_at_{percent}"] for percent in PERCENT if row[f"interval_at_{percent}"]}
     at = (f"at {percent} %: {100 * low:.0f}-{100 * high:.0f}" for percent, (low, high) in bounds.items())
     return f"{text}; 95 % interval {', '.join(at)}" if bounds else text
@@ -76,11 +76,12 @@ def _cell_lines(row: Row) -> list[str]:
 
 def _sum(total: Row) -> str:
     if not total["to_run"]:  # no cell at all: lm-eval's tasks alone, which the notes name
-        parts = [f"{total[name]} of {total['cells']} cells {name}" for name in ENDED if total[name]]
+        parts = [f"{total[name]} of {counted(total['cells'], 'cell')} {name}" for name in ENDED if total[name]]
         return f"Nothing to run: {', '.join(parts)}." if parts else ""
-    parts = [f"{total['to_run']} of {total['cells']} cells to run"]
+    parts = [f"{total['to_run']} of {counted(total['cells'], 'cell')} to run"]
     parts += [f"{total[name]} {name}" for name in ENDED if total[name]]
-    parts += [f"{_tokens(total['tokens'])} tokens to read", f"about {format_seconds(total['seconds'])}"]
+    parts += [f"{_tokens(total['tokens'])} tokens to read"]
+    parts += [f"about {format_seconds(total['seconds'])}"] if total["seconds"] else []
     parts += [f"{_tokens(total['tokens_sent'])} tokens to send"] if total["tokens_sent"] else []
     parts += [f"{total['without_time']} of unknown time"] if total["without_time"] else []
     return f"Total: {', '.join(parts)}; records of {_size(total['record_bytes'])}."

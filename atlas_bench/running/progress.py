@@ -11,7 +11,7 @@ from rich.text import Text
 
 from atlas_bench.results.naming import printable
 from atlas_bench.stats.intervals import wilson
-from atlas_bench.units import format_bytes, format_length
+from atlas_bench.units import counted, format_bytes, format_length
 
 EVERY = 10.0  # seconds between plain lines
 REFRESH = 0.25  # seconds between redraws of the live line
@@ -33,7 +33,7 @@ class Progress:
         """A cell begins: `tokens` to read in all, `read` of them in an earlier attempt."""
         self._title, self._samples, self._tokens, self._already = title, samples, tokens, read
         self._began = self._shown = self._told = time.monotonic()
-        self.note(f"{title}: {samples} samples, {_short(tokens)} tokens to read")
+        self.note(f"{title}: {counted(samples, 'sample')}, {_short(tokens)} tokens to read")
         if self.console.is_terminal and not self.quiet:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()

@@ -16,7 +16,7 @@ from atlas_bench.results.record import Record, clip
 from atlas_bench.results.score import columns, interval_words, is_sequential, is_shared, score
 from atlas_bench.results.store import latest
 from atlas_bench.results.summary import reported, summaries
-from atlas_bench.units import format_bytes, format_count, format_length
+from atlas_bench.units import counted, format_bytes, format_count, format_length
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +116,7 @@ def _shared(record: Record) -> str:
     if record.status != "ok" or not is_shared(found["contexts"], found["n"]):
         return ""
     effect = "" if found["design_effect"] is None else f", design effect {found['design_effect']:.1f}"
-    return f"{_name(record)} {found['contexts']} contexts{effect}"
+    return f"{_name(record)} {counted(found['contexts'], 'context')}{effect}"
 
 
 def _name(record: Record) -> str:

@@ -152,7 +152,7 @@ def test_of_several_records_of_one_cell_the_one_that_counts_is_taken():
     new = [cell([True, True], weights_hash="early"), cell([True, False], weights_hash="late")]
     (row,) = found(old, new, told.append)["rows"]
     assert (row["old"]["status"], row["new"]["weights_hash"], row["new"]["correct"]) == ("ok", "late", 1)
-    assert len(told) == 1 and "1 records left out" in told[0]
+    assert len(told) == 1 and "1 record left out" in told[0]
 
 
 def test_cells_of_one_set_alone_are_named_by_subset_and_model():

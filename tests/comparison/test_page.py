@@ -16,6 +16,7 @@ from atlas_bench.comparison.page import changes_html, comparison_html, place, re
 from atlas_bench.comparison.paired import compare
 from atlas_bench.results import store
 from atlas_bench.results.record import Record
+from atlas_bench.units import format_count
 from tests.comparison.test_changes import cell, found, lost
 from tests.results import chromium
 
@@ -90,7 +91,7 @@ def test_every_number_of_a_comparison_is_on_its_page(comparison):
             assert f"{points[0]} {points[1]} to {points[2]} ▼ {versus['verdict']} p {p}" in text
     for cost in comparison["costs"]:
         assert f"{cost['parameters']:,}" in text and f"{cost['training_tokens']:,}" in text
-        assert f"{cost['tokens_per_second']:,.0f}" in text
+        assert format_count(cost["tokens_per_second"]) in text
     assert all(warning in text for warning in comparison["warnings"]) and "25 contexts" in text
     assert "mqar/exact version 1" in text and "Holm-corrected over 10 comparisons" in text and "chance 0.2 %" in text
 

@@ -66,6 +66,19 @@ def test_it_opens(browser, file, tmp_path, width, scripts, dark):
     )
 
 
+def test_on_a_phone_a_figure_fits_and_its_names_stand_below_it(browser, file):
+    """Where the screen is wide, they stand in its margin."""
+    shown = """[...document.querySelectorAll('figure')].map(figure => {
+        const scroll = figure.querySelector('.scroll'), names = figure.querySelectorAll('.names li');
+        const texts = [...figure.querySelectorAll('svg g + text')].map(text => text.textContent);
+        return [scroll.scrollWidth - scroll.clientWidth, [...names].every(each => each.offsetHeight > 0),
+            [...names].every((each, i) => each.textContent.trim().endsWith(texts[i])), names.length == texts.length];
+    })"""
+    for width, below in ((390, True), (1280, False)):
+        found = browser.open(file, width=width).evaluate(shown)
+        assert found and all(each == [0, below, True, True] for each in found), (width, found)
+
+
 def test_only_the_containers_scroll(browser, file):
     tab = browser.open(file, width=390)
     wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"

@@ -102,7 +102,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_where_nothing_is_left_it_says_so(tmp_path):
     ran([cell(2000)], tmp_path)
-    assert estimate_table.lines(told([cell(2000)], tmp_path))[-1] == "Nothing to run: 1 of 1 cells done."
+    assert estimate_table.lines(told([cell(2000)], tmp_path))[-1] == "Nothing to run: 1 of 1 cell done."
     text = estimate_table.lines(told([cell(2000), cell(60_000)], tmp_path))
     assert "Nothing to run: 1 of 2 cells done, 1 of 2 cells unsupported." in text
 

@@ -5,7 +5,8 @@
     chart(figure, name="f0", title="babilong:qa1")
 
 Every point has its 95 % interval as a bar. The names stand in the right margin instead of a legend: spread so that
-none covers another, and each tied to its series by a line.
+none covers another, and each tied to its series by a line. On a phone style.css shows the plot without that margin, and
+the list of names below it.
 """
 
 from __future__ import annotations

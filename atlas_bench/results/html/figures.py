@@ -12,7 +12,7 @@ from statistics import fmean
 
 from atlas_bench.results.html.chart import LABELS, Axis, Figure, Point, Series
 from atlas_bench.results.panels import Cell, Panel, Row
-from atlas_bench.units import format_bytes, format_count, format_length
+from atlas_bench.units import counted, format_bytes, format_count, format_length
 
 LENGTH = Axis("length, tokens", lambda x: format_length(round(x)))
 COSTS = {  # field of a record -> its axis, and what a figure shows against it
@@ -27,7 +27,7 @@ COSTS = {  # field of a record -> its axis, and what a figure shows against it
 def of_panel(panel: Panel) -> Iterator[Figure]:
     """The figures that a panel has numbers for, with its first LABELS models."""
     rows = [row for row in panel.rows if row.scored]
-    those = f", the first {LABELS} of {len(rows)} models" if len(rows) > LABELS else ""
+    those = f", the first {LABELS} of {counted(len(rows), 'model')}" if len(rows) > LABELS else ""
     rows = rows[:LABELS]
     points = {row.model: [_point(length, cell) for length, cell in row.scored.items() if length] for row in rows}
     if len({point.x for each in points.values() for point in each}) > 1:

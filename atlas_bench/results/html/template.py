@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from atlas_bench.results.naming import printable
 from atlas_bench.results.record import clip
-from atlas_bench.units import format_bytes, format_length
+from atlas_bench.units import counted, format_bytes, format_count, format_length
 
 TEXT_CHARS = 300  # of a foreign text, where a template asks for no other number
 
@@ -68,5 +68,12 @@ def _environment(folder: Path) -> Environment:
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
     environment.globals["css"] = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
-    environment.filters |= {"foreign": foreign, "tokens": format_length, "bytes": format_bytes, "clipped": clip}
+    environment.filters |= {
+        "foreign": foreign,
+        "tokens": format_length,
+        "bytes": format_bytes,
+        "clipped": clip,
+        "tally": format_count,
+        "counted": counted,
+    }
     return environment
