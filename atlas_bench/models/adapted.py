@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from atlas_bench.errors import UserError
@@ -52,7 +52,7 @@ def as_model(model: Any, *, name: str | None = None) -> Model:
 
     name  that it is given elsewhere, so that it needs none of its own
 
-    Raises UserError naming everything that a model must have and this object has not.
+    Raises UserError naming everything that a model must have and this object has not, and for facts() that are none.
     """
     kind = model if isinstance(model, type) else type(model)
     missing = [each for each in NEEDED if not hasattr(model, each) and not (each == "name" and name)]
@@ -63,4 +63,12 @@ def as_model(model: Any, *, name: str | None = None) -> Model:
             f"model {kind.__name__} has no {', '.join(missing)}. A model has {', '.join(NEEDED)}; derive it from "
             "atlas_bench.Model, which has everything else."
         )
-    return model if isinstance(model, Model) else _Adapted(model)
+    if not hasattr(model.tokenizer, "key"):
+        raise UserError(
+            f"model {kind.__name__} has a tokenizer of type {type(model.tokenizer).__name__} without a key. One "
+            "has key, vocab_size, encode, encode_batch and decode; atlas_bench.models.tokenizer.embedded() is ours."
+        )
+    adapted = model if isinstance(model, Model) else _Adapted(model)
+    if not isinstance(facts := adapted.facts(), Mapping):
+        raise UserError(f"facts() of model {kind.__name__} returned {type(facts).__name__}. It returns a dict.")
+    return adapted

@@ -148,7 +148,7 @@ def _differ(one: _Seen, other: _Seen) -> bool | None:
     that lie far apart, are certain. A state as bytes, or none at all, does not tell.
     """
     if one.nats is not None and other.nats is not None:
-        return True if _far(one.nats, other.nats) else None
+        return True if _far(one.nats, other.nats, around=float(np.mean(one.nats))) else None
     if one.answer == other.answer:
         return None
     if not one.state or one.state.keys() != other.state.keys() or any(a.dtype == np.uint8 for a in one.state.values()):
@@ -160,8 +160,9 @@ def _differ(one: _Seen, other: _Seen) -> bool | None:
     return None if close else True
 
 
-def _far(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether the root mean square of the difference exceeds NOISE of the first's spread."""
+def _far(one: np.ndarray, other: np.ndarray, *, around: float = 0.0) -> bool:
+    """Whether the root mean square of the difference exceeds NOISE of the first's own, taken around that value."""
     first = np.asarray(one, np.float64)
     with np.errstate(all="ignore"):  # numbers that are not finite are left to the run
-        return float(np.sqrt(np.mean(np.square(first - other)))) > NOISE * float(np.std(first))
+        difference, size = (float(np.sqrt(np.mean(np.square(x)))) for x in (first - other, first - around))
+        return difference > NOISE * size

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from atlas_bench import registry
+from atlas_bench.errors import UserError
 from atlas_bench.running import streams
 from atlas_bench.running.progress import title_of
 from atlas_bench.running.stopping import Stop
@@ -173,4 +174,10 @@ class Evaluation:
             return (
                 f"{self.task.name} has no scorers and measures losses, and this model gives no probabilities of tokens"
             )
-        return self.model.supports(self.prompt_tokens + self.rules.max_answer_tokens)
+        why: object = self.model.supports(self.prompt_tokens + self.rules.max_answer_tokens)
+        if why is None or isinstance(why, str):
+            return why
+        raise UserError(
+            f"supports() of model '{self.cell.model}' returned {why!r}. It returns None for a length that can be read, "
+            "and else the reason as a text."
+        )

@@ -45,7 +45,9 @@ def feed(
         first = position + 1 - len(evaluation.around[0])  # of the text: what stands before it is not measured
         nats, greedy = nats[:, max(0, -first) :], greedy[:, max(0, -first) :]
         sums = losses.add(np.array(sums), evaluation.cell.length, max(first, 0), nats, greedy).tolist()
-    if model.finite(new):
+    if (finite := model.finite(new)) is None:
+        raise TypeError("finite() returned NoneType, not a bool")
+    if finite:
         return new, sums
     bad = position + _first_not_finite(model, state, tokens)
     raise FloatingPointError(

@@ -165,7 +165,7 @@ def test_a_part_that_failed_makes_a_failed_record_until_it_is_run_again(tmp_path
     for _ in range(2):  # a failed record is not written twice
         merged(folders, tmp_path / "out")
     (failed,) = read(tmp_path / "out")
-    assert (failed.status, failed.reason) == ("failed", "ValueError: broken") and len(failed.answers) == 2
+    assert failed.status == "failed" and failed.reason.startswith("ValueError: broken") and len(failed.answers) == 2
     go(folders[1], shards.of(asked, 2, 2))
     merged(folders, tmp_path / "out")
     go(tmp_path / "one", asked)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from atlas_bench import registry
+from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.models.adapted import is_users
 from atlas_bench.running import consistency, runner
@@ -153,6 +154,23 @@ def test_a_state_of_fewer_streams_than_are_read_fails_the_cell(tmp_path):
     assert record.status == "failed" and "'sum' of shape (1, 1), and stream 1 of the batch" in record.reason
 
 
+@pytest.mark.parametrize("said", [True, False, 3])
+def test_supports_returns_none_or_a_reason(tmp_path, said):
+    with pytest.raises(UserError, match=rf"supports\(\) of model 'reader' returned {said}. It returns None"):
+        go(tmp_path, with_(supports=lambda self, length: said))
+    record = go(tmp_path, with_(supports=lambda self, length: "no room"))
+    assert (record.status, record.reason) == ("unsupported", "no room")
+
+
+def test_a_return_that_was_forgotten_is_named(tmp_path):
+    record = go(tmp_path, with_(finite=lambda self, state: None))
+    assert record.status == "failed" and "finite() returned NoneType, not a bool" in record.reason
+    with pytest.raises(UserError, match=r"facts\(\) of model Wrong returned NoneType"):
+        go(tmp_path, with_(facts=lambda self: None))
+    with pytest.raises(UserError, match="a tokenizer of type NoneType without a key"):
+        go(tmp_path, with_(tokenizer=None))
+
+
 def beginning(self, state, tokens):
     """A feed() that reads the first 256 tokens of each block, and no more."""
     return Reader.feed(self, state, tokens[:, :256])
@@ -226,6 +244,7 @@ def test_what_rounding_decides_is_no_fault_and_what_cannot_be_told_is_a_warning(
     for one, other, certain in (
         (seen("a", x=x), seen("a", x=-x), None),  # the same answer
         (seen("a", x=x, n=n), seen("b", x=1.001 * x, n=n), None),  # a near tie
+        (seen("a", x=x[1:2]), seen("b", x=1.001 * x[1:2]), None),
         (seen("a", x=x), seen("b", x=-x), True),
         (seen("a", x=x, n=n), seen("b", x=1.001 * x, n=n + 1), True),
         (seen("a", x=x), seen("b", x=x), True),  # whatever decides is not in the state
