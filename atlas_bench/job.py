@@ -128,11 +128,8 @@ def prepare(
     )  # fmt: skip
     plan.check_names(out, loaded)
     with settings.making():  # the first sample of a long cell takes most of the text that the run will read
-        cells = plan.askable(
-            cells, loaded, plan.named(ours) if ours else (), progress.note
-        )  # the last possible mistake
-    if split:
-        cells = shards.of(cells, *split)
+        cells = plan.askable(cells, loaded, ours, progress.note)  # the last thing that can be the user's mistake
+    cells = shards.of(cells, *split) if split else cells
     workers = cluster.Cluster(address, makings) if on_ray else None
     return Job(cells, loaded, out, settings, theirs, documents, shots, progress, workers)
 

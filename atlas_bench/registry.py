@@ -153,6 +153,12 @@ def name_task(path: str | Path) -> str:
     return name
 
 
+def is_task_file(path: str | Path) -> bool:
+    """Whether a user's file, which is executed, defines a task and not a memory; only for a path that was typed."""
+    _, module, _ = user_file.execute(path, "memory or task")
+    return any(hasattr(each, "samples") and hasattr(each, "rules") for each in user_file.own_classes(module))
+
+
 def memory(name: str) -> Any:
     """The memory class of that name, None for "none"; a user's file must have been named before."""
     if name in _FILES:

@@ -124,6 +124,9 @@ def _mistakes_shown(ctx: Any) -> Iterator[None]:
         if not hasattr(error, "format_message"):  # click's own have it
             raise
         text, where = error.format_message().rstrip("."), getattr(error, "ctx", None)
+        option = getattr(error, "option_name", None)
+        if any(option in param.opts for param in ctx.command.params):
+            text = f"{option} stands before the command: `{ctx.command_path} {option} .. {ctx.invoked_subcommand}`"
         path = where.command_path if where else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
         message = f"{text}{'' if text.endswith('?') else '.'} See `{path} --help`."
     except KeyboardInterrupt as stop:

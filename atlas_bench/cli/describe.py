@@ -6,9 +6,10 @@ print("\\n".join(lines(data)))
 
 from __future__ import annotations
 
+import inspect
 import json
-import re
 import shlex
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -38,18 +39,22 @@ def listed(listings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Plain data on a task, TASK:SUBSET, task file (which is executed), model, memory, size or model folder.
+    """Plain data on a task, TASK:SUBSET, model, memory with its options, size, model folder or file (is executed).
 
     Raises UserError for an unknown name.
     """
-    base, colon = re.match(r"(.*?\.py(?:@[0-9a-f]+)?|[^:]*)(:?)", name, re.DOTALL).groups()
-    if base in registry.TASKS or registry.is_file(base) or name.startswith("lm-eval:"):
-        return describe_task.describe(name, one=bool(colon))  # raises for lm-eval's: they can only be run
+    base, after = registry.parted(name)
+    is_task = registry.is_file(base) and registry.is_task_file(base)
+    if base in registry.TASKS or is_task or name.startswith("lm-eval:"):
+        return describe_task.describe(name, one=after is not None)  # raises for lm-eval's: they can only be run
     if name in registry.MODELS:
         return {"kind": "model", "name": name, "about": docs(registry.MODELS[name])[-1]}
     if name in registry.MEMORIES:
         about = docs(registry.MEMORIES[name])[0]
         return {"kind": "memory", "name": name, "about": about, "options": _options(name)}
+    if base in registry.MEMORIES or registry.is_file(base):
+        memory, options = registry.typed_memory(name)
+        return {"kind": "memory", "name": name, "about": _about(memory), "options": options}
     from atlas_bench.models import loading, sizes, specs
 
     if name in sizes.SIZES:
@@ -80,6 +85,14 @@ def lines(data: dict[str, Any]) -> Iterator[str]:
         yield from _card_lines(data)
     else:
         yield from json.dumps(data["facts"], indent=2).splitlines()
+
+
+def _about(memory: str) -> str:
+    """What a memory says of itself: of a user's file, its module's docstring or its class's."""
+    if memory in registry.MEMORIES:
+        return docs(registry.MEMORIES[memory])[0]
+    variant = registry.memory(memory)
+    return inspect.getdoc(sys.modules[variant.__module__]) or inspect.getdoc(variant) or memory
 
 
 def _options(name: str) -> dict[str, Any] | None:

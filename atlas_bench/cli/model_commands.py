@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-from functools import partial
 from types import SimpleNamespace
 
 import typer
@@ -46,22 +45,29 @@ def train(
     device: opt.Device = _train.device,
     no_examine: opt.NoExamine = not _train.examine,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Train a model by the one fixed recipe; the same command resumes."""
-    output.loading()
+    output.quieten(quiet)
+    output.loading(quiet)
     from atlas_bench.models import loading
     from atlas_bench.running import unread
     from atlas_bench.training import command
 
     for why, names in unread.by_train(placement, task or [_train.task]):
         config.refuse(ctx, why, *names)
+
+    def say(line: str) -> None:
+        if not quiet or line.startswith("warning: "):
+            typer.echo(line, err=as_json)
+
     command.main(
         memory=memory, out=out, init=init, tokens=tokens, task=task or [_train.task], seed=seed,
         background=background or [], encoding=encoding, hold_out=hold_out or [], size=size,
         attention_window=attention_window, layers=layers, placement=placement, persistent=persistent, screen=screen,
         segment=segment, context=context, batch=batch, fixed_schedule=fixed_schedule, rate=rate, validate=validate,
         log_to=log_to or [], threads=threads, device=device, shard_weights=shard_weights, examine=not no_examine,
-        say=partial(typer.echo, err=as_json),
+        say=say,
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "card": loading.card(str(out))}, indent=2))

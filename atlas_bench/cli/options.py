@@ -120,7 +120,7 @@ Name = Annotated[
     str,
     Argument(
         metavar="NAME",
-        help="A task, TASK:SUBSET, task file, model, memory, size or model folder.",
+        help="A task, TASK:SUBSET, file of yours, model, memory[:option=value,..], size or model folder.",
         autocompletion=_names,
     ),
 ]

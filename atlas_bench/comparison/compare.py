@@ -83,7 +83,7 @@ def prepare(
     ready = _ready(entrants, device)
     reader = loading.load("oracle")
     asking = {each.label: ready.get(each.label, reader) for each in entrants}
-    cells = {name: plan.askable(cells[name], asking, plan.named(task), progress.note) for name in wanted}
+    cells = {name: plan.askable(cells[name], asking, task, progress.note) for name in wanted}
     return Job(
         entrants, wanted, cells, planned, tokens, all_seeds, rates, init, ready, reader, out, sequential, jobs, device,
         Settings(command=command), progress,
@@ -294,7 +294,8 @@ def _said(
 ) -> str:
     """How the candidates were trained, on what budget, and of what a verdict then speaks."""
     each = f", one for each of {', '.join(wanted)}" if len(wanted) > 1 else ""
-    said = f"Trained by one recipe {trainings.beginning(init, wanted)}: {tokens:,} tokens a model{each}; "
+    said = f"Trained by one recipe {trainings.beginning(init, wanted)}: {tokens:,} tokens a model{each}, "
+    said += "each stage to the end of its last contexts; "
     said += f"seed {seeds[0]}." if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}."
     if rates > 1:
         said += (

@@ -57,7 +57,7 @@ def main(
         options=TaskOptions(data, background, prompt, encoding),
     )  # fmt: skip
     plan.check_names(out, models)
-    cells = plan.askable(cells, models, plan.named(task), progress.note)
+    cells = plan.askable(cells, models, task, progress.note)
     records = runner.run(cells, models, out, Settings(), progress)
     notes = list(dict.fromkeys(record.note for record in records if record.note))
     effects = {name: effect for name, (_, effect) in parts.items()}

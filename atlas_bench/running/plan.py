@@ -8,7 +8,7 @@ check(cells, models)                     # raises every mistake before anything 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -67,11 +67,6 @@ def split_lm_eval(text: str) -> tuple[str, list[str]]:
 def parse_tasks(text: str) -> list[tuple[str, str]]:
     """The pairs of comma-separated tasks, each once, in the order written: 'babilong:qa1,qa2' has two."""
     return list(dict.fromkeys(pair for pairs in _parts(text) for pair in pairs))
-
-
-def named(text: str) -> set[tuple[str, str]]:
-    """The pairs of comma-separated tasks that are written out; of 'ruler,niah:single' the second alone."""
-    return {pairs[0] for pairs in _parts(text) if len(pairs) == 1}
 
 
 def _parts(text: str) -> Iterator[list[tuple[str, str]]]:
@@ -172,15 +167,14 @@ def check(cells: Iterable[Cell], models: Mapping[str, Model]) -> None:
             raise fault
 
 
-def askable(
-    cells: Sequence[Cell], models: Mapping[str, Model], named: Container[tuple[str, str]], note: Callable[[str], Any]
-) -> list[Cell]:
+def askable(cells: Sequence[Cell], models: Mapping[str, Model], tasks: str, note: Callable[[str], Any]) -> list[Cell]:
     """The cells whose samples can be made; the others are left out for all models, and one note says why.
 
-    named  (task, subset) pairs that the user wrote out: these are not left out
+    tasks  as the user wrote them: a subset that is written out is not left out
 
-    Raises UserError as check() does, for a cell of such a pair and where nothing of a task is left at some length.
+    Raises UserError as check() does, for a cell of such a subset and where nothing of a task is left at some length.
     """
+    named = {pairs[0] for pairs in _parts(tasks) if len(pairs) == 1} if cells else set()
     faults: dict[tuple[str, int, str], UserError] = {}
     for cell, fault in _faults(cells, models):
         if fault and (cell.task, cell.subset) in named:

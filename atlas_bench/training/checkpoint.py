@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +20,17 @@ from atlas_bench.training.optimizers import Optimizers
 from atlas_bench.training.recipe import Progress, Recipe
 
 FILE = "checkpoint.safetensors"
+_OPTIONS = {  # of `train` -> what it decides in a recipe; the first one that explains a difference is named
+    "--tokens": ("curriculum_tokens", "mixed_tokens", "stay_tokens", "stream_tokens", "longest", "stream_length",
+                 "contexts", "least_tokens", "most_tokens"),
+    "--context": ("context", "segment", "longest", "first_length", "stream_length", "most_tokens"),
+    "--batch": ("contexts", "most_tokens"),
+    "--rate": ("muon_lr", "adam_lr"),
+    "--init": ("first_length", "long_rate"),
+    "--seed": ("seed",),
+    "--task": ("tasks",),
+    "--fixed-schedule": ("paced",),
+}  # fmt: skip
 _PROGRESS = TypeAdapter(Progress)
 
 
@@ -45,8 +56,9 @@ def restore(out: Path, model: Decoder, optimizers: Optimizers, config: Config, r
     for part in ("config", "recipe"):
         different = [name for name in wanted[part] if values[part].get(name) != wanted[part][name]]
         if different:
+            shown = _typed(different) if part == "recipe" else different
             raise UserError(
-                f"checkpoint {path} is of another run: {part} differs in {', '.join(different)}."
+                f"checkpoint {path} is of another run: {part} differs in {', '.join(shown)}."
                 f" Train into an empty folder, or give the same options to go on."
             )
     try:
@@ -67,3 +79,13 @@ def restore(out: Path, model: Decoder, optimizers: Optimizers, config: Config, r
             buffer.copy_(weights[name])
     optimizers.load_state(tensors)
     return progress
+
+
+def _typed(fields: Iterable[str]) -> list[str]:
+    """The options of `train` by which recipes differ in these fields; a field that no option decides, by its name."""
+    left, options = list(fields), []
+    for option, decided in _OPTIONS.items():
+        if decided[0] in left:
+            options.append(option)
+            left = [field for field in left if field not in decided]
+    return [*options, *left]

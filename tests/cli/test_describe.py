@@ -50,6 +50,18 @@ def test_a_task_is_described_in_80_columns_with_a_sample_or_why_there_is_none(na
         assert all(right in sample["context"] for target in sample["right"] for right in target.split(", "))
 
 
+def test_a_memory_is_described_with_the_options_it_is_given_and_so_is_a_file_of_one():
+    usual, given = (describe.describe(name) for name in ("gated-deltanet", "gated-deltanet:printed=true"))
+    assert not usual["options"]["printed"] and given["options"] == {**usual["options"], "printed": True}
+    assert given["about"] == usual["about"]
+    mine = describe.describe(f"{EXAMPLE.with_name('my_memory.py')}:most_caution=0.5")
+    assert mine["kind"] == "memory" and mine["options"] == {"most_caution": 0.5}
+    assert mine["about"].startswith("Surprise-gated delta")
+    assert describe.describe(str(EXAMPLE))["kind"] == "task"
+    with pytest.raises(UserError, match=r"memory or task file 'none\.py' cannot be read"):
+        describe.describe("./none.py")
+
+
 def test_a_subset_says_its_own_scorers_and_chance():
     (line,) = [line for line in describe.lines(describe.describe("niah:multi")) if line.startswith("multi: ")]
     assert "niah/word (version 1)" in line and set(describe.describe("niah:multi")["subsets"]) == {"multi"}

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MISTAKES = {  # what is typed -> what the message tells to type
+    "run mqar:8 --config c.toml": "--config stands before the command: `",
     "run babilon": "Did you mean 'babilong'?",
     "run babilong:qa21": "Did you mean 'qa2'?",
     "run babilong niah": "babilong,niah",
@@ -43,6 +44,7 @@ MISTAKES = {  # what is typed -> what the message tells to type
     "train --memory titan --out m": "Did you mean 'titans'?",
     "compare ttt-mlp titans --task mqar:8 --len 1K": "--train 20M",
     "report nothere": "no results at 'nothere'",
+    "describe gated-deltanet:printd=true": "Did you mean 'printed'?",
     "describe atlas-nan": "Did you mean 'atlas-nano'?",
     "rum babilong": "Did you mean 'run'?",
 }

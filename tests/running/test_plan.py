@@ -45,7 +45,7 @@ def test_cells_of_a_bare_task_that_cannot_be_asked_are_left_out():
 
     def left(text, *lengths):
         cells = plan.make(plan.parse_tasks(text), lengths=lengths, models=list(models), samples=1)
-        kept = plan.askable(cells, models, plan.named(text), said.append)
+        kept = plan.askable(cells, models, text, said.append)
         return [(cell.subset, cell.length) for cell in kept if cell.model == "constant"]
 
     assert left("mqar:8", 1000) == [("8", 1000)] and not said

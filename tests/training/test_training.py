@@ -120,6 +120,8 @@ def test_a_checkpoint_of_another_run_is_refused(lessons, tmp_path):
     train(CONFIG, replace(TINY, curriculum_tokens=512, mixed_tokens=1, stream_tokens=1), lessons.seeded, tmp_path)
     with pytest.raises(UserError, match=r"recipe differs in .*seed"):
         train(CONFIG, replace(TINY, seed=7), lessons.seeded, tmp_path)
+    with pytest.raises(UserError, match=r"recipe differs in --tokens\. Train into"):
+        train(CONFIG, TINY.within(10_000), lessons.seeded, tmp_path)
     with pytest.raises(UserError, match=r"config differs in memory"):
         train(replace(CONFIG, memory="titans"), TINY, lessons.seeded, tmp_path)
 
