@@ -46,6 +46,18 @@ def clip(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}.. ({len(text)} characters)"
 
 
+def printable(text: str, ascii_only: bool, keep: str = "") -> str:
+    """The text with invisible characters (control, bidi, lone surrogates) as escapes.
+
+    A name may hold codes that would steer the terminal, or turn the direction of what is around it.
+
+    keep  characters that stay as they are
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest known name, else ''."""
     near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.5)

@@ -133,7 +133,7 @@ def _mistakes_shown(ctx: Any) -> Iterator[None]:
         goes_on = " The same command does what is left to do." * (ctx.invoked_subcommand in _RESUMING)
         typer.echo(str(stop) or f"stopped.{goes_on}", err=True)
         raise typer.Exit(130) from None
-    from atlas_bench.results.naming import printable
+    from atlas_bench.errors import printable
 
     message = printable(without_secrets(message), ascii_only=False)  # it quotes what files and servers say
     typer.echo(f"error: {message}", err=True)

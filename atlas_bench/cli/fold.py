@@ -67,6 +67,6 @@ def _width() -> int:
 
 
 def plain(text: str) -> str:
-    from atlas_bench.results.naming import printable
+    from atlas_bench.errors import printable
 
     return printable(text, ascii_only=False)

@@ -78,7 +78,7 @@ def show(found: Any, as_json: bool, lines: Callable[[Any], Iterable[str]]) -> No
 
 def warn(message: str) -> None:
     """Tell a warning on stderr, where nothing in it steers the terminal."""
-    from atlas_bench.results.naming import printable
+    from atlas_bench.errors import printable
 
     typer.echo(f"warning: {printable(message, ascii_only=False)}", err=True)
 

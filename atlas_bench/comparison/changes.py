@@ -20,10 +20,11 @@ from atlas_bench.comparison import paired
 from atlas_bench.comparison.change_labels import COSTS, VERDICTS
 from atlas_bench.errors import UserError
 from atlas_bench.results import store
-from atlas_bench.results.naming import natural, tag_text, tags
+from atlas_bench.results.naming import natural
 from atlas_bench.results.record import Record, Warn, clip, timeless
 from atlas_bench.results.score import is_sequential
 from atlas_bench.results.summary import reported
+from atlas_bench.running.tags import tag_text, tags
 from atlas_bench.units import counted
 
 Changes = dict[str, Any]

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
-from atlas_bench.results.naming import metrics_text, reason, tag_text, tags, task_name
+from atlas_bench.results.naming import metrics_text, reason, task_name
 from atlas_bench.results.score import is_shared
+from atlas_bench.running.tags import tag_text, tags
 from atlas_bench.units import counted, format_length
 
 LEVEL = 0.05  # of the corrected p below which two are told apart

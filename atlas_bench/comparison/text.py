@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from atlas_bench.comparison import change_labels, labels
+from atlas_bench.errors import printable
 from atlas_bench.results.formats.text import WIDTH, table, wrapped
-from atlas_bench.results.naming import printable
 from atlas_bench.results.record import clip
 from atlas_bench.results.score import columns
 from atlas_bench.units import format_bytes, format_count, format_length

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from atlas_bench.errors import UserError
-from atlas_bench.results.naming import printable
+from atlas_bench.errors import UserError, printable
 from atlas_bench.results.record import clip
 
 

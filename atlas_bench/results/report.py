@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from atlas_bench.errors import UserError, did_you_mean, unknown
+from atlas_bench.errors import UserError, did_you_mean, printable, unknown
 from atlas_bench.results import html, reference, store
 from atlas_bench.results.formats import data
 from atlas_bench.results.formats.latex import latex
@@ -20,7 +20,7 @@ from atlas_bench.results.formats.markdown import markdown
 from atlas_bench.results.formats.text import text
 from atlas_bench.results.html import answers as answers_page
 from atlas_bench.results.leaderboard import THRESHOLD, Leaderboard, make
-from atlas_bench.results.naming import printable, task_name
+from atlas_bench.results.naming import task_name
 from atlas_bench.results.record import Record, Warn, clip
 from atlas_bench.results.ruler_summary import TASKS as RULER_TASKS
 from atlas_bench.results.summary import is_chosen, only, summaries

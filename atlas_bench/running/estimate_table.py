@@ -14,8 +14,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from atlas_bench.errors import printable
 from atlas_bench.results.formats.text import wrapped
-from atlas_bench.results.naming import printable, task_name
+from atlas_bench.results.naming import task_name
 from atlas_bench.results.record import clip
 from atlas_bench.running.estimate import ENDED, PERCENT, TO_RUN, Row, where
 from atlas_bench.units import counted, format_bytes, format_count, format_length, format_seconds

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from atlas_bench.results.naming import printable
+from atlas_bench.errors import printable
 from atlas_bench.stats.intervals import wilson
 from atlas_bench.units import counted, format_bytes, format_length
 

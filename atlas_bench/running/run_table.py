@@ -7,15 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from atlas_bench.errors import printable
 from atlas_bench.results import breakdowns, naming
 from atlas_bench.results.formats.text import grid_lines, table
 from atlas_bench.results.labels import note_marks
 from atlas_bench.results.leaderboard import make
-from atlas_bench.results.naming import printable, tag_text, tags, task_name
+from atlas_bench.results.naming import task_name
 from atlas_bench.results.record import Record, clip
 from atlas_bench.results.score import columns, interval_words, is_sequential, is_shared, score
 from atlas_bench.results.store import latest
 from atlas_bench.results.summary import reported, summaries
+from atlas_bench.running.tags import tag_text, tags
 from atlas_bench.units import counted, format_bytes, format_count, format_length
 
 if TYPE_CHECKING:

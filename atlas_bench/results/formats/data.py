@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
+from atlas_bench.errors import printable
 from atlas_bench.results import breakdowns, labels, reference
 from atlas_bench.results.leaderboard import COLUMNS, FLAG, NUMBER, TEXT, Leaderboard, headed, value
-from atlas_bench.results.naming import printable
 from atlas_bench.results.panels import Cell, Panel, Row
 from atlas_bench.results.record import FIELDS, finite
 from atlas_bench.results.summary import Summary

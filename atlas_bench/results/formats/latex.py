@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from atlas_bench.errors import printable
 from atlas_bench.results import labels, leaderboard, reference
 from atlas_bench.results.leaderboard import Leaderboard
-from atlas_bench.results.naming import printable
 from atlas_bench.results.panels import Cell, Panel
 from atlas_bench.results.record import clip
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from atlas_bench.errors import printable
 from atlas_bench.results import breakdowns, labels, leaderboard, reference
 from atlas_bench.results.leaderboard import Leaderboard
-from atlas_bench.results.naming import printable
 from atlas_bench.results.record import clip
 
 

@@ -15,9 +15,9 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
+from atlas_bench.errors import printable
 from atlas_bench.results import breakdowns, labels, leaderboard, reference
 from atlas_bench.results.leaderboard import Leaderboard
-from atlas_bench.results.naming import printable
 from atlas_bench.results.panels import Cell, Panel
 from atlas_bench.results.record import clip
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from atlas_bench.errors import printable
 from atlas_bench.results.html.template import render
-from atlas_bench.results.naming import printable
 
 LABELS = 32  # series at most in one figure
 NAME_CHARS = 36

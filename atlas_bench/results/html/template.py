@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from atlas_bench.results.naming import printable
+from atlas_bench.errors import printable
 from atlas_bench.results.record import clip
 from atlas_bench.units import counted, format_bytes, format_count, format_length
 
