@@ -34,7 +34,7 @@ MISTAKES = {  # what is typed -> what the message tells to type
     "run babilong --model titans": "Did you mean 'titans-nano'?",
     "run babilong --model titans:chunk_size=16": "atlas-bench compare gated-deltanet titans:chunk_size=16",
     "run babilong --model atlas-nano,swa-nan": "Did you mean 'swa-nano'?",
-    "run babilong --model hf:gpt2,atlas-nano": "--model A --model B",
+    "run babilong --model hf:gpt2,swa-nan": "Did you mean 'swa-nano'?",
     "run babilong --model http://localhost:8000": "'openai:http://localhost:8000/v1#MODEL'",
     "run babilong --model openai:http://localhost:8000/v1": "openai:http://localhost:8000/v1#MODEL",
     "run babilong --model openai:localhost#qwen": "openai:http://localhost:8000/v1#MODEL",
