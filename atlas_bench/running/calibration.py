@@ -109,7 +109,8 @@ def _read_with_care(
         readings.append(reading)
         if reading["status"] == "timeout":
             return readings, "stopped there; a state that grows may take longer than this"
-        if len(readings) > 1 and reading["seconds"] ** 2 / readings[-2]["seconds"] > following:
+        seconds = reading["seconds"]  # twice the length takes four times as long at most, where a state grows
+        if len(readings) > 1 and min(seconds / readings[-2]["seconds"], 4) * seconds > following:
             break
     if readings and 2 * readings[-1]["length"] <= lengths[-1]:  # facts may be dense in short contexts alone
         last = _measure(_group(evaluation, lengths[-1], settings), settings, following)
