@@ -84,7 +84,7 @@ def _row(evaluation: Evaluation, folder: Path, done: Mapping[str, Record]) -> Ro
     worth = worth_of(row["samples"], row["contexts"])
     for percent in PERCENT:
         row[f"interval_at_{percent}"] = list(wilson(percent / 100 * worth, worth)) if evaluation.rules.scorers else None
-    row |= {"action": "run", "reason": "", "endpoint": _is_endpoint(model)}
+    row |= {"action": "run", "reason": "", "endpoint": model.is_remote}
     row |= dict.fromkeys(("tokens", "tokens_left", "seconds", "memory_bytes", "state_bytes", "record_bytes"))
     record = done.get(cell_key(blank))
     if record and record.status == "ok":
@@ -103,7 +103,7 @@ def _work(evaluation: Evaluation, blank: Record) -> dict[str, int]:
     first = list(islice(evaluation.samples(), min(rules.questions_per_context, count)))
     right = {"correct": dict.fromkeys(rules.scorers, True)}
     rows = [answers.row_of(sample, next(iter(sample.targets), ""), {}) | right for sample in first]
-    size = _sent_whole if _is_endpoint(evaluation.model) else streams.to_read
+    size = _sent_whole if evaluation.model.is_remote else streams.to_read
     return {
         "tokens": streams.to_read_in_all(first, count, size),
         "record_bytes": len(blank.to_json()) + count * len(json.dumps(rows)) // len(rows),
@@ -127,13 +127,10 @@ def _to_do(tokens: int, checkpoint: Checkpoint, model: Model, cell: Cell) -> Row
     return {"tokens_left": max(0, tokens - point.read), "action": "run" if point is begin else "resume"}
 
 
-def _is_endpoint(model: Model) -> bool:
-    return model.is_remote
-
-
 def _would_ask(model: Model) -> bool:
-    """Whether supports() sends a request: an endpoint's does, unless its context is written with its name."""
-    return _is_endpoint(model) and model.options.context is None
+    """Whether supports() sends a request: ours to an endpoint does, unless its context is written with its name."""
+    options = getattr(model, "options", None)  # a user's own model of a server has none
+    return model.is_remote and options is not None and options.context is None
 
 
 def _notes(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
