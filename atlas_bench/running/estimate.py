@@ -129,8 +129,12 @@ def _to_do(tokens: int, checkpoint: Checkpoint, model: Model, cell: Cell) -> Row
 
 def _would_ask(model: Model) -> bool:
     """Whether supports() sends a request: ours to an endpoint does, unless its context is written with its name."""
-    options = getattr(model, "options", None)  # a user's own model of a server has none
-    return model.is_remote and options is not None and options.context is None
+    return model.is_remote and _option(model, "context", 0) is None
+
+
+def _option(model: Model, name: str, otherwise: Any = None) -> Any:
+    """An option of one of our endpoints; a user's own model of a server has none."""
+    return getattr(getattr(model, "options", None), name, otherwise)
 
 
 def _notes(rows: Sequence[Row], settings: Settings) -> Iterator[str]:
@@ -152,7 +156,7 @@ def _sent(planned: Sequence[tuple[Evaluation, Row]]) -> Iterator[str]:
     models = {evaluation.cell.model: evaluation.model for evaluation, _ in planned}
     for name in dict.fromkeys(row["model"] for row in waiting):
         tokens = sum(row["tokens_left"] for row in waiting if row["model"] == name)
-        price = models[name].options.usd_per_million_in
+        price = _option(models[name], "usd_per_million_in")
         cost = f", which cost ${price * tokens / 1e6:,.2f} (answers come on top)" if price else ""
         unknown = ", and whether it reads such lengths is not known" if _would_ask(models[name]) else ""
         yield f"{name}: not called, so its time is not known{unknown}. It would be sent {tokens:,} tokens{cost}."

@@ -323,3 +323,14 @@ def test_a_control_model_on_a_real_task(tmp_path):
     for row, record in zip(found["cells"], records, strict=True):
         assert (row["tokens"], row["contexts"], row["state_bytes"]) == (record.tokens_read, 3, record.state_bytes)
         assert row["memory_bytes"] == pytest.approx(record.peak_rss_bytes, rel=0.5)
+
+
+def test_a_users_own_model_of_a_server_is_not_called(tmp_path):
+    class Remote(Hasher):
+        def facts(self):
+            return {**super().facts(), "device": "server"}
+
+    cells = [cell(model="mine", samples=2)]
+    made = estimate.estimate(cells, {"mine": Remote()}, tmp_path, SETTINGS, progress=Progress(quiet=True))
+    assert [row["endpoint"] for row in made["cells"]] == [True]
+    assert any("mine: not called" in note for note in made["notes"])
