@@ -81,7 +81,8 @@ def test_a_comparison_over_seeds_and_rates(tmp_path, monkeypatch):
     assert len(begun) == 4 and all(process.poll() is not None for process in begun)
     out = " ".join(first.stdout.split())
     assert "Each of 3 learning rates was tried with seed 0;" in out and "4 trainings for all alike" in out
-    assert "4,000 tokens a model; seeds 0 to 1." in out and out.count("2 seeds: ") == 2 and out.count("(chosen)") == 2
+    assert "4,000 tokens a model, each stage to the end of its last contexts; seeds 0 to 1." in out
+    assert out.count("2 seeds: ") == 2 and out.count("(chosen)") == 2
     assert max(map(len, first.stdout.splitlines())) <= 79
     assert "The small circles are the seeds" in (tmp_path / "p.html").read_text()
     records, _ = store.read(tmp_path / "compare" / "mqar.jsonl")
