@@ -697,5 +697,21 @@ def main(out: Path, log: Path) -> None:
     go(out, Slow(), cells=[replace(cell(20_000), samples=3)])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot forget a peak")
+def test_a_cell_does_not_begin_with_what_an_earlier_one_freed():
+    """In a process of its own: freed memory is kept for the next block."""
+    code = (
+        "import torch\n"
+        "from atlas_bench.kernels.cpu import keep_freed_memory\n"
+        "from atlas_bench.running.resources import peak, reset_peak\n"
+        "keep_freed_memory(); reset_peak(); before = peak()\n"
+        "kept = [torch.ones(250_000) for _ in range(200)]; del kept\n"
+        "high = peak(); reset_peak(); print(high - before, peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    high, after = map(int, done.stdout.split())
+    assert high > 150e6 and after < 20e6
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))
