@@ -123,7 +123,7 @@ def test_a_task_that_draws_from_another_generator_fails_its_cell(here, drawn, di
         text = text.replace(drawn, drawn.replace("rng", "random"))
     assert text != EXAMPLE.read_text()
     (here / "my_task.py").write_text(text)
-    result = call("run", "./my_task.py:kept", "--len", "1K", "--model", "oracle", "--samples", "2", "-q")
+    result = call("run", "./my_task.py:kept", "--len", "1K", "--model", "oracle", "--samples", "8", "-q")
     shown = " ".join(result.stdout.split())
     assert result.exit_code == 1 and "makes another sample from the same seed" in shown
     assert any(each in shown for each in differs.split("|")) and "rng that hide() is given" in shown

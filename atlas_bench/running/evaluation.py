@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, starmap
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ from atlas_bench.running.stopping import Stop
 from atlas_bench.types import Model, Rules, Sample, Task, TaskOptions
 
 UNTRAINED = ("hf:", "openai:")  # what the name of a model of others' begins with
-LOOK = 4096  # tokens of a sample that are compared when it is made again
+MADE_AGAIN = 8  # samples that are made twice, at most: a draw from few values may come out equal by chance
+LOOK = 4096  # tokens of each that are compared
 
 
 @dataclass(frozen=True)
@@ -151,22 +152,14 @@ class Evaluation:
         return streams.wrapped(made, before, after) if before or after else made
 
     def made_otherwise(self) -> str | None:
-        """What differs between two makings of the first sample; None if nothing does, and for tasks of ours.
+        """What differs between two makings of the first samples; None if nothing does, and for tasks of ours.
 
         A user's task that draws anything but from the rng it is given would have other questions in every run.
         """
         if not registry.is_file(self.cell.task):
             return None
-        one, other = (next(self.samples()) for _ in range(2))
-        for name in ("targets", "question", "prefill", "asked_at", "length"):
-            first, second = getattr(one, name), getattr(other, name)
-            if first != second:
-                return f"{name} {first} and {second}"
-        read = min(one.context.length, LOOK)
-        if not np.array_equal(one.context.read(0, read), other.context.read(0, read)):
-            return f"other tokens among the first {read}"
-        plans = [sample.meta.get("plan_hash") for sample in (one, other)]
-        return None if plans[0] == plans[1] else f"plan_hash {plans[0]} and {plans[1]}"
+        made = (islice(self.samples(), MADE_AGAIN) for _ in range(2))
+        return next(filter(None, starmap(_difference, zip(*made, strict=False))), None)
 
     def unsupported(self) -> str | None:
         """Why the model cannot be asked this cell, by its length alone; None if it can."""
@@ -181,3 +174,16 @@ class Evaluation:
             f"supports() of model '{self.cell.model}' returned {why!r}. It returns None for a length that can be read, "
             "and else the reason as a text."
         )
+
+
+def _difference(one: Sample, other: Sample) -> str | None:
+    """What differs between two makings of a sample, as far as its first tokens tell."""
+    for name in ("targets", "question", "prefill", "asked_at", "length"):
+        first, second = getattr(one, name), getattr(other, name)
+        if first != second:
+            return f"{name} {first} and {second}"
+    read = min(one.context.length, LOOK)
+    if not np.array_equal(one.context.read(0, read), other.context.read(0, read)):
+        return f"other tokens among the first {read}"
+    plans = [sample.meta.get("plan_hash") for sample in (one, other)]
+    return None if plans[0] == plans[1] else f"plan_hash {plans[0]} and {plans[1]}"
