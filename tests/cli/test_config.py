@@ -237,6 +237,7 @@ def test_the_example_is_a_configuration(here):
 text = st.text(min_size=1, max_size=12).filter(lambda said: "\x00" not in said)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=text, models=st.lists(text, max_size=3), samples=st.integers(1, 10**9), quiet=st.booleans())
 def test_what_is_printed_is_a_file_with_the_same_values(here, data, models, samples, quiet):

@@ -49,6 +49,7 @@ def save(folder: Path, memory: str) -> None:
     loading.save(folder, Decoder(Config(memory, d_model=32, n_heads=2)), {})
 
 
+@pytest.mark.slow
 def test_an_embedded_model_is_taken_apart_and_a_second_run_reads_nothing(here):
     first = call(*ATLAS)
     assert first.exit_code == 0, first.output

@@ -68,6 +68,7 @@ def go(names, folder, model, **options):
     return run.run(names, {NAME: model}, folder, progress=Progress(quiet=True), **options)
 
 
+@pytest.mark.slow
 def test_each_kind_of_task_becomes_a_record_once(nano, tmp_path):
     names, out = [local(tmp_path, task) for task in DATA if "trivia" not in task], tmp_path / "runs"
     arc, lambada, wiki = go(names, out, nano)

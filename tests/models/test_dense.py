@@ -7,6 +7,7 @@ from atlas_bench.models import dense
 from atlas_bench.models.config import Config
 from atlas_bench.models.decoder import Decoder
 from atlas_bench.models.dense import DenseReader
+from tests.marks import sweep
 from tests.models.test_events import gap
 
 WINDOW = 5
@@ -40,7 +41,7 @@ def differ(model, rows, lengths):
     return gap(mine, theirs)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@sweep("rows", [1, 3], quick=[3])
 @pytest.mark.parametrize("bias", [-9.0, -2.9, 2.0])
 @pytest.mark.parametrize(
     ("memory", "options"),

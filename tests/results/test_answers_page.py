@@ -111,6 +111,7 @@ def test_hostile_text_is_shown_and_never_obeyed(make):
 # The report that leads there
 
 
+@pytest.mark.slow
 def test_the_page_of_all_committed_records_is_small_and_leads_to_every_cell(tmp_path):
     (tmp_path / "all").mkdir()
     board, first = tmp_path / "board.html", tmp_path / "all" / "answers.html"

@@ -10,6 +10,7 @@ from atlas_bench.results import html as page
 from atlas_bench.results import report, store
 from atlas_bench.results.leaderboard import headed
 from atlas_bench.units import format_length
+from tests.marks import sweep
 from tests.results import pages
 from tests.results.chromium import NAMES, Browser, find
 
@@ -54,7 +55,7 @@ def test_the_browser_would_tell(browser, tmp_path, scripts):
     assert tab.evaluate("window.hacked") == (1 if scripts else None)
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@sweep("dark", [False, True], quick=[False])
 @pytest.mark.parametrize("scripts", [True, False])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_opens(browser, file, tmp_path, width, scripts, dark):
@@ -262,7 +263,7 @@ def test_answers_are_filtered(browser, answered):
     quiet(tab, answered / "answers.html")
 
 
-@pytest.mark.parametrize(("width", "scripts"), [(1280, True), (390, True), (390, False)])
+@sweep("width, scripts", [(1280, True), (390, True), (390, False)], quick=[(1280, True)])
 def test_answers_that_mean_harm_do_nothing(browser, make, tmp_path, width, scripts):
     file = tmp_path / "answers.html"
     _, files = report.with_answers(pages.hostile_records(make), file, leaderboard=None, published=False)

@@ -69,6 +69,7 @@ def test_questions_and_answers_along_a_segment_weigh_the_same_together(model):
     assert {kind: n for kind, (_, n) in both["kinds"].items()} == {"q": 1, "k": 10}
 
 
+@pytest.mark.slow
 def test_a_model_learns_a_stack_of_the_recipe_and_is_examined(tmp_path):
     """A tiny one in seconds: from a guess among all tokens to better than chance among the kinds."""
     recipe = Recipe(
