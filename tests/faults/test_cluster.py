@@ -10,7 +10,7 @@ from tests.faults.program import ROOT, Program, check
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[cluster]' brings it")
 
 WORDS = ("run", "niah:single,mqar:8", "--len", "1M,2M", "--model", "oracle", "--samples", "16",
-         "--checkpoint-every", "10K", "--out")  # fmt: skip
+         "--checkpoint-every", "2K", "--out")  # fmt: skip  # often: a part has to last until its node is killed
 NODE = {"num_cpus": 1, "memory": 1 << 30, "object_store_memory": 80 << 20, "include_log_monitor": False}
 HEAD = {"include_dashboard": False, "no_monitor": True}  # less to start
 BUSY = 3  # times that a cluster may be begun: Ray gives its agents 15 s to start, which a busy machine does not
