@@ -35,6 +35,13 @@ settings.load_profile("tests")
 READ = ("ATLAS_BENCH_", "HF_DATASETS_OFFLINE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OPENAI_", "TRITON_")
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     """Fails a test that changes the process for those after it: they must pass alone, together and in any order."""

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from atlas_bench import registry
-from atlas_bench.cli.app import app
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.results import store
+from tests.command import call
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_task.py"
 TWO = "\n\nclass A(PassKey):\n    pass\n\n\nclass B(PassKey):\n    pass\n"
@@ -24,10 +23,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_TASK_FILES", {})
     (tmp_path / "my_task.py").write_text(EXAMPLE.read_text())
     return tmp_path
-
-
-def call(*words: str):
-    return CliRunner().invoke(app, list(words))
 
 
 def test_the_example_is_short_and_runs_by_its_path(here):

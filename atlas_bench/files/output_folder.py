@@ -10,19 +10,19 @@ from atlas_bench.errors import UserError
 
 
 def check(folder: str | Path) -> None:
-    """Raise UserError where records or models could not be kept in `folder`; it makes no file and no folder."""
+    """Raise UserError where a command could not write into `folder`; it makes no file and no folder."""
     folder = Path(folder)
     ancestor = folder.absolute()
     try:
         while not ancestor.exists():
             ancestor = ancestor.parent
         if not ancestor.is_dir():
-            raise UserError(f"results folder '{folder}': '{ancestor}' is a file. Choose another folder.")
+            raise UserError(f"folder '{folder}': '{ancestor}' is a file. Choose another folder.")
         with tempfile.TemporaryFile(dir=ancestor):  # permission bits say too little: root, read-only mounts
             pass
         sealed = [file for file in folder.glob("*.jsonl") if not os.access(file, os.W_OK)]
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"results folder '{folder}' is not writable: {reason}. Choose another.") from error
+        raise UserError(f"folder '{folder}' is not writable: {reason}. Choose another.") from error
     if sealed:
-        raise UserError(f"results file '{sealed[0]}' is not writable. Make it writable or choose a folder.")
+        raise UserError(f"file '{sealed[0]}' is not writable. Make it writable, or choose another folder.")

@@ -13,7 +13,7 @@ from atlas_bench.types import Sample, Scorer, Status
 def row_of(sample: Sample, answer: str | Exception, scorers: Mapping[str, Scorer]) -> dict[str, Any]:
     """The row of an answer; an exception is an answer that could not be had, and has no verdict.
 
-    Raises TypeError for anything else: an answer() without `return` is a fault, not a wrong answer.
+    Raises TypeError for any other type: an answer() that forgets `return` is a bug, not a wrong answer.
     """
     failed = str(answer) if isinstance(answer, Exception) else None
     if failed is None and not isinstance(answer, str):

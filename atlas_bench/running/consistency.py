@@ -23,7 +23,7 @@ from atlas_bench.types import Model, Sample
 SECONDS = 0.4  # that the comparison takes, about
 SAMPLES = 8  # that are compared, at most
 FIRST, LONGEST, GROWTH = 32, 4096, 4  # tokens of the first piece, of the longest, and how much longer the next is
-CUTS = (0.002, 0.12, 0.33, 0.3302, 0.75)  # where a piece is split: blocks of one token among long ones
+CUTS = (0.002, 0.12, 0.33, 0.3302, 0.75)  # shares of a piece where it is split: some blocks are long, some one token
 ANSWER = 8  # tokens of an answer that are compared
 TAIL = 16  # last tokens of a piece whose probabilities are compared
 NOISE = 0.05  # what rounding to 16 bits may change, as a share of the spread of log-probabilities or of a state

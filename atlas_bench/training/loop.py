@@ -109,7 +109,7 @@ def _read_rounds(
     warn: Callable[[str], Any], background: np.ndarray | None, checkpoint_seconds: float, until: float | None,
     asked: Callable[[], bool],
 ) -> bool:  # fmt: skip
-    """Train until the recipe is done, until `until`, or until a process is asked to stop; whether it was asked."""
+    """Train until the recipe or the time is over, or a user interrupts a process; return whether one did."""
     progress, processes, failure, stopped = run.progress, run.processes, "", False
     saved, counted = processes.gathered(time.monotonic())[0], -math.inf
     while progress.stage != "done" and not stopped:

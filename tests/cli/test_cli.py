@@ -12,27 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from atlas_bench import __version__, registry
-from atlas_bench.cli.app import app
 from atlas_bench.results import store
+from tests.command import call
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "results" / "retention.jsonl"
 ASKED = ["run", "babilong:qa1", "--model", "oracle", "--samples", "3"]
 QUICK = [*ASKED, "--len", "1K"]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def call(*words: str):
-    return CliRunner().invoke(app, list(words))
 
 
 def refused(folder: Path, *words: str) -> str:

@@ -27,13 +27,6 @@ COMMANDS = (
 QUICK = ("run", "mqar:8", "--len", "1K", "--model", "oracle", "--quiet")
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def call(*words: str, **variables: str):
     return CliRunner().invoke(app, list(words), env=variables)
 

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from atlas_bench import registry
-from atlas_bench.cli.app import app
 from atlas_bench.comparison import candidates, trainings, workers
 from atlas_bench.errors import UserError
 from atlas_bench.models import loading
 from atlas_bench.results import store
 from atlas_bench.training.recipe import Recipe
+from tests.command import call
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_memory.py"
 BROKEN = EXAMPLE.read_text().replace(  # the check before training runs without gradients
@@ -37,10 +36,6 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text(BROKEN)
     (tmp_path / "copy.py").write_text(quick.replace('error = k @ state["M"]', 'error = k @ state["W"]'))
     return tmp_path
-
-
-def call(*words: str):
-    return CliRunner().invoke(app, list(words))
 
 
 @pytest.mark.slow

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from atlas_bench import registry
-from atlas_bench.cli.app import app
 from atlas_bench.comparison.paired import compare
 from atlas_bench.models import loading
 from atlas_bench.models.alterations import Recent
@@ -22,6 +20,7 @@ from atlas_bench.models.decoder import Config, Decoder
 from atlas_bench.results import store
 from atlas_bench.running import consistency, plan, runner
 from atlas_bench.running.progress import Progress
+from tests.command import call
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_memory.py"
 ATLAS = ["probe", "atlas-nano", "--len", "256", "--samples", "4"]
@@ -30,17 +29,6 @@ ALTERED = [
     *("layer1=closed", "layer2=closed", "layer3=closed", "layer4=closed", "memory=closed"),
     *("screen=open", "attention=self", "reset=64"),
 ]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def call(*words: str):
-    return CliRunner().invoke(app, list(words))
 
 
 def save(folder: Path, memory: str) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from atlas_bench import registry
-from atlas_bench.cli.app import app
 from atlas_bench.comparison import verify
 from atlas_bench.errors import UserError
 from atlas_bench.kernels.anchored import chunk, mlp
+from tests.command import call
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_memory.py"
 RIGHT = """
@@ -40,10 +39,6 @@ def file(tmp_path):
         return str(tmp_path / "my_memory.py")
 
     return write
-
-
-def call(*words: str):
-    return CliRunner().invoke(app, list(words))
 
 
 def broken(path: str, contract: str) -> str | None:

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from atlas_bench.cli.app import app
 from atlas_bench.models import loading
 from atlas_bench.results import store
 from atlas_bench.running import announce, plan, runner
+from tests.command import call
 
 SETTINGS = runner.Settings()
-
-
-def call(*words: str):
-    return CliRunner().invoke(app, list(words))
 
 
 def lines(tasks: str, lengths, names, **options):
@@ -47,12 +42,6 @@ def test_an_endpoint_is_sent_every_context_with_every_question_and_not_called():
 
 def test_full_attention_is_not_told_by_its_first_blocks():
     assert "about" not in lines("babilong:qa1", [16_000], ["transformer-nano"], samples=2)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_a_run_announces_what_is_missing_scores_each_cell_and_notes_what_was_never_trained(here):

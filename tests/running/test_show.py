@@ -8,17 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import atlas_bench
 from atlas_bench import registry
 from atlas_bench.cli import show
-from atlas_bench.cli.app import app
 from atlas_bench.errors import UserError
 from atlas_bench.models.tokenizer import PRETRAINED
 from atlas_bench.results import store
 from atlas_bench.running import answers, remake
 from atlas_bench.types import TaskOptions
+from tests.command import call
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -35,16 +34,6 @@ def five():
 def qa2(five):
     """A committed record: 200 questions of babilong:qa2 at 16K."""
     return remake.choose(five, QA2)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def call(*words: str):
-    return CliRunner().invoke(app, list(words))
 
 
 def told(*words: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,9 @@ from atlas_bench.running import consistency, runner
 from atlas_bench.running.evaluation import Cell, Evaluation
 from atlas_bench.running.progress import Progress
 from atlas_bench.types import Model, Rules, Sample, Scorer
+from tests.running.test_runner import Digits
 
 WORDS = ("garden", "kitchen", "hallway", "office", "bathroom", "bedroom", "attic")
-
-
-@dataclass(frozen=True)
-class Digits:
-    length: int
-    salt: int
-
-    def read(self, start, stop):
-        at = np.arange(start, min(stop, self.length), dtype=np.int64)
-        return ((at * 7919 + self.salt * 31) % 97).astype(np.int32)
 
 
 class Tiny:
